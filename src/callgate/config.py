@@ -1,0 +1,336 @@
+"""`callgate.toml` as frozen dataclasses. Unknown keys and wrong types are errors with a next step.
+
+Everything has a default: an empty file, or none, is a valid configuration. Paths in the file are
+relative to the file. See docs/configuration.md.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal, TypeAlias, cast
+
+from callgate.errors import ConfigError
+from callgate.protocol.limits import Limits
+
+Mode: TypeAlias = Literal["enforce", "observe"]
+ContentDetail: TypeAlias = Literal["digest", "shape", "full"]
+ServerTransport: TypeAlias = Literal["stdio", "http", "sse"]
+
+MODES = ("enforce", "observe")
+CONTROL_MODES = ("enforce", "observe", "off")
+DETAILS = ("digest", "shape", "full")
+DEFAULT_LISTEN = "127.0.0.1:8484"
+
+
+@dataclass(frozen=True, slots=True)
+class AuditConfig:
+    """The evidence log.
+
+    `content`: `digest` keeps SHA-256 and size of arguments and results; `shape` (default) also the names
+    and types of their members; `full` also the values: use it only where the log may hold secrets.
+    `sync_ms`: at most this long until a record is on disk (0: fsync each record).
+    """
+
+    content: ContentDetail = "shape"
+    sync_ms: int = 1000
+    segment_bytes: int = 8 * 1024 * 1024
+    checkpoint_records: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class ServerConfig:
+    """One upstream server: a command (stdio) or a URL (Streamable HTTP; `transport = "sse"` for 2024-11-05)."""
+
+    name: str
+    command: tuple[str, ...] = ()
+    url: str = ""
+    transport: ServerTransport = "stdio"
+    environment: Mapping[str, str] = field(default_factory=dict)
+    cwd: str = ""
+    mode: Mode | None = None
+    headers: Mapping[str, str] = field(default_factory=dict)
+    request_timeout_s: float = 300.0
+    sessions: int = 64
+    """Handshake-era sessions (stdio: processes) at once."""
+
+
+@dataclass(frozen=True, slots=True)
+class ListenConfig:
+    """The HTTP side of `callgate serve`."""
+
+    host: str = "127.0.0.1"
+    port: int = 8484
+    workers: int = 1
+    allowed_hosts: tuple[str, ...] = ()
+    """Further values of the Host header, beside the loopback names and the address listened on."""
+    allowed_origins: tuple[str, ...] = ()
+    """Further origins of browsers, beside loopback origins. Empty means none, never all."""
+    tls_certificate: str = ""
+    tls_key: str = ""
+    token_file: str = ""
+    """File with the bearer token clients must send; required to listen beyond loopback."""
+    header_bytes: int = 32 * 1024
+    header_timeout_s: float = 10.0
+    idle_timeout_s: float = 75.0
+    connections: int = 4096
+    drain_s: float = 10.0
+
+
+@dataclass(frozen=True, slots=True)
+class ControlConfig:
+    """One control's mode (None: the server's or the gate's) and its own options."""
+
+    mode: Literal["enforce", "observe", "off"] | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Config:
+    """The whole configuration. `source` is the file it came from, or empty."""
+
+    mode: Mode = "enforce"
+    listen: ListenConfig = field(default_factory=ListenConfig)
+    limits: Limits = field(default_factory=Limits)
+    audit: AuditConfig = field(default_factory=AuditConfig)
+    controls: Mapping[str, ControlConfig] = field(default_factory=dict)
+    servers: Mapping[str, ServerConfig] = field(default_factory=dict)
+    state_dir: str = ""
+    source: str = ""
+
+    def mode_of(self, server: str) -> Mode:
+        """The mode for one server: its own, else the gate's."""
+        entry = self.servers.get(server)
+        return (entry.mode if entry else None) or self.mode
+
+
+def state_directory(config: Config | None = None) -> Path:
+    """Where pins, keys and evidence live: `state_dir`, $CALLGATE_STATE_DIR, or the platform's user state dir.
+
+    Created with mode 0700.
+    """
+    chosen = (config.state_dir if config else "") or os.environ.get("CALLGATE_STATE_DIR", "")
+    if chosen:
+        path = Path(chosen).expanduser()
+    else:
+        from platformdirs import user_state_path
+
+        path = user_state_path("callgate", appauthor=False)
+    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    return path
+
+
+def load(path: str | os.PathLike[str]) -> Config:
+    """Read a configuration file. Raises ConfigError with the place and what to do."""
+    import tomllib
+
+    try:
+        with open(path, "rb") as file:
+            document = tomllib.load(file)
+    except FileNotFoundError as error:
+        raise ConfigError(f"no configuration at {path}", next_step="name a file that exists, or leave --config out") from error
+    except OSError as error:
+        raise ConfigError(f"cannot read {path}: {error.strerror}", next_step="check the file's permissions") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{path} is not valid TOML: {error}", next_step="correct the line named above") from error
+    return parse(document, source=str(path))
+
+
+def parse(document: Mapping[str, Any], source: str = "") -> Config:
+    """A configuration from a TOML document."""
+    reader = _Reader(source or "configuration")
+    known = {"mode", "state_dir", "listen", "limits", "audit", "controls", "servers"}
+    reader.only(document, known, "")
+    base = Path(source).parent if source else Path()
+    return Config(
+        mode=reader.choice(document, "mode", MODES, "enforce", ""),
+        listen=_listen(reader, reader.table(document, "listen", ""), base),
+        limits=_limits(reader, reader.table(document, "limits", "")),
+        audit=_audit(reader, reader.table(document, "audit", "")),
+        controls=_controls(reader, reader.table(document, "controls", "")),
+        servers=_servers(reader, reader.table(document, "servers", "")),
+        state_dir=_path(base, reader.typed(document, "state_dir", str, "", "")),
+        source=source,
+    )
+
+
+def parse_address(text: str, where: str = "listen") -> tuple[str, int]:
+    """`host:port`, `[v6]:port` or `port`, as (host, port)."""
+    host, _, port = text.rpartition(":")
+    host = host.strip("[]") or "127.0.0.1"
+    if not port.isdigit() or int(port) > 65535:
+        raise ConfigError(f"{where}: {text!r} is not an address", next_step='write it as "127.0.0.1:8484"')
+    return host, int(port)
+
+
+def _path(base: Path, value: str) -> str:
+    return str(base / Path(value).expanduser()) if value else ""
+
+
+def _listen(reader: _Reader, table: Mapping[str, Any], base: Path) -> ListenConfig:
+    where = "listen."
+    names = {f.name for f in fields(ListenConfig)} - {"host", "port"}
+    reader.only(table, names | {"address"}, where)
+    host, port = parse_address(reader.typed(table, "address", str, DEFAULT_LISTEN, where), "listen.address")
+    default = ListenConfig()
+    return ListenConfig(
+        host=host,
+        port=port,
+        workers=reader.number(table, "workers", default.workers, 1, 64, where),
+        allowed_hosts=reader.strings(table, "allowed_hosts", where),
+        allowed_origins=reader.strings(table, "allowed_origins", where),
+        tls_certificate=_path(base, reader.typed(table, "tls_certificate", str, "", where)),
+        tls_key=_path(base, reader.typed(table, "tls_key", str, "", where)),
+        token_file=_path(base, reader.typed(table, "token_file", str, "", where)),
+        header_bytes=reader.number(table, "header_bytes", default.header_bytes, 1024, 1 << 20, where),
+        header_timeout_s=reader.seconds(table, "header_timeout_s", default.header_timeout_s, where),
+        idle_timeout_s=reader.seconds(table, "idle_timeout_s", default.idle_timeout_s, where),
+        connections=reader.number(table, "connections", default.connections, 1, 1_000_000, where),
+        drain_s=reader.seconds(table, "drain_s", default.drain_s, where),
+    )
+
+
+_LIMIT_RANGES = {
+    "request_bytes": (1024, 1 << 30),
+    "response_bytes": (1024, 1 << 30),
+    "depth": (4, 200),
+    "nodes": (100, 100_000_000),
+    "keys": (10, 10_000_000),
+    "string_bytes": (100, 1 << 30),
+    "name_bytes": (16, 65536),
+    "batch": (1, 10_000),
+    "in_flight": (1, 1_000_000),
+}
+
+
+def _limits(reader: _Reader, table: Mapping[str, Any]) -> Limits:
+    where = "limits."
+    reader.only(table, {f.name for f in fields(Limits)}, where)
+    default = Limits()
+    numbers = {
+        name: reader.number(table, name, getattr(default, name), low, high, where)
+        for name, (low, high) in _LIMIT_RANGES.items()
+    }
+    return Limits(**numbers, exact_integers=reader.typed(table, "exact_integers", bool, True, where))
+
+
+def _audit(reader: _Reader, table: Mapping[str, Any]) -> AuditConfig:
+    where = "audit."
+    reader.only(table, {f.name for f in fields(AuditConfig)}, where)
+    default = AuditConfig()
+    return AuditConfig(
+        content=reader.choice(table, "content", DETAILS, default.content, where),
+        sync_ms=reader.number(table, "sync_ms", default.sync_ms, 0, 60_000, where),
+        segment_bytes=reader.number(table, "segment_bytes", default.segment_bytes, 65536, 1 << 30, where),
+        checkpoint_records=reader.number(table, "checkpoint_records", default.checkpoint_records, 1, 10_000_000, where),
+    )
+
+
+def _controls(reader: _Reader, table: Mapping[str, Any]) -> Mapping[str, ControlConfig]:
+    controls: dict[str, ControlConfig] = {}
+    for name in table:
+        entry = reader.table(table, name, "controls.")
+        where = f"controls.{name}."
+        mode = reader.choice(entry, "mode", CONTROL_MODES, None, where)
+        controls[name] = ControlConfig(mode=mode, options={k: v for k, v in entry.items() if k != "mode"})
+    return controls
+
+
+def _servers(reader: _Reader, table: Mapping[str, Any]) -> Mapping[str, ServerConfig]:
+    servers: dict[str, ServerConfig] = {}
+    for name in table:
+        if not valid_server_name(name):
+            raise reader.error(
+                f"servers.{name}", "a server name is 1 to 64 of a-z A-Z 0-9 . _ - and starts with a letter or digit"
+            )
+        servers[name] = _server(reader, name, reader.table(table, name, "servers."))
+    return servers
+
+
+def valid_server_name(name: str) -> bool:
+    """Whether `name` can be a route and a key: 1-64 of [A-Za-z0-9._-], first one alphanumeric."""
+    return 0 < len(name) <= 64 and name.isascii() and name[0].isalnum() and all(c.isalnum() or c in "._-" for c in name)
+
+
+def _server(reader: _Reader, name: str, entry: Mapping[str, Any]) -> ServerConfig:
+    where = f"servers.{name}."
+    reader.only(entry, {f.name for f in fields(ServerConfig)} - {"name"}, where)
+    command = reader.strings(entry, "command", where)
+    url = reader.typed(entry, "url", str, "", where)
+    if bool(command) == bool(url):
+        raise reader.error(where.rstrip("."), "needs either command = [...] or url = \"...\"")
+    if url and not url.startswith(("http://", "https://")):
+        raise reader.error(where + "url", "must start with http:// or https://")
+    transports = ("http", "sse") if url else ("stdio",)
+    return ServerConfig(
+        name=name,
+        command=command,
+        url=url,
+        transport=reader.choice(entry, "transport", transports, transports[0], where),
+        environment=reader.string_map(entry, "environment", where),
+        cwd=reader.typed(entry, "cwd", str, "", where),
+        mode=reader.choice(entry, "mode", MODES, None, where),
+        headers=reader.string_map(entry, "headers", where),
+        request_timeout_s=reader.seconds(entry, "request_timeout_s", 300.0, where),
+        sessions=reader.number(entry, "sessions", 64, 1, 100_000, where),
+    )
+
+
+class _Reader:
+    """Typed access to a TOML table, with errors that name the key."""
+
+    def __init__(self, source: str) -> None:
+        self.source = source
+
+    def error(self, key: str, message: str) -> ConfigError:
+        return ConfigError(f"{self.source}: {key}: {message}", next_step="see docs/configuration.md")
+
+    def only(self, table: Mapping[str, Any], known: set[str], where: str) -> None:
+        for key in table:
+            if key not in known:
+                raise self.error(f"{where}{key}", f"unknown key; known here: {', '.join(sorted(known))}")
+
+    def typed(self, table: Mapping[str, Any], key: str, kind: type, default: Any, where: str) -> Any:
+        value = table.get(key, default)
+        if value is not default and type(value) is not kind:
+            raise self.error(where + key, f"must be a {kind.__name__}, not {type(value).__name__}")
+        return value
+
+    def table(self, table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
+        value = table.get(key, {})
+        if not isinstance(value, dict):
+            raise self.error(where + key, "must be a table")
+        return cast("Mapping[str, Any]", value)
+
+    def choice(self, table: Mapping[str, Any], key: str, choices: tuple[str, ...], default: Any, where: str) -> Any:
+        value = table.get(key, default)
+        if value != default and value not in choices:
+            raise self.error(where + key, f"must be one of {', '.join(choices)}")
+        return value
+
+    def number(self, table: Mapping[str, Any], key: str, default: int, low: int, high: int, where: str) -> int:
+        value: int = self.typed(table, key, int, default, where)
+        if not low <= value <= high:
+            raise self.error(where + key, f"must be between {low} and {high}")
+        return value
+
+    def seconds(self, table: Mapping[str, Any], key: str, default: float, where: str) -> float:
+        value = table.get(key, default)
+        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value <= 86_400:
+            raise self.error(where + key, "must be a number of seconds, more than 0, at most 86400")
+        return float(value)
+
+    def strings(self, table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
+        value = table.get(key, [])
+        if not isinstance(value, list) or not all(isinstance(item, str) and "\0" not in item for item in value):
+            raise self.error(where + key, "must be a list of strings")
+        return tuple(value)
+
+    def string_map(self, table: Mapping[str, Any], key: str, where: str) -> dict[str, str]:
+        value = self.table(table, key, where)
+        for name, item in value.items():
+            if not isinstance(item, str) or "\0" in item:
+                raise self.error(f"{where}{key}.{name}", "must be a string")
+        return dict(value)

@@ -1,0 +1,65 @@
+"""The contract of a control: one file, one idea, a verdict for each hook it cares about."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal, Protocol, TypeAlias
+
+from callgate.gate.events import Event, Hook, LaunchEvent
+from callgate.gate.verdicts import Verdict
+
+Mode: TypeAlias = Literal["enforce", "observe", "off"]
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """A byte pattern for the one automaton, matched against the serialised message (UTF-8 JSON).
+
+    Hyperscan syntax, no flags; a match only means "look closer": the control locates the exact
+    place in the surfaces and may find nothing.
+    """
+
+    name: str
+    expression: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class ControlMeta:
+    """What a control is. `id` is stable and names its docs page `docs/controls/<id>.md`.
+
+    `always`: hooks run for every message of that kind. `on_hit`: hooks run only when one of `patterns`
+    is in the message. A hook in neither is not implemented.
+    """
+
+    id: str
+    title: str
+    risks: tuple[str, ...]
+    since: str
+    always: frozenset[Hook] = frozenset()
+    on_hit: frozenset[Hook] = frozenset()
+    patterns: tuple[Pattern, ...] = ()
+
+
+class Control(Protocol):
+    """A control implements a method for each hook in `meta.always` and `meta.on_hit`.
+
+    Methods are synchronous, take no lock, do no I/O on a message path, and return in microseconds.
+    """
+
+    meta: ControlMeta
+
+
+class EventHook(Protocol):
+    """The shape of `connect`, `catalog`, `call`, `content` and `server_request`."""
+
+    def __call__(self, event: Event) -> Verdict: ...
+
+
+class LaunchHook(Protocol):
+    """The shape of `launch`."""
+
+    def __call__(self, event: LaunchEvent) -> Verdict: ...
+
+
+ControlOptions: TypeAlias = Mapping[str, object]

@@ -1,0 +1,295 @@
+"""The strict parser: bytes in, one inspected Message out, or a ProtocolError with a stable rule id.
+
+What was inspected is what is sent: `Message.data` is the serialisation of the parsed object. Speed comes
+from a proof: where serialising the parsed object gives back the very bytes received, they held no
+duplicate key, no odd number spelling and no second spelling of anything, and the thorough walk is
+skipped unless one of LEXICAL (found in the same automaton scan that serves all controls) asks for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from math import isinf
+from typing import Any, TypeAlias
+
+import jiter
+import orjson
+
+from callgate.errors import LimitExceeded, ProtocolError
+from callgate.protocol import keys
+from callgate.protocol.limits import Limits
+from callgate.protocol.message import Direction, Kind, Message, RequestId
+
+Scan: TypeAlias = Callable[[bytes], tuple[int, ...]]
+
+LEXICAL: tuple[tuple[str, bytes], ...] = (
+    ("lexical/long-number", rb"[:\[,]-?[0-9]{16}"),
+    ("lexical/nul", rb"\\u0000"),
+)
+"""Patterns a scanner must hold so that the walk can be skipped: a hit only asks for the walk."""
+
+_SMALL = 400
+"""Up to here orjson is the faster parser; fewer bytes than this cannot nest deeper than 200."""
+_MAX_EXACT = 2**53
+
+
+class Codec:
+    """Decode messages under `limits`.
+
+    `scan` returns ids of automaton patterns found in the serialised bytes; `lexical` are the ids of
+    LEXICAL among them. Without a scanner every message is walked: slower, as strict.
+    """
+
+    def __init__(self, limits: Limits, scan: Scan | None = None, lexical: Iterable[int] = ()) -> None:
+        self.limits = limits
+        self._scan = scan
+        self._lexical = frozenset(lexical)
+        self._walk_from = min(2 * limits.nodes, 4 * limits.keys, limits.string_bytes)
+        if limits.depth < 200:
+            self._walk_from = min(self._walk_from, 2 * limits.depth)
+        self._max_bytes = (limits.request_bytes, limits.response_bytes)
+
+    def decode(self, raw: bytes, direction: Direction) -> Message | list[Message]:
+        """One message, or the messages of a JSON-RPC batch.
+
+        `raw` carries no line terminator. Raises ProtocolError (LimitExceeded for sizes); the error's
+        `request_id` is set where the id could be read. Whether a batch is allowed is the caller's
+        question: it depends on the negotiated revision.
+        """
+        if len(raw) > self._max_bytes[direction]:
+            raise self._too_large(len(raw), direction)
+        body, data, walk = self._parse(raw)
+        scan = self._scan
+        if scan is None:
+            hits: tuple[int, ...] = ()
+            walk = True
+        else:
+            hits = scan(data)
+            if hits and not walk and not self._lexical.isdisjoint(hits):
+                walk = True
+        if walk or len(data) > self._walk_from:
+            self._walk(body, data)
+        if type(body) is dict:
+            return self._classify(body, data, hits)
+        if type(body) is list:
+            return self._batch(body)
+        raise ProtocolError(
+            "jsonrpc-not-object", "a message must be a JSON object", next_step="send one JSON-RPC 2.0 object"
+        )
+
+    def encode(self, body: dict[str, Any]) -> Message:
+        """A message from an object the gate made or changed itself; scanned like any other."""
+        data = orjson.dumps(body)
+        hits = self._scan(data) if self._scan is not None else ()
+        return self._classify(body, data, hits)
+
+    # -- JSON ------------------------------------------------------------------------------------
+
+    def _parse(self, raw: bytes) -> tuple[Any, bytes, bool]:
+        """The object, its serialisation, and whether the thorough walk is owed."""
+        try:
+            if len(raw) <= _SMALL:
+                body = orjson.loads(raw)
+                data = orjson.dumps(body)
+                if data == raw:
+                    return body, data, False
+            body = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
+        except ValueError as error:
+            raise _explain(raw, error) from None
+        try:
+            data = orjson.dumps(body)
+        except (TypeError, ValueError):
+            self._walk(body, b"")
+            raise ProtocolError("json-integer-range", _INTEGER_RANGE, next_step="send such numbers as strings") from None
+        return body, data, data != raw
+
+    def _walk(self, body: Any, data: bytes) -> None:
+        """Every check that needs each node: depth, counts, string sizes, numbers, NUL in keys."""
+        limits = self.limits
+        exact = limits.exact_integers
+        longest = limits.string_bytes
+        check_strings = len(data) > longest
+        level = [body]
+        depth = nodes = 0
+        while level:
+            depth += 1
+            if depth > limits.depth + 1:
+                raise _limit("depth", f"nested deeper than {limits.depth} levels")
+            nodes += len(level)
+            if nodes > limits.nodes:
+                raise _limit("nodes", f"more than {limits.nodes} values")
+            below: list[Any] = []
+            for value in level:
+                kind = type(value)
+                if kind is str:
+                    if check_strings and len(value) * 4 > longest and len(value.encode()) > longest:
+                        raise _limit("string_bytes", f"a string longer than {longest} bytes")
+                elif kind is dict:
+                    if len(value) > limits.keys:
+                        raise _limit("keys", f"an object with more than {limits.keys} members")
+                    for key in value:
+                        if "\0" in key:
+                            raise ProtocolError("nul-in-name", "a member name contains NUL (U+0000)")
+                    below.extend(value.values())
+                elif kind is list:
+                    below.extend(value)
+                elif kind is int:
+                    if exact and not -_MAX_EXACT <= value <= _MAX_EXACT and _rounded(value):
+                        raise ProtocolError(
+                            "json-integer-rounded",
+                            f"the integer {str(value)[:24]} would be rounded by readers that use doubles",
+                            next_step="send it as a string, or set limits.exact_integers = false",
+                        )
+                elif kind is float and isinf(value):
+                    raise ProtocolError("json-number-overflow", "a number is too large for a double", rpc_code=-32700)
+            level = below
+
+    def _too_large(self, size: int, direction: Direction) -> LimitExceeded:
+        name = "request_bytes" if direction is Direction.CLIENT else "response_bytes"
+        return _limit(name, f"a message of {size} bytes exceeds the limit of {self._max_bytes[direction]}")
+
+    # -- JSON-RPC --------------------------------------------------------------------------------
+
+    def _batch(self, items: list[Any]) -> list[Message]:
+        if not items:
+            raise ProtocolError("jsonrpc-batch-empty", "a batch must hold at least one message")
+        if len(items) > self.limits.batch:
+            raise _limit("batch", f"a batch of {len(items)} messages exceeds the limit of {self.limits.batch}")
+        messages: list[Message] = []
+        for item in items:
+            if type(item) is not dict:
+                raise ProtocolError("jsonrpc-not-object", "each message of a batch must be a JSON object")
+            messages.append(self.encode(item))
+        return messages
+
+    def _classify(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+        try:
+            return self._envelope(body, data, hits)
+        except ProtocolError as error:
+            found = body.get("id")
+            if error.request_id is None and type(found) in (str, int):
+                error.request_id = found
+            raise
+
+    def _envelope(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+        if body.get("jsonrpc") != "2.0":
+            raise ProtocolError("jsonrpc-version", 'the member "jsonrpc" must be "2.0"')
+        if not keys.ENVELOPE.issuperset(body):
+            keys.refuse_variants(body, keys.ENVELOPE, "the message")
+        method = body.get("method")
+        if method is not None:
+            return self._call(body, data, hits, method)
+        if "method" in body:
+            raise ProtocolError("jsonrpc-method", '"method" must be a string')
+        return self._answer(body, data, hits)
+
+    def _call(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...], method: Any) -> Message:
+        if type(method) is not str or not method:
+            raise ProtocolError("jsonrpc-method", '"method" must be a non-empty string')
+        self._name(method, "method")
+        if "result" in body or "error" in body:
+            raise ProtocolError("jsonrpc-hybrid", "a message has both a method and a result or error")
+        params = body.get("params")
+        if params is not None:
+            if type(params) is not dict:
+                raise ProtocolError("jsonrpc-params", '"params" must be an object')
+            if not keys.PARAMS.issuperset(params):
+                keys.refuse_variants(params, keys.PARAMS, "params")
+            meta = params.get("_meta")
+            if meta is not None:
+                _check_meta(meta)
+            name = params.get("name")
+            if name is not None and type(name) is str:
+                self._name(name, "params.name")
+            arguments = params.get("arguments")
+            if arguments is not None:
+                if type(arguments) is not dict:
+                    raise ProtocolError("jsonrpc-params", '"params.arguments" must be an object')
+                keys.refuse_collisions(arguments, "arguments")
+        if "id" not in body:
+            return Message(body, data, Kind.NOTIFICATION, method, None, hits)
+        return Message(body, data, Kind.REQUEST, method, self._id(body["id"]), hits)
+
+    def _answer(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+        if "result" in body:
+            if "error" in body:
+                raise ProtocolError("jsonrpc-hybrid", "a message has both a result and an error")
+            result = body["result"]
+            if type(result) is not dict:
+                raise ProtocolError("jsonrpc-result", '"result" must be an object')
+            if "id" not in body:
+                raise ProtocolError("jsonrpc-id", "a result must carry the id of its request")
+            keys.check_result(result)
+            return Message(body, data, Kind.RESULT, None, self._id(body["id"]), hits)
+        if "error" not in body:
+            raise ProtocolError("jsonrpc-kind", "a message needs a method, a result or an error")
+        error = body["error"]
+        if type(error) is not dict or type(error.get("code")) is not int or type(error.get("message")) is not str:
+            raise ProtocolError("jsonrpc-error", '"error" must be an object with an integer code and a string message')
+        if not keys.ERROR.issuperset(error):
+            keys.refuse_variants(error, keys.ERROR, "error")
+        found = body.get("id")
+        return Message(body, data, Kind.ERROR, None, None if found is None else self._id(found), hits)
+
+    def _id(self, value: Any) -> RequestId:
+        kind = type(value)
+        if kind is int:
+            return int(value)
+        if kind is str:
+            self._name(value, "id")
+            return str(value)
+        shown = "null" if value is None else kind.__name__
+        raise ProtocolError("jsonrpc-id", f"an id must be a string or an integer, not {shown}")
+
+    def _name(self, value: str, what: str) -> None:
+        if len(value) > self.limits.name_bytes:
+            raise _limit("name_bytes", f"{what} is longer than {self.limits.name_bytes} characters")
+        if "\0" in value:
+            raise ProtocolError("nul-in-name", f"{what} contains NUL (U+0000)")
+
+
+def _check_meta(meta: Any) -> None:
+    if type(meta) is not dict:
+        raise ProtocolError("jsonrpc-params", '"_meta" must be an object')
+    if not keys.META.issuperset(meta):
+        keys.refuse_variants(meta, keys.META, "_meta")
+
+
+def _rounded(value: int) -> bool:
+    try:
+        return int(float(value)) != value
+    except OverflowError:
+        return True
+
+
+def _limit(name: str, what: str) -> LimitExceeded:
+    rule = "limit-" + name.replace("_", "-")
+    return LimitExceeded(rule, what, next_step=f"send less, or raise limits.{name}")
+
+
+_INTEGER_RANGE = "an integer does not fit 64 bits"
+_NOT_JSON = "the message is not valid JSON"
+
+
+def _explain(raw: bytes, error: ValueError) -> ProtocolError:
+    """Why the parsers refused: a rule id of its own for each known trap, else `json-syntax`."""
+    text = str(error)
+    if raw.startswith((b"\xef\xbb\xbf", b"\xff\xfe", b"\xfe\xff")):
+        return ProtocolError("json-bom", "the message starts with a byte order mark", rpc_code=-32700)
+    if "duplicate" in text.lower():
+        return ProtocolError("json-duplicate-key", "an object has the same member twice", rpc_code=-32700)
+    try:
+        raw.decode()
+    except UnicodeDecodeError as bad:
+        return ProtocolError("json-utf8", f"the message is not valid UTF-8 at byte {bad.start}", rpc_code=-32700)
+    if "surrogate" in text:
+        return ProtocolError("json-lone-surrogate", "a string has a lone surrogate escape", rpc_code=-32700)
+    if "recursion" in text or "depth" in text:
+        return _limit("depth", "nested deeper than 200 levels")
+    if "infinity" in text or "number out of range" in text:
+        return ProtocolError("json-number-overflow", "a number is too large for a double", rpc_code=-32700)
+    at = text.rpartition(" at ")[2] or text.rpartition(": ")[2]
+    at = at if at.startswith("line") and len(at) < 40 else ""
+    if any(word in raw for word in (b"NaN", b"Infinity")):
+        return ProtocolError("json-not-a-number", f"NaN and Infinity are not JSON {at}".rstrip(), rpc_code=-32700)
+    return ProtocolError("json-syntax", f"{_NOT_JSON} {at}".rstrip(), rpc_code=-32700)

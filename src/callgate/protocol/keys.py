@@ -1,0 +1,125 @@
+"""Member names the protocol defines, and the refusal of names that differ from them only in case.
+
+Some JSON readers (Go's encoding/json among them) match member names without regard to case, so a
+message with `Name` in place of, or beside, `name` means one thing to the gate and another to the
+server. Free data (structured content, schema properties, unknown extensions) is not the protocol's
+and is left alone; tool arguments are refused only when two of their names fold to one.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from callgate.errors import ProtocolError
+
+ENVELOPE = frozenset({"jsonrpc", "id", "method", "params", "result", "error"})
+ERROR = frozenset({"code", "message", "data"})
+PARAMS = frozenset(
+    {
+        "_meta", "arguments", "name", "uri", "cursor", "protocolVersion", "capabilities", "clientInfo",
+        "requestId", "reason", "progressToken", "progress", "total", "message", "level", "logger", "data",
+        "ref", "argument", "context", "messages", "modelPreferences", "systemPrompt", "includeContext",
+        "temperature", "maxTokens", "stopSequences", "metadata", "tools", "toolChoice", "requestedSchema",
+        "mode", "url", "elicitationId", "task", "taskId", "inputResponses", "requestState", "notifications",
+        "status", "statusMessage", "ttl", "ttlMs", "pollInterval", "pollIntervalMs", "createdAt",
+        "lastUpdatedAt", "result", "error", "inputRequests",
+    }
+)  # fmt: skip
+META = frozenset(
+    {
+        "progressToken", "traceparent", "tracestate", "baggage",
+        "io.modelcontextprotocol/protocolVersion", "io.modelcontextprotocol/clientCapabilities",
+        "io.modelcontextprotocol/clientInfo", "io.modelcontextprotocol/serverInfo",
+        "io.modelcontextprotocol/logLevel", "io.modelcontextprotocol/subscriptionId",
+        "io.modelcontextprotocol/related-task",
+    }
+)  # fmt: skip
+RESULT = frozenset(
+    {
+        "_meta", "resultType", "content", "structuredContent", "isError", "tools", "prompts", "resources",
+        "resourceTemplates", "nextCursor", "protocolVersion", "supportedVersions", "capabilities",
+        "serverInfo", "instructions", "contents", "messages", "description", "completion", "roots", "model",
+        "role", "stopReason", "action", "inputRequests", "requestState", "ttlMs", "cacheScope", "task",
+        "tasks", "taskId", "status", "statusMessage", "ttl", "pollInterval", "pollIntervalMs", "createdAt",
+        "lastUpdatedAt", "result", "error",
+    }
+)  # fmt: skip
+ITEM = frozenset(
+    {
+        "_meta", "type", "text", "data", "mimeType", "annotations", "resource", "uri", "name", "title",
+        "description", "size", "icons", "blob", "inputSchema", "outputSchema", "execution", "arguments",
+        "uriTemplate", "role", "content", "required", "taskId", "status", "id", "input", "toolUseId",
+        "structuredContent", "isError",
+    }
+)  # fmt: skip
+LISTS = ("content", "tools", "prompts", "resources", "resourceTemplates", "contents", "messages")
+
+
+def fold(name: str) -> str:
+    """`name` as a case-insensitive reader compares it (Unicode simple folding, so U+212A equals k)."""
+    return name.lower() if name.isascii() else name.casefold()
+
+
+_FOLDED: dict[frozenset[str], dict[str, str]] = {
+    known: {fold(name): name for name in known} for known in (ENVELOPE, ERROR, PARAMS, META, RESULT, ITEM)
+}
+
+
+def refuse_variants(members: Mapping[str, Any], known: frozenset[str], where: str) -> None:
+    """Raise when a member differs from a known one only in case, or two members fold to one."""
+    folded = _FOLDED[known]
+    seen: set[str] = set()
+    for name in members:
+        lowered = fold(name)
+        if lowered in seen:
+            raise _collision(name, where)
+        seen.add(lowered)
+        meant = folded.get(lowered)
+        if meant is not None and meant != name:
+            raise ProtocolError(
+                "json-key-case",
+                f"{where} has a member that differs from {meant!r} only in case",
+                next_step=f"spell it {meant!r}",
+            )
+
+
+def refuse_collisions(value: Any, where: str) -> None:
+    """Raise when two members of one object, at any depth, fold to the same name."""
+    stack = [value]
+    while stack:
+        item = stack.pop()
+        if type(item) is dict:
+            if len(item) > 1:
+                distinct = len({fold(name) for name in item})
+                if distinct != len(item):
+                    raise _collision(next(iter(item)), where)
+            for child in item.values():
+                if type(child) is dict or type(child) is list:
+                    stack.append(child)
+        elif type(item) is list:
+            stack.extend([child for child in item if type(child) is dict or type(child) is list])
+
+
+def check_result(result: Mapping[str, Any]) -> None:
+    """Refuse case variants in a result and in the items of its lists."""
+    if not RESULT.issuperset(result):
+        refuse_variants(result, RESULT, "result")
+    meta = result.get("_meta")
+    if type(meta) is dict and not META.issuperset(meta):
+        refuse_variants(meta, META, "_meta")
+    for name in LISTS:
+        items = result.get(name)
+        if type(items) is list:
+            for item in items:
+                if type(item) is dict and not ITEM.issuperset(item):
+                    refuse_variants(item, ITEM, f"an item of {name}")
+
+
+def _collision(name: str, where: str) -> ProtocolError:
+    del name  # an attacker's text has no place in the error
+    return ProtocolError(
+        "json-key-case",
+        f"{where} has two members whose names differ only in case",
+        next_step="use one spelling of each name",
+    )
