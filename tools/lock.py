@@ -1,0 +1,52 @@
+"""Resolve the requirements into files with hashes: `make lock`.
+
+Each set contains the ones before it at the same versions, so one environment can hold them all.
+The files name no index: whoever installs decides where from.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+SETS = {
+    "run": ("build",),
+    "test": ("build", "test"),
+    "lint": ("build", "test", "lint"),
+    "fuzz": ("build", "test", "lint", "fuzz"),
+}
+OPTIONS = (
+    "--quiet",
+    "--universal",
+    "--python-version=3.11",
+    "--generate-hashes",
+    "--no-emit-index-url",
+    "--no-emit-find-links",
+    "--no-header",
+    "--no-annotate",
+)
+
+
+def compile_lock(source: str, output: str, *extra: str) -> None:
+    """One lock file from one source of requirements."""
+    command = [sys.executable, "-m", "uv", "pip", "compile", *OPTIONS, source, "--output-file", output, *extra]
+    subprocess.run(command, cwd=ROOT, check=True)
+
+
+def main() -> int:
+    """All sets, smallest first, then each server of others in a set of its own."""
+    previous: tuple[str, ...] = ()
+    for name, groups in SETS.items():
+        output = f"requirements/{name}.lock"
+        compile_lock("pyproject.toml", output, *(f"--group={group}" for group in groups), *previous)
+        previous = ("--constraints", output)
+    for source in sorted((ROOT / "requirements" / "servers").glob("*.in")):
+        path = source.relative_to(ROOT)
+        compile_lock(str(path), str(path.with_suffix(".lock")))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
