@@ -1,0 +1,1 @@
+"""HTTP on both sides: the server half of `callgate serve` and the keep-alive client to upstreams."""
