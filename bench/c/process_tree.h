@@ -1,0 +1,122 @@
+/* Memory and CPU time of a gateway: its process and all descendants, without the echo server. */
+#ifndef PROCESS_TREE_H
+#define PROCESS_TREE_H
+#include "bench.h"
+#include <dirent.h>
+
+enum { TREE_LIMIT = 128 };
+#define SERVER_NAME "stdio_echo" /* as in /proc/PID/comm, at most 15 characters */
+
+typedef struct {
+    int pids[TREE_LIMIT];
+    int count;
+} ProcessTree;
+
+typedef struct {
+    long rss_kb, pss_kb;
+    uint64_t gateway_ns, server_ns; /* CPU time used so far */
+    int processes;
+} Usage;
+
+static inline int is_server(int pid)
+{
+    char path[64], name[32] = "";
+    snprintf(path, sizeof path, "/proc/%d/comm", pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return 0;
+    if (fgets(name, sizeof name, file))
+        name[strcspn(name, "\n")] = 0;
+    fclose(file);
+    return !strcmp(name, SERVER_NAME);
+}
+
+static inline void tree_walk(ProcessTree *tree, int root)
+{
+    tree->count = 0;
+    tree->pids[tree->count++] = root;
+    for (int i = 0; i < tree->count; i++) {
+        char tasks[64];
+        snprintf(tasks, sizeof tasks, "/proc/%d/task", tree->pids[i]);
+        DIR *directory = opendir(tasks);
+        if (!directory)
+            continue;
+        struct dirent *entry;
+        while ((entry = readdir(directory))) {
+            char path[128];
+            snprintf(path, sizeof path, "%s/%.20s/children", tasks, entry->d_name);
+            FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+            if (!file)
+                continue;
+            int child;
+            while (tree->count < TREE_LIMIT && fscanf(file, "%d", &child) == 1)
+                tree->pids[tree->count++] = child;
+            fclose(file);
+        }
+        closedir(directory);
+    }
+}
+
+/* CPU time of all threads in ns: /proc/PID/task/TID/schedstat counts in ns, not in clock ticks. */
+static inline uint64_t cpu_time_ns(int pid)
+{
+    char tasks[64];
+    snprintf(tasks, sizeof tasks, "/proc/%d/task", pid);
+    DIR *directory = opendir(tasks);
+    if (!directory)
+        return 0;
+    uint64_t total = 0;
+    struct dirent *entry;
+    while ((entry = readdir(directory))) {
+        char path[128];
+        snprintf(path, sizeof path, "%s/%.20s/schedstat", tasks, entry->d_name);
+        FILE *file = entry->d_name[0] == '.' ? NULL : fopen(path, "r");
+        if (!file)
+            continue;
+        unsigned long long running;
+        if (fscanf(file, "%llu", &running) == 1)
+            total += running;
+        fclose(file);
+    }
+    closedir(directory);
+    return total;
+}
+
+static inline void add_memory(int pid, Usage *usage)
+{
+    char path[64], line[256];
+    snprintf(path, sizeof path, "/proc/%d/smaps_rollup", pid);
+    FILE *file = fopen(path, "r");
+    if (!file)
+        return;
+    while (fgets(line, sizeof line, file)) {
+        if (!strncmp(line, "Rss:", 4))
+            usage->rss_kb += strtol(line + 4, NULL, 10);
+        else if (!strncmp(line, "Pss:", 4))
+            usage->pss_kb += strtol(line + 4, NULL, 10);
+    }
+    fclose(file);
+}
+
+/* CPU time only: cheap enough to read at the start and the end of a measurement. */
+static inline Usage tree_cpu(const ProcessTree *tree)
+{
+    Usage usage = {0};
+    for (int i = 0; i < tree->count; i++)
+        *(is_server(tree->pids[i]) ? &usage.server_ns : &usage.gateway_ns) += cpu_time_ns(tree->pids[i]);
+    return usage;
+}
+
+static inline Usage tree_memory(const ProcessTree *tree)
+{
+    Usage usage = {0};
+    for (int i = 0; i < tree->count; i++) {
+        if (is_server(tree->pids[i]))
+            continue;
+        usage.processes++;
+        add_memory(tree->pids[i], &usage);
+    }
+    return usage;
+}
+
+#endif
