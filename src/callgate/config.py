@@ -122,6 +122,17 @@ def state_directory(config: Config | None = None) -> Path:
     return path
 
 
+def user_config_file() -> str:
+    """`callgate.toml` in the user's configuration directory, or '' where there is none."""
+    chosen = os.environ.get("CALLGATE_CONFIG", "")
+    if chosen:
+        return chosen
+    from platformdirs import user_config_path
+
+    path = user_config_path("callgate", appauthor=False) / "callgate.toml"
+    return str(path) if path.is_file() else ""
+
+
 def load(path: str | os.PathLike[str]) -> Config:
     """Read a configuration file. Raises ConfigError with the place and what to do."""
     import tomllib

@@ -50,6 +50,7 @@ class Exchange:
         "query",
         "route",
         "sink",
+        "streaming",
     )
 
     def __init__(
@@ -71,6 +72,7 @@ class Exchange:
         self.body = body
         self.principal = principal
         self.route = route
+        self.streaming = False
         self.on_disconnect: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
 
@@ -96,6 +98,7 @@ class Exchange:
     def start_stream(self, status: int, headers: Headers) -> None:
         """The head of an answer whose body follows by `write` (chunked, or until close for HTTP/1.0)."""
         if self.sink is not None:
+            self.streaming = True
             self.sink.send_head(self, status, headers)
 
     def write(self, data: bytes) -> bool:

@@ -1,0 +1,80 @@
+"""The command line: finds the sub-command and imports only that one.
+
+`callgate run` starts the server before anything heavy is imported, so this module imports nothing.
+"""
+
+from __future__ import annotations
+
+import sys
+
+COMMANDS = {
+    "run": "guard one server: callgate run -- COMMAND ARGS…, or callgate run --url URL",
+    "serve": "one HTTP gateway for many servers",
+    "pins": "definitions that are pinned, changed, waiting for approval",
+    "audit": "the evidence log: tail, show, verify, export",
+}
+EXIT_USAGE = 2
+EXIT_INTERNAL = 3
+
+
+def usage() -> str:
+    """The help of `callgate` itself."""
+    lines = ["usage: callgate COMMAND [OPTIONS]", "", "The one gate every MCP message passes.", ""]
+    lines += [f"  {name:<8}{what}" for name, what in COMMANDS.items()]
+    lines += ["", "callgate COMMAND --help tells more; callgate --version the version."]
+    return "\n".join(lines)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Run one sub-command; returns the exit code (0 ok, 1 the answer is no, 2 usage, 3 internal)."""
+    args = sys.argv[1:] if argv is None else argv
+    name = args[0] if args else ""
+    if name in ("-h", "--help", "help"):
+        sys.stdout.write(usage() + "\n")
+        return 0
+    if name in ("-V", "--version"):
+        from callgate import __version__
+
+        sys.stdout.write(f"callgate {__version__}\n")
+        return 0
+    if name not in COMMANDS:
+        sys.stderr.write((f"callgate: no command {ascii(name)}\n\n" if name else "") + usage() + "\n")
+        return EXIT_USAGE
+    from callgate.errors import CallgateError, ConfigError
+
+    try:
+        return _run(name, args[1:])
+    except ConfigError as error:
+        sys.stderr.write(f"callgate: {error.diagnostics()}\n")
+        return EXIT_USAGE
+    except CallgateError as error:
+        sys.stderr.write(f"callgate: {error.diagnostics()}\n")
+        return EXIT_INTERNAL
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        # The reader of our output left (as `head` does): say nothing more, to anyone.
+        sys.stderr.close()
+        return 0
+
+
+def _run(name: str, args: list[str]) -> int:
+    if name == "run":
+        from callgate.cli import run
+
+        return run.main(args)
+    if name == "serve":
+        from callgate.cli import serve
+
+        return serve.main(args)
+    if name == "pins":
+        from callgate.cli import pins
+
+        return pins.main(args)
+    from callgate.cli import audit
+
+    return audit.main(args)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

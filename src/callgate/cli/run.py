@@ -1,0 +1,214 @@
+"""`callgate run`: guard one server, as a drop-in prefix in any client's configuration.
+
+Start-up order: read the arguments by hand, start the server, and only then import the gate: the imports
+take their time while the server boots, which it does anyway.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+
+from callgate.controls import LAUNCH_CONTROLS
+from callgate.errors import ConfigError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from callgate.audit.writer import Journal
+    from callgate.config import Config
+    from callgate.gate.engine import Gate
+    from callgate.transport.launch import Child
+
+HELP = """\
+usage: callgate run [--name NAME] [--config FILE] [--mode MODE] -- COMMAND ARGS…
+       callgate run [--name NAME] [--config FILE] [--mode MODE] --url URL
+
+Guard one MCP server: every message passes the gate, and leaves evidence.
+
+  --name NAME    what pins and evidence call the server (default: from the command or URL)
+  --config FILE  settings (default: callgate.toml in the user's configuration directory)
+  --mode MODE    enforce (default) or observe
+  --url URL      the server speaks HTTP: offer it on stdin and stdout
+
+The server's exit code is callgate's. Put the prefix before any command of a client's configuration:
+  "command": "callgate", "args": ["run", "--", "npx", "-y", "SOME-SERVER"]
+"""
+_OPTIONS = {"--name": "name", "--config": "config", "--mode": "mode", "--url": "url"}
+
+
+class Arguments:
+    """What was asked for on the command line."""
+
+    __slots__ = ("command", "config", "help", "mode", "name", "url")
+
+    def __init__(self) -> None:
+        self.name = ""
+        self.config = ""
+        self.mode = ""
+        self.url = ""
+        self.help = False
+        self.command: list[str] = []
+
+
+def parse(args: list[str]) -> Arguments:
+    """The arguments. Raises ConfigError."""
+    found = Arguments()
+    at = 0
+    while at < len(args):
+        word = args[at]
+        at += 1
+        if word == "--":
+            found.command = args[at:]
+            break
+        if word in ("-h", "--help"):
+            found.help = True
+            return found
+        option, has_value, value = word.partition("=")
+        if option not in _OPTIONS:
+            raise ConfigError(
+                f"callgate run: {ascii(word)} is not an option",
+                next_step="put -- before the server's command: callgate run -- COMMAND ARGS…",
+            )
+        if not has_value:
+            if at == len(args):
+                raise ConfigError(f"callgate run: {option} needs a value", next_step="see callgate run --help")
+            value = args[at]
+            at += 1
+        setattr(found, _OPTIONS[option], value)
+    if bool(found.command) == bool(found.url):
+        raise ConfigError(
+            "callgate run needs a server: a command after --, or --url", next_step="see callgate run --help"
+        )
+    if len(found.command) == 1 and " " in found.command[0] and not os.path.exists(found.command[0]):
+        # Some clients join command and arguments to one string.
+        import shlex
+
+        found.command = shlex.split(found.command[0])
+    if found.mode not in ("", "enforce", "observe"):
+        raise ConfigError("callgate run: --mode is enforce or observe")
+    return found
+
+
+def main(args: list[str]) -> int:
+    """Run; the exit code is the server's."""
+    arguments = parse(args)
+    if arguments.help:
+        sys.stdout.write(HELP)
+        return 0
+    if arguments.url:
+        return _remote(arguments)
+    return _local(arguments)
+
+
+def _local(arguments: Arguments) -> int:
+    from callgate.transport.launch import spawn, widen
+
+    child = None if LAUNCH_CONTROLS else spawn(arguments.command)
+    try:
+        config = _configuration(arguments)
+        name = arguments.name or _name_of(arguments.command)
+        state, journal, gate = _open(config, name)
+        if child is None:
+            _allow_launch(gate, name, arguments.command)
+            child = spawn(arguments.command)
+    except BaseException:
+        if child is not None:
+            _abandon(child)
+        raise
+    from callgate.transport.stdio import Relay
+
+    journal.note("launch", {"command": [*arguments.command][:64], "pid": child.pid, "server": name})
+    for fd in (0, 1):
+        widen(fd)
+    channel = gate.channel(server=name, principal=_principal(), transport="stdio")
+    relay = Relay(child, channel, journal, name)
+    try:
+        return relay.run()
+    finally:
+        gate.close()
+        journal.close()
+
+
+def _remote(arguments: Arguments) -> int:
+    from callgate.transport.remote_stdio import run_remote
+
+    config = _configuration(arguments)
+    name = arguments.name or _name_of_url(arguments.url)
+    state, journal, gate = _open(config, name)
+    del state
+    server = config.servers.get(name)
+    headers = dict(server.headers) if server is not None else {}
+    try:
+        return run_remote(arguments.url, gate=gate, journal=journal, name=name, headers=headers)
+    finally:
+        gate.close()
+        journal.close()
+
+
+def _configuration(arguments: Arguments) -> Config:
+    from dataclasses import replace
+
+    from callgate.config import Config, load, user_config_file
+
+    path = arguments.config or user_config_file()
+    config = load(path) if path else Config()
+    return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it
+
+
+def _open(config: Config, name: str) -> tuple[Path, Journal, Gate]:
+    from callgate.assembly import assemble
+
+    return assemble(config, process=f"run {name}")
+
+
+def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
+    """Ask the launch controls. Raises LaunchError when one denies."""
+    from callgate.errors import LaunchError
+    from callgate.gate.events import LaunchEvent
+
+    event = LaunchEvent(name, tuple(command), os.getcwd(), tuple(sorted(os.environ)))
+    decision = gate.decide(gate.always["launch"], event, gate.config.mode_of(name))
+    if decision.outcome in ("deny", "ask"):
+        raise LaunchError(decision.reason, next_step=f"rule {decision.rule}")
+
+
+def _abandon(child: Child) -> None:
+    """End a server that was started for a gate that could not be."""
+    import signal
+
+    for fd in (child.stdin, child.stdout, child.stderr):
+        os.close(fd)
+    try:
+        os.killpg(child.pid, signal.SIGKILL)
+        os.waitpid(child.pid, 0)
+    except (ProcessLookupError, ChildProcessError):
+        return
+
+
+def _name_of(command: list[str]) -> str:
+    """A name from the command: the package or program it runs, without runner, version and path."""
+    runners = {"npx", "uvx", "uv", "node", "python", "python3", "env", "bunx", "deno", "run", "tool", "exec", "-m"}
+    word = command[0]
+    for part in command:
+        base = os.path.basename(part) if part.startswith(("/", "./", "../")) else part
+        if base in runners or base.startswith("-") or "=" in base or base.split(".")[0] in runners:
+            continue
+        word = base
+        break
+    word = word[1:] if word.startswith("@") else word
+    word = word.partition("@")[0]
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in word).strip("-._")
+    return cleaned[:64] or "server"
+
+
+def _name_of_url(url: str) -> str:
+    rest = url.partition("://")[2].partition("?")[0]
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in rest).strip("-._")
+    return cleaned[:64] or "server"
+
+
+def _principal() -> str:
+    """Who calls: over stdio, the local user that started us."""
+    return f"local:{os.getuid()}" if hasattr(os, "getuid") else "local"

@@ -1,0 +1,588 @@
+"""One correlation scope between a client and a server: the hot path of the gate.
+
+Every message goes through `client` or `server`: strict decode, correlation with the request that caused
+it, the controls, one record of evidence, and out come the bytes to forward. A request id means something
+only within its channel, so two clients of one server never see each other's answers.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict
+from time import monotonic_ns
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+import orjson
+
+from callgate.errors import AuditError, LimitExceeded, ProtocolError
+from callgate.gate import answers
+from callgate.gate.edits import EditConflict, apply
+from callgate.gate.engine import Decision
+from callgate.gate.events import Event, Hook
+from callgate.gate.hooks import CATALOG_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook, request_hook
+from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
+from callgate.gate.verdicts import Finding
+from callgate.protocol.message import Direction, Kind, Message, RequestId
+
+if TYPE_CHECKING:
+    from callgate.audit.writer import Scope
+    from callgate.gate.conversation import Conversation
+    from callgate.gate.engine import Gate
+    from callgate.protocol.limits import Limits
+
+_REMEMBERED = 256
+"""Answered or cancelled requests kept, so that a replay or a late answer is recognised."""
+_ROUNDS = 3
+"""Rewritten messages are inspected again, this often at most."""
+_CLIENT = Direction.CLIENT
+_SERVER = Direction.SERVER
+_REQUEST = Kind.REQUEST
+_NOTIFICATION = Kind.NOTIFICATION
+_RESULT = Kind.RESULT
+_ERROR = Kind.ERROR
+_EVIDENCE = "the evidence log cannot be written, so nothing passes; free disk space or see callgate audit verify"
+
+
+class Pending(NamedTuple):
+    """A request that waits for its answer."""
+
+    method: str
+    name: str
+    seq: int
+    started_ns: int
+    modern: bool
+
+
+class Channel:
+    """See the module. Not thread-safe: one event loop owns it."""
+
+    __slots__ = (
+        "_answered",
+        "_codec",
+        "_gate",
+        "asked",
+        "conversation",
+        "enforce",
+        "modern",
+        "pending",
+        "replaying",
+        "revision",
+        "scope",
+    )
+
+    def __init__(self, gate: Gate, conversation: Conversation, scope: Scope) -> None:
+        self._gate = gate
+        self._codec = gate.codec
+        self.conversation = conversation
+        self.scope = scope
+        self.enforce = conversation.mode == "enforce"
+        self.pending: dict[RequestId, Pending] = {}
+        """Requests of the client without an answer."""
+        self.asked: dict[RequestId, Pending] = {}
+        """Requests of the server (handshake era) without an answer."""
+        self._answered: OrderedDict[tuple[Direction, RequestId], Pending] = OrderedDict()
+        self.revision = ""
+        """Negotiated revision; a transport may set it from the MCP-Protocol-Version header."""
+        self.modern = False
+        """Whether the last request was of the stateless era."""
+        self.replaying = False
+        """Set by HTTP while it relays a stream opened with Last-Event-ID: answers may come twice."""
+
+    @property
+    def limits(self) -> Limits:
+        """The limits messages of this channel are held to."""
+        return self._codec.limits
+
+    # -- entry points ----------------------------------------------------------------------------
+
+    def client(self, raw: bytes) -> bytes | Outcome:
+        """One message or batch from the client: the bytes to forward, or an Outcome."""
+        try:
+            message = self._codec.decode(raw, _CLIENT)
+        except ProtocolError as error:
+            return self._malformed(raw, error, _CLIENT)
+        if type(message) is list:
+            return self._batch(message, _CLIENT)
+        return self.client_message(message)  # type: ignore[arg-type]  # type() narrows no union for mypy
+
+    def server(self, raw: bytes) -> bytes | Outcome:
+        """One message or batch from the server: the bytes to forward, or an Outcome."""
+        try:
+            message = self._codec.decode(raw, _SERVER)
+        except ProtocolError as error:
+            return self._malformed(raw, error, _SERVER)
+        if type(message) is list:
+            return self._batch(message, _SERVER)
+        return self.server_message(message)  # type: ignore[arg-type]  # as above
+
+    def decode_client(self, raw: bytes) -> Message | list[Message] | Outcome:
+        """Decode only: for HTTP, which checks headers against the body before any decision."""
+        try:
+            return self._codec.decode(raw, _CLIENT)
+        except ProtocolError as error:
+            return self.refuse(error, _CLIENT, error.request_id)
+
+    def client_batch(self, messages: list[Message]) -> bytes | Outcome:
+        """A decoded batch from the client."""
+        return self._batch(messages, _CLIENT)
+
+    def client_message(self, message: Message) -> bytes | Outcome:
+        """Decide one decoded message of the client."""
+        kind = message.kind
+        if kind is _REQUEST:
+            return self._request(message)
+        if kind is _NOTIFICATION:
+            method = message.method or ""
+            if method == "notifications/cancelled":
+                self._cancelled(message, self.pending, _CLIENT)
+            return self._pass("call", _CLIENT, message, method, "", None, message.body.get("params"))
+        return self._client_answer(message)
+
+    def server_message(self, message: Message) -> bytes | Outcome:
+        """Decide one decoded message of the server."""
+        kind = message.kind
+        if kind is _RESULT or kind is _ERROR:
+            return self._server_answer(message)
+        method = message.method or ""
+        if kind is _NOTIFICATION:
+            if method == "notifications/cancelled":
+                self._cancelled(message, self.asked, _SERVER)
+            return self._pass("content", _SERVER, message, method, "", None, message.body.get("params"))
+        return self._server_request(message, method)
+
+    # -- the four kinds of traffic ---------------------------------------------------------------
+
+    def _request(self, message: Message) -> bytes | Outcome:
+        request_id: RequestId = message.id  # type: ignore[assignment]  # a request has an id
+        method: str = message.method  # type: ignore[assignment]  # a request has a method
+        pending = self.pending
+        if request_id in pending:
+            return self.refuse(_reused(), _CLIENT, request_id)
+        if len(pending) >= self._codec.limits.in_flight:
+            return self.refuse(_too_many(self._codec.limits.in_flight), _CLIENT, request_id)
+        params = message.body.get("params")
+        name = ""
+        modern = False
+        if params:
+            member = NAME_MEMBER.get(method)
+            if member is not None:
+                name = params.get(member)
+                if type(name) is not str:
+                    name = ""
+            meta = params.get("_meta")
+            if meta and MODERN_KEY in meta:
+                modern = True
+                revision = meta[MODERN_KEY]
+                if revision != self.revision and type(revision) is str:
+                    self._negotiated(revision)
+        self.modern = modern
+        hook = request_hook(method)
+        if not message.hits and not self._gate.always[hook]:
+            try:
+                seq = self.scope.decision(
+                    hook, 0, method, name, request_id, message.data, params, "allow", (), 0, 0
+                )
+            except AuditError:
+                if self.enforce:
+                    return self._no_evidence(_CLIENT, message, method, modern)
+                seq = 0
+            pending[request_id] = Pending(method, name, seq, monotonic_ns(), modern)
+            return message.data
+        waiting = Pending(method, name, 0, monotonic_ns(), modern)
+        return self._decide(hook, _CLIENT, message, method, name, waiting, params, pending)
+
+    def _server_answer(self, message: Message) -> bytes | Outcome:
+        request_id = message.id
+        if request_id is None:
+            # An error without id answers something the server could not read: it is content like any other.
+            return self._pass("content", _SERVER, message, "", "", None, message.body.get("error"))
+        waiting = self.pending.pop(request_id, None)
+        if waiting is None:
+            waiting = self._late(_SERVER, request_id)
+            if waiting is None:
+                return self.refuse(_unissued(), _SERVER, request_id)
+        else:
+            self._remember(_SERVER, request_id, waiting)
+        method, name, seq, started, modern = waiting
+        result = message.body.get("result")
+        hook: Hook = "content"
+        if result is not None:
+            if method in CATALOG_METHODS or "resultType" in result:
+                hook = answer_hook(method, result.get("resultType") == "input_required")
+                if method == "initialize":
+                    revision = result.get("protocolVersion")
+                    if type(revision) is str:
+                        self._negotiated(revision)
+        else:
+            result = message.body["error"]
+        if message.hits or self._gate.always[hook]:
+            return self._decide(hook, _SERVER, message, method, name, waiting, result, None)
+        try:
+            self.scope.decision(
+                hook,
+                1,
+                method,
+                name,
+                request_id,
+                message.data,
+                result,
+                "allow",
+                (),
+                seq,
+                (monotonic_ns() - started) // 1000,
+            )
+        except AuditError:
+            if self.enforce:
+                return self._no_evidence(_SERVER, message, method, modern)
+        return message.data
+
+    def _client_answer(self, message: Message) -> bytes | Outcome:
+        request_id = message.id
+        content = message.body.get("result") or message.body.get("error")
+        if request_id is None:
+            return self._pass("server_request", _CLIENT, message, "", "", None, content)
+        waiting = self.asked.pop(request_id, None) or self._late(_CLIENT, request_id)
+        if waiting is None:
+            return self.refuse(_unissued(), _CLIENT, None)
+        self._remember(_CLIENT, request_id, waiting)
+        return self._pass("server_request", _CLIENT, message, waiting.method, waiting.name, waiting, content)
+
+    def _server_request(self, message: Message, method: str) -> bytes | Outcome:
+        request_id: RequestId = message.id  # type: ignore[assignment]  # a request has an id
+        if self.modern:
+            return self.refuse(_server_asks(), _SERVER, request_id)
+        if request_id in self.asked:
+            if not self.replaying:
+                return self.refuse(_reused(), _SERVER, request_id)
+        elif len(self.asked) >= self._codec.limits.in_flight:
+            return self.refuse(_too_many(self._codec.limits.in_flight), _SERVER, request_id)
+        waiting = Pending(method, "", 0, monotonic_ns(), modern=False)
+        params = message.body.get("params")
+        return self._decide("server_request", _SERVER, message, method, "", waiting, params, self.asked)
+
+    # -- deciding --------------------------------------------------------------------------------
+
+    def _pass(
+        self,
+        hook: Hook,
+        direction: Direction,
+        message: Message,
+        method: str,
+        name: str,
+        waiting: Pending | None,
+        content: Any,
+    ) -> bytes | Outcome:
+        """A message nobody waits for an answer to: notifications, answers to the server."""
+        if message.hits or self._gate.always[hook]:
+            return self._decide(hook, direction, message, method, name, waiting, content, None)
+        about = waiting.seq if waiting else 0
+        try:
+            self.scope.decision(
+                hook, int(direction), method, name, message.id, message.data, content, "allow", (), about, 0
+            )
+        except AuditError:
+            if self.enforce:
+                return self._no_evidence(direction, message, method, modern=self.modern)
+        return message.data
+
+    def _decide(
+        self,
+        hook: Hook,
+        direction: Direction,
+        message: Message,
+        method: str,
+        name: str,
+        waiting: Pending | None,
+        content: Any,
+        table: dict[RequestId, Pending] | None,
+    ) -> bytes | Outcome:
+        """Ask the controls, apply their edits, record, and register a request that passes in `table`."""
+        gate = self._gate
+        original = message
+        asked = gate.asked(hook, message.hits)
+        if asked:
+            event = Event(hook, direction, message, self.conversation, method, name, waiting)
+            decision = gate.decide(asked, event, self.conversation.mode)
+            if decision.edits and decision.outcome == "rewrite":
+                message = self._rewrite(hook, direction, message, method, name, waiting, decision)
+            if decision.labels:
+                self.conversation.labels |= decision.labels
+        else:
+            decision = Decision()
+        outcome = decision.outcome
+        if outcome == "ask":
+            # No approver is connected to this gate, and nobody's silence is a yes.
+            decision.reason = f"{decision.reason}: needs a person's approval, and no approver is connected"
+            outcome = "deny"
+        about = 0 if table is not None or waiting is None else waiting.seq
+        spent = (monotonic_ns() - waiting.started_ns) // 1000 if waiting is not None and table is None else 0
+        try:
+            seq = self.scope.decision(
+                hook,
+                int(direction),
+                method,
+                name,
+                message.id,
+                message.data,
+                content,
+                outcome,
+                tuple(decision.findings),
+                about,
+                spent,
+            )
+        except AuditError:
+            if self.enforce:
+                return self._no_evidence(direction, message, method, modern=self.modern)
+            seq = 0
+        if outcome == "deny":
+            return self._denied(direction, message, method, waiting, decision)
+        if table is not None and waiting is not None:
+            table[message.id] = waiting._replace(seq=seq)  # type: ignore[index]  # a request has an id
+        return message.data if message is original else Outcome(message.data, None, decision.rule, HTTP_OK)
+
+    def _rewrite(
+        self,
+        hook: Hook,
+        direction: Direction,
+        message: Message,
+        method: str,
+        name: str,
+        waiting: Pending | None,
+        decision: Decision,
+    ) -> Message:
+        """Apply edits and inspect what they made, until nothing more is to be changed."""
+        gate = self._gate
+        for _ in range(_ROUNDS):
+            body = orjson.loads(message.data)
+            try:
+                apply(body, decision.edits)
+                message = self._codec.encode(body)
+            except (EditConflict, ProtocolError) as error:
+                decision.deny("two controls want to change the same place", "edit-conflict")
+                decision.findings.append(Finding("edit-conflict", "fail-open", str(error), severity="high"))
+                return message
+            asked = gate.asked(hook, message.hits)
+            again = gate.decide(
+                asked, Event(hook, direction, message, self.conversation, method, name, waiting), self.conversation.mode
+            )
+            if again.outcome != "rewrite" or not again.edits:
+                if again.outcome == "deny":
+                    decision.findings += again.findings
+                    decision.deny(again.reason, again.rule)
+                return message
+            decision.edits = again.edits
+        decision.deny("the message could not be made safe", "rewrite-unstable")
+        return message
+
+    # -- refusing --------------------------------------------------------------------------------
+
+    def refuse(self, error: ProtocolError, direction: Direction, request_id: RequestId | None = None) -> Outcome:
+        """Record a message that breaks the protocol and say so to whoever waits."""
+        finding = Finding(error.rule, "parser-differential", error.what, severity="medium")
+        try:
+            self.scope.decision(
+                "call" if direction is _CLIENT else "content",
+                int(direction),
+                "",
+                "",
+                request_id,
+                b"",
+                None,
+                "deny",
+                (finding,),
+                0,
+                0,
+            )
+        except AuditError:
+            pass  # it is refused anyway
+        text = f"{error.what}; {error.next_step}" if error.next_step else error.what
+        if direction is _CLIENT:
+            status = HTTP_TOO_LARGE if error.rule == "limit-request-bytes" else HTTP_BAD_REQUEST
+            reply = answers.error(request_id, error.rpc_code, f"Refused by callgate: {text}", error.rule)
+            return Outcome(None, reply, error.rule, status)
+        # What the server said is not repeated; its caller, if one waits, learns that the answer was refused.
+        waiting = self.pending.pop(request_id, None) if request_id is not None else None
+        forward = None
+        if waiting is not None and request_id is not None:
+            text = f"the server's answer was refused: {text}"
+            forward = answers.error(request_id, answers.DENIED, f"Refused by callgate: {text}", error.rule)
+        reply = None
+        if error.rule == "server-request":
+            reply = answers.error(request_id, -32601, f"Refused by callgate: {text}", error.rule)
+        return Outcome(forward, reply, error.rule, HTTP_OK)
+
+    def _malformed(self, raw: bytes, error: ProtocolError, direction: Direction) -> bytes | Outcome:
+        """In observe mode a message that is at least JSON passes as it came, and the log says it was not inspected."""
+        if self.enforce or isinstance(error, LimitExceeded) and error.rule.endswith("-bytes"):
+            return self.refuse(error, direction, error.request_id)
+        try:
+            body = orjson.loads(raw)
+        except ValueError:
+            return self.refuse(error, direction, error.request_id)
+        finding = Finding(error.rule, "parser-differential", f"passed uninspected: {error.what}")
+        request_id = body.get("id") if type(body) is dict else None
+        if type(request_id) not in (str, int):
+            request_id = None
+        try:
+            self.scope.decision(
+                "call" if direction is _CLIENT else "content", int(direction), "", "", request_id, raw, None,
+                "would-deny", (finding,), 0, 0,
+            )  # fmt: skip
+        except AuditError:
+            pass  # observing: the message passes
+        if request_id is not None and type(body) is dict:
+            self._follow(body, request_id, direction)
+        return raw
+
+    def _follow(self, body: dict[str, Any], request_id: RequestId, direction: Direction) -> None:
+        """Keep correlation right for a message that passed uninspected."""
+        method = body.get("method")
+        mine, theirs = (self.pending, self.asked) if direction is _CLIENT else (self.asked, self.pending)
+        if type(method) is str:
+            mine[request_id] = Pending(method, "", 0, monotonic_ns(), modern=self.modern)
+        else:
+            theirs.pop(request_id, None)
+
+    def _denied(
+        self, direction: Direction, message: Message, method: str, waiting: Pending | None, decision: Decision
+    ) -> Outcome:
+        """The outcome of a control's refusal."""
+        if message.kind is _REQUEST:
+            modern = direction is _CLIENT and self.modern
+            refused = answers.refusal(message.id or 0, method, decision.reason, decision.rule, modern=modern)  # type: ignore[arg-type]
+            return Outcome(None, refused, decision.rule, HTTP_OK if method == "tools/call" else HTTP_FORBIDDEN)
+        if message.kind is _NOTIFICATION or message.id is None:
+            return Outcome(None, None, decision.rule, HTTP_FORBIDDEN)
+        modern = waiting.modern if waiting is not None else False
+        substitute = answers.refusal(message.id, method, decision.reason, decision.rule, modern=modern)
+        return Outcome(substitute, None, decision.rule, HTTP_OK)
+
+    def _no_evidence(self, direction: Direction, message: Message, method: str, modern: bool) -> Outcome:
+        """The log cannot be written: in enforce mode nothing passes."""
+        rule = "evidence-unavailable"
+        if message.kind is _NOTIFICATION or message.id is None:
+            return Outcome(None, None, rule, HTTP_UNAVAILABLE)
+        if method == "tools/call":
+            answer = answers.tool_error(message.id, _EVIDENCE, rule, modern=modern)
+        else:
+            answer = answers.error(message.id, answers.UNAVAILABLE, f"Blocked by callgate: {_EVIDENCE}", rule)
+        if message.kind is _REQUEST:
+            return Outcome(None, answer, rule, HTTP_UNAVAILABLE)
+        return Outcome(answer if direction is _SERVER else None, None, rule, HTTP_UNAVAILABLE)
+
+    # -- batches (2025-03-26) --------------------------------------------------------------------
+
+    def _batch(self, messages: list[Message], direction: Direction) -> bytes | Outcome:
+        if self.revision != "2025-03-26":
+            return self.refuse(_no_batches(self.revision), direction)
+        forward: list[bytes] = []
+        replies: list[bytes] = []
+        rule = ""
+        decide = self.client_message if direction is _CLIENT else self.server_message
+        for message in messages:
+            result = decide(message)
+            if type(result) is bytes:
+                forward.append(result)
+                continue
+            outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
+            rule = rule or outcome.rule
+            if outcome.forward is not None:
+                forward.append(outcome.forward)
+            if outcome.reply is not None:
+                replies.append(outcome.reply)
+        joined = b"[" + b",".join(forward) + b"]" if forward else None
+        if joined is not None and not replies and not rule:
+            return joined
+        return Outcome(joined, b"[" + b",".join(replies) + b"]" if replies else None, rule, HTTP_OK)
+
+    # -- correlation -----------------------------------------------------------------------------
+
+    def _negotiated(self, revision: str) -> None:
+        self.revision = revision
+        self.conversation.revision = revision
+        self.scope.revision = revision
+
+    def _remember(self, direction: Direction, request_id: RequestId, waiting: Pending) -> None:
+        """Keep an answered request for a while, where a stream may be replayed (HTTP sessions)."""
+        if self.conversation.session:
+            self._keep(direction, request_id, waiting)
+
+    def _keep(self, direction: Direction, request_id: RequestId, waiting: Pending) -> None:
+        self._answered[direction, request_id] = waiting
+        if len(self._answered) > _REMEMBERED:
+            self._answered.popitem(last=False)
+
+    def _late(self, direction: Direction, request_id: RequestId) -> Pending | None:
+        """The request a second or late answer belongs to: after a cancel once, during a replay always."""
+        if self.replaying:
+            return self._answered.get((direction, request_id))
+        waiting = self._answered.get((direction, request_id))
+        if waiting is not None and waiting.started_ns < 0:
+            del self._answered[direction, request_id]
+            return waiting._replace(started_ns=-waiting.started_ns)
+        return None
+
+    def _cancelled(self, message: Message, table: dict[RequestId, Pending], direction: Direction) -> None:
+        """A cancelled request may be answered all the same: its answer is then passed once."""
+        params = message.body.get("params")
+        request_id = params.get("requestId") if params else None
+        if type(request_id) not in (str, int):
+            return
+        waiting = table.pop(request_id, None)  # type: ignore[arg-type]  # checked above
+        if waiting is not None:
+            # The answer comes from the other side; a negative start marks "cancelled".
+            other = _SERVER if direction is _CLIENT else _CLIENT
+            self._keep(other, request_id, waiting._replace(started_ns=-waiting.started_ns))  # type: ignore[arg-type]
+
+    def overdue(self, seconds: float) -> list[tuple[RequestId, str, float]]:
+        """Requests older than `seconds` without an answer: id, method, age. Oldest first, at most 100."""
+        now = monotonic_ns()
+        found: list[tuple[RequestId, str, float]] = []
+        for request_id, waiting in self.pending.items():
+            age = (now - waiting.started_ns) / 1e9
+            if age < seconds or len(found) == 100:
+                break  # the table is in order of arrival
+            found.append((request_id, waiting.method, age))
+        return found
+
+    def unanswered(self, why: str) -> list[bytes]:
+        """Errors for every request still waiting: the server is gone. Empties the table."""
+        errors = [
+            answers.error(request_id, answers.UNAVAILABLE, f"callgate: {why}", "server-gone")
+            for request_id in self.pending
+        ]
+        self.pending.clear()
+        return errors
+
+    def close(self, reason: str = "") -> None:
+        """End of the channel: what never got an answer is put on record."""
+        if self.pending and reason:
+            self._gate.journal.note(
+                "channel-closed",
+                {"server": self.conversation.server, "reason": reason, "unanswered": len(self.pending)},
+            )
+        self.pending.clear()
+        self.asked.clear()
+
+
+def _reused() -> ProtocolError:
+    return ProtocolError("id-in-flight", "the id of a request that is still without an answer was used again")
+
+
+def _unissued() -> ProtocolError:
+    return ProtocolError("response-unknown-id", "an answer to a request nobody made")
+
+
+def _too_many(limit: int) -> LimitExceeded:
+    return LimitExceeded(
+        "limit-in-flight", f"more than {limit} requests without an answer", next_step="wait, or raise limits.in_flight"
+    )
+
+
+def _server_asks() -> ProtocolError:
+    return ProtocolError("server-request", "servers send no requests since revision 2026-07-28")
+
+
+def _no_batches(revision: str) -> ProtocolError:
+    return ProtocolError(
+        "jsonrpc-batch", f"batches exist in revision 2025-03-26 only, not in {revision or 'this conversation'}"
+    )

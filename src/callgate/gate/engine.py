@@ -1,0 +1,197 @@
+"""The engine: asks the controls, composes their verdicts, fails closed.
+
+Built once per configuration. It knows no control by name; it knows which hooks each implements, which
+patterns wake it, and whether it enforces or only observes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, TypeAlias, cast
+
+from callgate.gate.control import Control
+from callgate.gate.conversation import Conversation
+from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
+from callgate.gate.verdicts import Allow, Annotate, Ask, Deny, Edit, Finding, Rewrite, Verdict
+from callgate.gate.watchdog import ControlTimeout, Watchdog
+from callgate.protocol.codec import LEXICAL, Codec
+
+if TYPE_CHECKING:
+    from callgate.audit.writer import Journal
+    from callgate.config import Config
+    from callgate.gate.channel import Channel
+
+HookFunction: TypeAlias = Callable[[Any], Verdict]
+_VERDICTS = (Allow, Annotate, Rewrite, Ask, Deny)
+
+
+class Bound:
+    """One control's function for one hook, with what the engine needs to know of it."""
+
+    __slots__ = ("control", "function", "mode")
+
+    def __init__(self, control: str, function: HookFunction, mode: str | None) -> None:
+        self.control = control
+        self.function = function
+        self.mode = mode
+        """`enforce`, `observe`, or None: as the server says."""
+
+
+class Decision:
+    """What all controls together say of one event.
+
+    `outcome`: allow, annotate, rewrite, ask, deny; would-rewrite, would-ask, would-deny where the control
+    only observes; error where it failed while only observing.
+    """
+
+    __slots__ = ("edits", "findings", "labels", "outcome", "reason", "rule")
+
+    def __init__(self) -> None:
+        self.outcome = "allow"
+        self.reason = ""
+        self.rule = ""
+        self.findings: list[Finding] = []
+        self.edits: list[Edit] = []
+        self.labels: frozenset[str] = frozenset()
+
+    def deny(self, reason: str, rule: str) -> None:
+        """Refuse; the first reason given is the one the caller reads."""
+        if self.outcome != "deny":
+            self.outcome = "deny"
+            self.reason = reason
+            self.rule = rule
+
+
+class Gate:
+    """All controls of one configuration, their automaton and the evidence log.
+
+    `cache_dir` keeps the compiled automaton between starts. Raises ConfigError for a pattern that does
+    not compile and ValueError for a control whose declaration and methods disagree.
+    """
+
+    def __init__(
+        self, config: Config, controls: Sequence[Control], journal: Journal, cache_dir: Path | None = None
+    ) -> None:
+        from callgate.detect.automaton import Automaton
+
+        self.config = config
+        self.controls = tuple(controls)
+        self.journal = journal
+        self.watchdog = Watchdog()
+        self.always: dict[Hook, tuple[Bound, ...]] = dict.fromkeys(HOOKS, ())
+        self._on_hit: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
+        patterns = list(LEXICAL)
+        for control in self.controls:
+            first = len(patterns)
+            patterns += [(pattern.name, pattern.expression) for pattern in control.meta.patterns]
+            self._register(control, frozenset(range(first, len(patterns))))
+        self.automaton = Automaton(patterns, cache_dir=cache_dir)
+        self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))
+        self.lexical = frozenset(range(len(LEXICAL)))
+
+    def _register(self, control: Control, ids: frozenset[int]) -> None:
+        meta = control.meta
+        configured = self.config.controls.get(meta.id)
+        for hook in HOOKS:
+            wanted = hook in meta.always or hook in meta.on_hit
+            function = getattr(control, hook, None)
+            if wanted != callable(function):
+                raise ValueError(f"control {meta.id}: hook {hook} is declared but not implemented, or the reverse")
+            if not wanted:
+                continue
+            bound = Bound(meta.id, cast("HookFunction", function), configured.mode if configured else None)
+            if hook in meta.always:
+                self.always[hook] += (bound,)
+            else:
+                self._on_hit[hook] += ((ids, bound),)
+
+    def channel(
+        self, *, server: str, principal: str, session: str = "", transport: str = "stdio", mode: str = ""
+    ) -> Channel:
+        """A fresh correlation scope: a stdio pair, a handshake-era session, or one modern HTTP exchange."""
+        from callgate.gate.channel import Channel
+
+        conversation = Conversation(server, principal, mode or self.config.mode_of(server), session)
+        scope = self.journal.scope(server=server, principal=principal, session=session, transport=transport)
+        return Channel(self, conversation, scope)
+
+    def asked(self, hook: Hook, hits: tuple[int, ...]) -> tuple[Bound, ...]:
+        """The controls to ask: those of every message, and those one of whose patterns was found."""
+        if not hits:
+            return self.always[hook]
+        woken = tuple(bound for ids, bound in self._on_hit[hook] if not ids.isdisjoint(hits))
+        return self.always[hook] + woken
+
+    def decide(self, asked: tuple[Bound, ...], event: Event | LaunchEvent, mode: str) -> Decision:
+        """Ask each control and compose: Deny over Ask over Rewrite over Annotate over Allow."""
+        decision = Decision()
+        watchdog = self.watchdog
+        if not watchdog.armed:
+            watchdog.arm()
+        for bound in asked:
+            watchdog.calls += 1
+            watchdog.busy = True
+            try:
+                verdict = bound.function(event)
+                watchdog.busy = False
+            except ControlTimeout:
+                self._failed(decision, bound, mode, "did not answer in time")
+                continue
+            except Exception as error:  # noqa: BLE001 - any failure of a control must deny, whatever it is
+                self._failed(decision, bound, mode, f"failed ({type(error).__name__})")
+                continue
+            finally:
+                watchdog.busy = False
+            kind = type(verdict)
+            if kind is Allow:
+                continue
+            if kind not in _VERDICTS:
+                self._failed(decision, bound, mode, f"returned {kind.__name__}, which is no verdict")
+                continue
+            _compose(decision, bound, verdict, observed=(bound.mode or mode) == "observe")
+        return decision
+
+    def _failed(self, decision: Decision, bound: Bound, mode: str, what: str) -> None:
+        rule = f"control-failed/{bound.control}"
+        decision.findings.append(
+            Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high")
+        )
+        if (bound.mode or mode) == "observe":
+            if decision.outcome in ("allow", "annotate"):
+                decision.outcome = "error"
+        else:
+            decision.deny(f"the control {bound.control} {what}, so the message does not pass", rule)
+
+    def close(self) -> None:
+        """Stop the watchdog. The journal belongs to whoever opened it."""
+        self.watchdog.disarm()
+
+
+def _compose(decision: Decision, bound: Bound, verdict: Verdict, *, observed: bool) -> None:
+    """Add one control's verdict. In observe mode all it can do is leave findings."""
+    if isinstance(verdict, Allow):
+        return
+    decision.findings += verdict.findings
+    if isinstance(verdict, Annotate):
+        decision.labels |= verdict.labels
+    rule = verdict.findings[0].rule if verdict.findings else bound.control
+    if isinstance(verdict, Annotate):
+        if decision.outcome == "allow":
+            decision.outcome = "annotate"
+    elif observed:
+        if decision.outcome in ("allow", "annotate", "error"):
+            decision.outcome = f"would-{type(verdict).__name__.lower()}"
+            decision.rule = rule
+    elif isinstance(verdict, Deny):
+        decision.deny(verdict.reason, rule)
+    elif isinstance(verdict, Ask):
+        if decision.outcome != "deny":
+            decision.outcome = "ask"
+            decision.reason = verdict.subject
+            decision.rule = rule
+    else:
+        decision.edits += verdict.edits
+        if decision.outcome not in ("ask", "deny"):
+            decision.outcome = "rewrite"
+            decision.rule = rule

@@ -1,0 +1,72 @@
+"""A control that hangs is interrupted, on the thread that runs it.
+
+Controls are synchronous, so nothing else could stop one. An interval timer runs only while messages flow:
+its handler raises inside a control call that has lasted a whole interval, and switches the timer off
+when nothing was decided since the last tick. An idle gate has no wake-ups; a message pays one integer.
+"""
+
+from __future__ import annotations
+
+import signal
+import threading
+
+INTERVAL_S = 0.5
+"""A control call is interrupted after one to two intervals."""
+
+
+class ControlTimeout(BaseException):
+    """Raised inside a control that did not return in time; not an Exception, so no control swallows it."""
+
+
+class Watchdog:
+    """Counts control calls; see the module. Only the main thread can be guarded (signal handlers run there)."""
+
+    __slots__ = ("_armed", "_last", "_usable", "busy", "calls")
+
+    def __init__(self) -> None:
+        self.calls = 0
+        """Raised by the engine before each control call."""
+        self.busy = False
+        """True while a control runs."""
+        self._last = -1
+        self._armed = False
+        self._usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
+        if self._usable:
+            # A face that uses SIGALRM itself keeps it: then there is no watchdog, and the engine says so.
+            self._usable = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, None) or isinstance(
+                getattr(signal.getsignal(signal.SIGALRM), "__self__", None), Watchdog
+            )
+
+    @property
+    def active(self) -> bool:
+        """Whether hanging controls are interrupted in this process."""
+        return self._usable
+
+    def arm(self) -> None:
+        """Start the timer unless it runs. Called before controls run."""
+        if self._armed or not self._usable:
+            return
+        self._armed = True
+        self._last = -1
+        signal.signal(signal.SIGALRM, self._tick)
+        signal.setitimer(signal.ITIMER_REAL, INTERVAL_S, INTERVAL_S)
+
+    def disarm(self) -> None:
+        """Stop the timer."""
+        if self._armed:
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            self._armed = False
+
+    @property
+    def armed(self) -> bool:
+        """Whether the timer runs."""
+        return self._armed
+
+    def _tick(self, number: int, frame: object) -> None:
+        del number, frame
+        if self.busy:
+            if self._last == self.calls:
+                raise ControlTimeout
+        elif self._last == self.calls:
+            self.disarm()
+        self._last = self.calls
