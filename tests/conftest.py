@@ -1,0 +1,28 @@
+"""What holds for every test: a clean environment, a state directory of its own, one group a heavy file."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
+
+
+@pytest.fixture(autouse=True)
+def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No proxy, no colour, no setting of the person who runs the tests, and never that person's state."""
+    for name in list(os.environ):
+        if name.lower() in PROXIES or name.startswith(("CALLGATE_", "MCP_")):
+            monkeypatch.delenv(name)
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
+    monkeypatch.setenv("NO_COLOR", "1")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Tests of one end-to-end file share a worker: each file starts many processes, and there are two cores."""
+    for item in items:
+        path = Path(item.path)
+        if "e2e" in path.parts:
+            item.add_marker(pytest.mark.xdist_group(path.stem))

@@ -1,0 +1,75 @@
+"""The real `callgate` in front of a server, as a person would start it."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.support.processes import CALLGATE, free_port, running, wait_until
+
+Table = Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class Gateway:
+    """A `callgate serve` that answers."""
+
+    port: int
+    state: Path
+    log: Path
+    pid: int
+
+    def url(self, server: str) -> str:
+        return f"http://127.0.0.1:{self.port}/{server}/mcp"
+
+
+def toml(value: object) -> str:
+    """A value as TOML; what JSON and TOML write alike, and tables inline."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{json.dumps(key)} = {toml(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, list | tuple):
+        return "[" + ", ".join(map(toml, value)) + "]"
+    return json.dumps(value)
+
+
+def write_config(path: Path, servers: Mapping[str, Table], port: int = 8484, **sections: Any) -> Path:
+    """A configuration file with these servers; `sections` are further keys or tables of it."""
+    lines = [f"{name} = {toml(value)}" for name, value in sections.items() if name != "listen"]
+    listen = {"address": f"127.0.0.1:{port}", **sections.get("listen", {})}
+    lines.append(f"listen = {toml(listen)}")
+    lines.append("[servers]")
+    lines += [f"{json.dumps(name)} = {toml(table)}" for name, table in servers.items()]
+    path.write_text("\n".join(lines) + "\n")
+    return path
+
+
+@contextlib.contextmanager
+def serve(directory: Path, servers: Mapping[str, Table], mode: str = "enforce", **sections: Any) -> Iterator[Gateway]:
+    """`callgate serve` with a fresh state directory inside `directory`, from ready to drained."""
+    directory.mkdir(parents=True, exist_ok=True)
+    port, state, log = free_port(), directory / "state", directory / "serve.log"
+    config = write_config(directory / "callgate.toml", servers, port, mode=mode, **sections)
+    environment = {"CALLGATE_STATE_DIR": str(state)}
+    command = [CALLGATE, "serve", "--config", str(config)]
+    with running(command, port, environment=environment, log=log) as process:
+        wait_until(lambda: _ready(port), 20, "readyz")
+        yield Gateway(port, state, log, process.pid)
+
+
+def run_command(command: Sequence[str], *options: str) -> list[str]:
+    """The command line that puts `callgate run` in front of `command`."""
+    return [CALLGATE, "run", *options, "--", *command]
+
+
+def _ready(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
+    with contextlib.suppress(OSError, http.client.HTTPException):
+        connection.request("GET", "/readyz")
+        return connection.getresponse().status == 200
+    connection.close()
+    return False

