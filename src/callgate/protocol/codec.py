@@ -31,6 +31,8 @@ LEXICAL: tuple[tuple[str, bytes], ...] = (
 _SMALL = 400
 """Up to here orjson is the faster parser; fewer bytes than this cannot nest deeper than 200."""
 _MAX_EXACT = 2**53
+_REQUEST = Kind.REQUEST
+_RESULT = Kind.RESULT
 
 
 class Codec:
@@ -47,6 +49,7 @@ class Codec:
         self._walk_from = min(2 * limits.nodes, 4 * limits.keys, limits.string_bytes)
         if limits.depth < 200:
             self._walk_from = min(self._walk_from, 2 * limits.depth)
+        self._name_bytes = limits.name_bytes
         self._max_bytes = (limits.request_bytes, limits.response_bytes)
 
     def decode(self, raw: bytes, direction: Direction) -> Message | list[Message]:
@@ -56,9 +59,17 @@ class Codec:
         `request_id` is set where the id could be read. Whether a batch is allowed is the caller's
         question: it depends on the negotiated revision.
         """
-        if len(raw) > self._max_bytes[direction]:
-            raise self._too_large(len(raw), direction)
-        body, data, walk = self._parse(raw)
+        size = len(raw)
+        if size > self._max_bytes[direction]:
+            raise self._too_large(size, direction)
+        try:
+            # Nearly every message takes this branch: small, and serialised as we would serialise it.
+            if size <= _SMALL and (data := orjson.dumps(body := orjson.loads(raw))) == raw:
+                walk = False
+            else:
+                body, data, walk = self._parse(raw)
+        except ValueError as error:
+            raise _explain(raw, error) from None
         scan = self._scan
         if scan is None:
             hits: tuple[int, ...] = ()
@@ -70,7 +81,7 @@ class Codec:
         if walk or len(data) > self._walk_from:
             self._walk(body, data)
         if type(body) is dict:
-            return self._classify(body, data, hits)
+            return self._message(body, data, hits)
         if type(body) is list:
             return self._batch(body)
         raise ProtocolError(
@@ -81,24 +92,16 @@ class Codec:
         """A message from an object the gate made or changed itself; scanned like any other."""
         data = orjson.dumps(body)
         hits = self._scan(data) if self._scan is not None else ()
-        return self._classify(body, data, hits)
+        return self._message(body, data, hits)
 
     # -- JSON ------------------------------------------------------------------------------------
 
     def _parse(self, raw: bytes) -> tuple[Any, bytes, bool]:
-        """The object, its serialisation, and whether the thorough walk is owed."""
-        try:
-            if len(raw) <= _SMALL:
-                body = orjson.loads(raw)
-                data = orjson.dumps(body)
-                if data == raw:
-                    return body, data, False
-            body = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
-        except ValueError as error:
-            raise _explain(raw, error) from None
+        """The object, its serialisation, and whether the thorough walk is owed. Raises ValueError."""
+        body = jiter.from_json(raw, allow_inf_nan=False, cache_mode="keys", catch_duplicate_keys=True)
         try:
             data = orjson.dumps(body)
-        except (TypeError, ValueError):
+        except TypeError:
             self._walk(body, b"")
             raise ProtocolError("json-integer-range", _INTEGER_RANGE, next_step="send such numbers as strings") from None
         return body, data, data != raw
@@ -162,53 +165,54 @@ class Codec:
             messages.append(self.encode(item))
         return messages
 
-    def _classify(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+    def _message(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+        """Classify by members; an error carries the id where one can be read."""
         try:
-            return self._envelope(body, data, hits)
+            if body.get("jsonrpc") != "2.0":
+                raise ProtocolError("jsonrpc-version", 'the member "jsonrpc" must be "2.0"')
+            if not keys.ENVELOPE.issuperset(body):
+                keys.refuse_variants(body, keys.ENVELOPE, "the message")
+            if "method" in body:
+                return self._call(body, data, hits, body["method"])
+            return self._answer(body, data, hits)
         except ProtocolError as error:
             found = body.get("id")
             if error.request_id is None and type(found) in (str, int):
                 error.request_id = found
             raise
 
-    def _envelope(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
-        if body.get("jsonrpc") != "2.0":
-            raise ProtocolError("jsonrpc-version", 'the member "jsonrpc" must be "2.0"')
-        if not keys.ENVELOPE.issuperset(body):
-            keys.refuse_variants(body, keys.ENVELOPE, "the message")
-        method = body.get("method")
-        if method is not None:
-            return self._call(body, data, hits, method)
-        if "method" in body:
-            raise ProtocolError("jsonrpc-method", '"method" must be a string')
-        return self._answer(body, data, hits)
-
     def _call(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...], method: Any) -> Message:
         if type(method) is not str or not method:
             raise ProtocolError("jsonrpc-method", '"method" must be a non-empty string')
-        self._name(method, "method")
+        if len(method) > self._name_bytes or "\0" in method:
+            self._name(method, "method")
         if "result" in body or "error" in body:
             raise ProtocolError("jsonrpc-hybrid", "a message has both a method and a result or error")
         params = body.get("params")
         if params is not None:
-            if type(params) is not dict:
-                raise ProtocolError("jsonrpc-params", '"params" must be an object')
-            if not keys.PARAMS.issuperset(params):
-                keys.refuse_variants(params, keys.PARAMS, "params")
-            meta = params.get("_meta")
-            if meta is not None:
-                _check_meta(meta)
-            name = params.get("name")
-            if name is not None and type(name) is str:
-                self._name(name, "params.name")
-            arguments = params.get("arguments")
-            if arguments is not None:
-                if type(arguments) is not dict:
-                    raise ProtocolError("jsonrpc-params", '"params.arguments" must be an object')
-                keys.refuse_collisions(arguments, "arguments")
+            self._params(params)
         if "id" not in body:
             return Message(body, data, Kind.NOTIFICATION, method, None, hits)
-        return Message(body, data, Kind.REQUEST, method, self._id(body["id"]), hits)
+        request_id = body["id"]
+        return Message(
+            body, data, _REQUEST, method, request_id if type(request_id) is int else self._id(request_id), hits
+        )
+
+    def _params(self, params: Any) -> None:
+        if type(params) is not dict:
+            raise ProtocolError("jsonrpc-params", '"params" must be an object')
+        if not keys.PARAMS.issuperset(params):
+            keys.refuse_variants(params, keys.PARAMS, "params")
+        if "_meta" in params:
+            _check_meta(params["_meta"])
+        name = params.get("name")
+        if type(name) is str and (len(name) > self._name_bytes or "\0" in name):
+            self._name(name, "params.name")
+        arguments = params.get("arguments")
+        if arguments is not None:
+            if type(arguments) is not dict:
+                raise ProtocolError("jsonrpc-params", '"params.arguments" must be an object')
+            keys.refuse_collisions(arguments, "arguments")
 
     def _answer(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
         if "result" in body:
@@ -220,7 +224,10 @@ class Codec:
             if "id" not in body:
                 raise ProtocolError("jsonrpc-id", "a result must carry the id of its request")
             keys.check_result(result)
-            return Message(body, data, Kind.RESULT, None, self._id(body["id"]), hits)
+            request_id = body["id"]
+            return Message(
+                body, data, _RESULT, None, request_id if type(request_id) is int else self._id(request_id), hits
+            )
         if "error" not in body:
             raise ProtocolError("jsonrpc-kind", "a message needs a method, a result or an error")
         error = body["error"]
@@ -242,7 +249,7 @@ class Codec:
         raise ProtocolError("jsonrpc-id", f"an id must be a string or an integer, not {shown}")
 
     def _name(self, value: str, what: str) -> None:
-        if len(value) > self.limits.name_bytes:
+        if len(value) > self._name_bytes:
             raise _limit("name_bytes", f"{what} is longer than {self.limits.name_bytes} characters")
         if "\0" in value:
             raise ProtocolError("nul-in-name", f"{what} contains NUL (U+0000)")

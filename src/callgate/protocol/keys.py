@@ -53,7 +53,7 @@ ITEM = frozenset(
         "structuredContent", "isError",
     }
 )  # fmt: skip
-LISTS = ("content", "tools", "prompts", "resources", "resourceTemplates", "contents", "messages")
+LISTS = frozenset({"tools", "prompts", "resources", "resourceTemplates", "contents", "messages"})
 
 
 def fold(name: str) -> str:
@@ -86,6 +86,8 @@ def refuse_variants(members: Mapping[str, Any], known: frozenset[str], where: st
 
 def refuse_collisions(value: Any, where: str) -> None:
     """Raise when two members of one object, at any depth, fold to the same name."""
+    if len(value) == 1 and type(next(iter(value.values()))) is str:
+        return  # the most common call has one argument
     stack = [value]
     while stack:
         item = stack.pop()
@@ -105,15 +107,22 @@ def check_result(result: Mapping[str, Any]) -> None:
     """Refuse case variants in a result and in the items of its lists."""
     if not RESULT.issuperset(result):
         refuse_variants(result, RESULT, "result")
-    meta = result.get("_meta")
-    if type(meta) is dict and not META.issuperset(meta):
-        refuse_variants(meta, META, "_meta")
-    for name in LISTS:
-        items = result.get(name)
-        if type(items) is list:
-            for item in items:
-                if type(item) is dict and not ITEM.issuperset(item):
-                    refuse_variants(item, ITEM, f"an item of {name}")
+    if "_meta" in result:
+        meta = result["_meta"]
+        if type(meta) is dict and not META.issuperset(meta):
+            refuse_variants(meta, META, "_meta")
+    if "content" in result:
+        _check_items(result["content"], "content")
+    if not LISTS.isdisjoint(result):
+        for name in LISTS.intersection(result):
+            _check_items(result[name], name)
+
+
+def _check_items(items: Any, name: str) -> None:
+    if type(items) is list:
+        for item in items:
+            if type(item) is dict and not ITEM.issuperset(item):
+                refuse_variants(item, ITEM, f"an item of {name}")
 
 
 def _collision(name: str, where: str) -> ProtocolError:
