@@ -24,6 +24,8 @@ def apply(body: dict[str, Any], edits: Iterable[Edit]) -> None:
     renames: dict[str, str] = {}
     spans: dict[str, list[ReplaceSpan]] = {}
     for edit in edits:
+        if not edit.pointer:
+            raise EditConflict("the message itself cannot be replaced or removed")
         if isinstance(edit, Remove):
             removed.add(edit.pointer)
         elif isinstance(edit, ReplaceValue):
@@ -105,8 +107,6 @@ def _get(body: Any, pointer: str) -> Any:
 
 def _parent(body: Any, pointer: str) -> tuple[Any, str]:
     tokens = _tokens(pointer)
-    if not tokens:
-        raise EditConflict("the message itself cannot be replaced or removed")
     for token in tokens[:-1]:
         body = _step(body, token)
     _step(body, tokens[-1])

@@ -1,0 +1,322 @@
+"""Correlation, refusal, rewriting and evidence of one client-server pair."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import orjson
+import pytest
+
+from callgate.gate.channel import Channel
+from callgate.gate.outcome import Outcome
+from callgate.gate.verdicts import ALLOW, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
+from callgate.protocol.limits import Limits
+from tests.gate.fakes import FakeJournal, channel_of, control
+
+MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
+
+
+def dump(**members: Any) -> bytes:
+    return orjson.dumps({"jsonrpc": "2.0", **members})
+
+
+def call(id: Any = 1, name: str = "echo", **params: Any) -> bytes:
+    return dump(id=id, method="tools/call", params={"name": name, "arguments": {"text": "hi"}, **params})
+
+
+def answer(id: Any = 1, text: str = "hi") -> bytes:
+    return dump(id=id, result={"content": [{"type": "text", "text": text}]})
+
+
+def refused(result: object) -> Outcome:
+    assert isinstance(result, Outcome), result
+    return result
+
+
+def outcome(result: object) -> dict[str, Any]:
+    out = refused(result)
+    data = out.reply if out.reply is not None else out.forward
+    assert data is not None
+    loaded: dict[str, Any] = json.loads(data)
+    return loaded
+
+
+def test_a_call_and_its_answer_pass_unchanged_and_leave_two_linked_records() -> None:
+    channel, journal = channel_of()
+    assert channel.client(call()) == call()
+    assert channel.server(answer()) == answer()
+    first, second = journal.decisions
+    assert first[:5] == ("call", 0, "tools/call", "echo", 1)
+    assert second[:5] == ("content", 1, "tools/call", "echo", 1)
+    assert second[9] == 1  # about: the record of the request
+    assert not channel.pending
+
+
+def test_what_was_inspected_is_what_is_sent() -> None:
+    channel, _ = channel_of()
+    spaced = b'{ "jsonrpc":"2.0", "id":1, "method":"p\\u0069ng" }'
+    assert channel.client(spaced) == b'{"jsonrpc":"2.0","id":1,"method":"ping"}'
+
+
+@pytest.mark.parametrize("second", [1, "1"])
+def test_ids_are_typed(second: Any) -> None:
+    channel, _ = channel_of()
+    channel.client(call("1" if second == 1 else 1))
+    assert isinstance(channel.client(call(second)), bytes)
+
+
+def test_an_id_in_flight_cannot_be_used_again() -> None:
+    channel, journal = channel_of()
+    channel.client(call(7))
+    error = outcome(channel.client(call(7)))
+    assert error["id"] == 7
+    assert error["error"]["data"]["rule"] == "id-in-flight"
+    assert journal.outcomes() == ["allow", "deny"]
+    channel.server(answer(7))
+    assert isinstance(channel.client(call(7)), bytes)
+
+
+def test_an_answer_nobody_asked_for_is_dropped() -> None:
+    channel, journal = channel_of()
+    out = refused(channel.server(answer(9)))
+    assert (out.forward, out.reply, out.rule) == (None, None, "response-unknown-id")
+    channel.client(call())
+    channel.server(answer())
+    assert refused(channel.server(answer(text="second thoughts"))).forward is None
+    assert journal.outcomes().count("deny") == 2
+
+
+def test_a_client_cannot_answer_what_the_server_did_not_ask() -> None:
+    channel, _ = channel_of()
+    out = refused(channel.client(dump(id=5, result={"action": "accept"})))
+    assert out.forward is None
+    assert out.status == 400
+
+
+def test_the_server_asks_and_the_client_answers() -> None:
+    channel, journal = channel_of()
+    ask = dump(id=5, method="elicitation/create", params={"message": "name?", "requestedSchema": {}})
+    assert channel.server(ask) == ask
+    assert isinstance(channel.client(dump(id=5, result={"action": "decline"})), bytes)
+    assert [d[0] for d in journal.decisions] == ["server_request", "server_request"]
+    assert isinstance(channel.client(dump(id=5, result={"action": "accept"})), Outcome)
+
+
+def test_a_modern_server_sends_no_requests() -> None:
+    channel, _ = channel_of()
+    channel.client(call(_meta=MODERN))
+    out = refused(channel.server(dump(id=5, method="roots/list")))
+    assert out.forward is None
+    assert json.loads(out.reply or b"")["error"]["code"] == -32601
+
+
+def test_a_cancelled_request_may_be_answered_once_and_its_id_used_again() -> None:
+    channel, _ = channel_of()
+    channel.client(call(3))
+    channel.client(dump(method="notifications/cancelled", params={"requestId": 3}))
+    assert not channel.pending
+    assert isinstance(channel.server(answer(3)), bytes)
+    assert isinstance(channel.server(answer(3)), Outcome)
+    assert isinstance(channel.client(call(3)), bytes)
+
+
+def test_a_replayed_stream_may_repeat_an_answer() -> None:
+    channel, _ = channel_of(session="abc")
+    channel.client(call(3))
+    channel.server(answer(3))
+    assert isinstance(channel.server(answer(3)), Outcome)
+    channel.replaying = True
+    assert isinstance(channel.server(answer(3)), bytes)
+    assert isinstance(channel.server(answer(4)), Outcome)
+
+
+def test_too_many_in_flight() -> None:
+    channel, _ = channel_of(limits=Limits(in_flight=2))
+    channel.client(call(1))
+    channel.client(call(2))
+    assert outcome(channel.client(call(3)))["error"]["data"]["rule"] == "limit-in-flight"
+
+
+def test_an_unreadable_answer_becomes_an_error_for_its_caller() -> None:
+    channel, _ = channel_of()
+    channel.client(call(1))
+    out = refused(channel.server(b'{"jsonrpc":"2.0","id":1,"result":[]}'))
+    assert json.loads(out.forward or b"")["id"] == 1
+    assert not channel.pending
+
+
+def test_garbage_is_refused_and_the_channel_goes_on() -> None:
+    channel, journal = channel_of()
+    assert refused(channel.server(b"Listening on port 3000")).forward is None
+    assert outcome(channel.client(b"{"))["error"]["code"] == -32700
+    assert isinstance(channel.client(call()), bytes)
+    assert journal.outcomes() == ["deny", "deny", "allow"]
+
+
+def test_observe_passes_what_the_strict_parser_refuses_as_long_as_it_is_json() -> None:
+    channel, journal = channel_of(mode="observe")
+    twice = b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"pong"}'
+    assert channel.client(twice) == twice
+    assert journal.outcomes() == ["would-deny"]
+    assert isinstance(channel.server(dump(id=1, result={})), bytes)
+    assert isinstance(channel.client(b"{"), Outcome)
+
+
+# -- eras and batches --------------------------------------------------------------------------------
+
+
+def test_batches_exist_in_2025_03_26_only() -> None:
+    channel, _ = channel_of()
+    batch = b"[" + call(1) + b"," + dump(method="notifications/initialized") + b"]"
+    assert outcome(channel.client(batch))["error"]["data"]["rule"] == "jsonrpc-batch"
+    channel.client(dump(id=0, method="initialize", params={"protocolVersion": "2025-03-26"}))
+    channel.server(dump(id=0, result={"protocolVersion": "2025-03-26", "capabilities": {}, "serverInfo": {}}))
+    assert channel.client(batch) == batch
+    assert isinstance(channel.server(b"[" + answer(1) + b"]"), bytes)
+
+
+def test_a_batch_is_decided_message_by_message() -> None:
+    channel, _ = channel_of(control("no-b", call=lambda e: Deny("not b") if e.name == "b" else ALLOW))
+    channel.revision = "2025-03-26"
+    out = refused(channel.client(b"[" + call(1, "a") + b"," + call(2, "b") + b"," + call(3, "c") + b"]"))
+    assert [m["id"] for m in json.loads(out.forward or b"")] == [1, 3]
+    assert [m["id"] for m in json.loads(out.reply or b"")] == [2]
+
+
+def test_revision_is_known_after_either_negotiation() -> None:
+    channel, _ = channel_of()
+    channel.client(call(_meta=MODERN))
+    assert channel.revision == channel.conversation.revision == "2026-07-28"
+    assert channel.modern
+
+
+# -- controls ----------------------------------------------------------------------------------------
+
+
+def test_a_denied_tool_call_is_a_tool_result_the_model_can_read() -> None:
+    channel, _ = channel_of(control("c", call=lambda e: Deny("not today", (Finding("c/x", "tool-poisoning", "m"),))))
+    result = outcome(channel.client(call(4)))["result"]
+    assert result["isError"] is True
+    assert "not today" in result["content"][0]["text"]
+    assert "c/x" in result["content"][0]["text"]
+    assert "resultType" not in result
+    assert outcome(channel.client(call(5, _meta=MODERN)))["result"]["resultType"] == "complete"
+    assert not channel.pending
+
+
+def test_other_denied_requests_get_an_error_outside_the_reserved_codes() -> None:
+    channel, _ = channel_of(control("c", call=lambda e: Deny("no")))
+    code = outcome(channel.client(dump(id=4, method="resources/read", params={"uri": "file:///x"})))["error"]["code"]
+    assert not -32768 <= code <= -32000
+
+
+def test_a_denied_answer_is_replaced_for_the_caller() -> None:
+    channel, _ = channel_of(control("c", content=lambda e: Deny("bad result")))
+    channel.client(call(4))
+    out = refused(channel.server(answer(4)))
+    substitute = json.loads(out.forward or b"")
+    assert substitute["id"] == 4
+    assert substitute["result"]["isError"] is True
+    assert b"hi" not in (out.forward or b"")
+
+
+def test_a_denied_notification_vanishes() -> None:
+    channel, _ = channel_of(control("c", content=lambda e: Deny("noise")))
+    out = refused(channel.server(dump(method="notifications/message", params={"data": "x"})))
+    assert (out.forward, out.reply) == (None, None)
+
+
+def test_ask_without_an_approver_is_no() -> None:
+    channel, journal = channel_of(control("c", call=lambda e: Ask("delete everything")))
+    assert outcome(channel.client(call()))["result"]["isError"] is True
+    assert journal.outcomes() == ["deny"]
+
+
+def test_edits_reach_the_bytes() -> None:
+    hook = lambda e: Rewrite((Remove("/result/content/0"),))  # noqa: E731 - a control in one line
+    channel, journal = channel_of(control("c", pattern=b"secret", content=hook))
+    channel.client(call())
+    two = dump(id=1, result={"content": [{"type": "text", "text": "secret"}, {"type": "text", "text": "fine"}]})
+    out = refused(channel.server(two))
+    assert json.loads(out.forward or b"")["result"]["content"] == [{"type": "text", "text": "fine"}]
+    assert journal.outcomes() == ["allow", "rewrite"]
+    assert journal.decisions[-1][5] == out.forward  # the record is of the bytes that went out
+
+
+def test_a_rewritten_message_is_inspected_again() -> None:
+    """Removing something may put together what a control looks for."""
+    joiner = control("joiner", pattern=b"_", content=lambda e: _without_underscore(e))
+    bomb = control("bomb", pattern=b"bomb", content=lambda e: Deny("bomb"))
+    channel, _ = channel_of(joiner, bomb)
+    channel.client(call())
+    assert json.loads(refused(channel.server(answer(text="bo_mb"))).forward or b"")["result"]["isError"] is True
+
+
+def _without_underscore(event: Any) -> Rewrite:
+    text = event.message.body["result"]["content"][0]["text"]
+    at = text.index("_")
+    return Rewrite((ReplaceSpan("/result/content/0/text", at, at + 1, ""),))
+
+
+def test_a_rewrite_that_never_settles_is_denied() -> None:
+    more = control("c", pattern=b"x", content=lambda e: Rewrite((ReplaceValue("/result/content", ["x"]),)))
+    channel, _ = channel_of(more)
+    channel.client(call())
+    assert refused(channel.server(answer(text="x"))).rule == "rewrite-unstable"
+
+
+def test_conflicting_edits_deny() -> None:
+    one = control("one", content=lambda e: Rewrite((ReplaceValue("/result/content", []),)))
+    two = control("two", content=lambda e: Rewrite((ReplaceValue("/result/content", [1]),)))
+    channel, _ = channel_of(one, two)
+    channel.client(call())
+    assert refused(channel.server(answer())).rule == "edit-conflict"
+
+
+def test_input_required_is_a_server_request() -> None:
+    seen: list[str] = []
+    channel, _ = channel_of(control("c", server_request=lambda e: seen.append(e.method) or ALLOW))
+    channel.client(call(_meta=MODERN))
+    channel.server(dump(id=1, result={"resultType": "input_required", "requestState": "s"}))
+    assert seen == ["tools/call"]
+
+
+# -- evidence ----------------------------------------------------------------------------------------
+
+
+def full(mode: str) -> tuple[Channel, FakeJournal]:
+    channel, journal = channel_of(mode=mode)
+    channel.client(call(1))
+    journal.full = True
+    return channel, journal
+
+
+def test_enforce_refuses_calls_when_evidence_cannot_be_written() -> None:
+    channel, _ = full("enforce")
+    out = refused(channel.client(call(2)))
+    assert out.forward is None
+    assert (out.status, out.rule) == (503, "evidence-unavailable")
+    assert 2 not in channel.pending
+    answered = refused(channel.server(answer(1, "the result")))
+    assert b"the result" not in (answered.forward or b"")
+    assert json.loads(answered.forward or b"")["id"] == 1
+    listing = refused(channel.client(dump(id=3, method="tools/list")))
+    assert json.loads(listing.reply or b"")["error"]["code"] == -31503
+
+
+def test_observe_goes_on_without_evidence() -> None:
+    channel, _ = full("observe")
+    assert isinstance(channel.client(call(2)), bytes)
+    assert isinstance(channel.server(answer(1)), bytes)
+
+
+def test_a_gone_server_answers_everybody_who_waits() -> None:
+    channel, journal = channel_of()
+    channel.client(call(1))
+    channel.client(call("two"))
+    assert {json.loads(e)["id"] for e in channel.unanswered("the server ended")} == {1, "two"}
+    assert channel.unanswered("again") == []
+    channel.client(call(3))
+    channel.close("the client ended")
+    assert journal.notes[-1][1]["unanswered"] == 1
