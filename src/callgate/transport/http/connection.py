@@ -1,0 +1,417 @@
+"""One client connection: HTTP/1.1 in callbacks, from the first byte to the answer's last.
+
+Requests are answered in order, one at a time. Parsing is llhttp in its strict mode: conflicting or
+repeated framing headers, bare line feeds, folded lines and stray control characters are errors, and
+an error closes the connection, so that nobody can smuggle a second request past a reader that frames
+differently. Timeouts are plain deadlines that the server's sweep looks at; there is no timer per request.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import deque
+from typing import TYPE_CHECKING, TypeAlias
+
+import httptools
+
+from callgate.transport.http.exchange import Exchange, Headers, Route
+from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, status_line
+from callgate.transport.http.request_policy import Refusal
+
+if TYPE_CHECKING:
+    from callgate.transport.http.server import HttpServer
+
+MAX_TARGET = 8 * 1024
+"""Bytes of a request target (414)."""
+MAX_FIELDS = 128
+"""Header fields of one request (431)."""
+BODY_BYTES_PER_S = 16 * 1024
+"""A body may take the header timeout plus its size at this pace (408)."""
+LINGER_S = 2.0
+"""How long a refused client's remaining bytes are read and dropped, so that it sees the refusal."""
+PIPELINE = 8
+"""Requests that may wait behind the one in progress before reading pauses."""
+
+_IDLE, _HEAD, _BODY = 0, 1, 2
+_Pending: TypeAlias = tuple[Exchange, Route | Refusal, bool, bool]
+
+
+class _Stop(Exception):
+    """Ends parsing from inside a parser callback."""
+
+
+class Connection(asyncio.Protocol):
+    """The server side of one TCP, TLS or unix connection."""
+
+    __slots__ = (
+        "_body",
+        "_chunked",
+        "_close_after",
+        "_current",
+        "_deadline_stage",
+        "_expect",
+        "_fed",
+        "_http10",
+        "_kept",
+        "_length",
+        "_parser",
+        "_principal",
+        "_pumping",
+        "_queue",
+        "_reading_paused",
+        "_refusal",
+        "_route",
+        "_sent",
+        "_server",
+        "_size",
+        "_stage",
+        "_stopped",
+        "_target",
+        "deadline",
+        "transport",
+        "write_paused",
+    )
+
+    def __init__(self, server: HttpServer) -> None:
+        self._server = server
+        self._parser = httptools.HttpRequestParser(self)
+        self._queue: deque[_Pending] = deque()
+        self._current: Exchange | None = None
+        self._stage = _IDLE
+        self._deadline_stage = _IDLE
+        self._fed = 0
+        self._stopped = False
+        self._pumping = False
+        self._reading_paused = False
+        self._close_after = False
+        self._chunked = False
+        self._http10 = False
+        self.write_paused = False
+        self.deadline = 0.0
+
+    # -- asyncio.Protocol ------------------------------------------------------------------------
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport: asyncio.Transport = transport  # type: ignore[assignment]
+        server = self._server
+        if not server.admit(self, self.transport):
+            self._stopped = True
+            self.transport.write(self._render(503, [(b"retry-after", b"1"), NO_STORE], b"", close=True))
+            self.transport.close()
+            return
+        self.deadline = server.now + server.site.listen.header_timeout_s
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._stopped = True
+        self._server.connections.discard(self)
+        self._queue.clear()
+        exchange = self._current
+        if exchange is not None:
+            self._current = None
+            exchange.sink = None
+            if exchange.on_disconnect is not None:
+                exchange.on_disconnect()
+
+    def data_received(self, data: bytes) -> None:
+        if self._stopped:
+            return
+        self._fed += len(data)
+        try:
+            self._parser.feed_data(data)
+        except httptools.HttpParserError as error:
+            if not self._stopped:
+                self._broken(error)
+            return
+        if self._stage != self._deadline_stage:
+            self._watch()
+        if self._stage == _HEAD and self._fed > self._server.site.listen.header_bytes:
+            self._stop(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
+
+    def pause_writing(self) -> None:
+        self.write_paused = True
+        self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+
+    def resume_writing(self) -> None:
+        self.write_paused = False
+        exchange = self._current
+        if exchange is None:
+            self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+            self._pump()
+            return
+        self.deadline = 0.0
+        if exchange.on_drain is not None:
+            exchange.on_drain()
+
+    # -- httptools -------------------------------------------------------------------------------
+
+    def on_message_begin(self) -> None:
+        if self._stopped:
+            raise _Stop
+        self._stage = _HEAD
+        self._sent: Headers = []
+        self._body: list[bytes] = []
+        self._target = b""
+        self._size = 0
+        self._length = 0
+        self._expect: bytes | None = None
+        self._refusal: Refusal | None = None
+
+    def on_url(self, url: bytes) -> None:
+        self._target += url
+        if len(self._target) > MAX_TARGET:
+            self._stop(Refusal(414, "http-target-size", f"the request target is longer than {MAX_TARGET} bytes"))
+            raise _Stop
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self._stage != _HEAD:
+            return  # a trailer: never merged into the header
+        name = name.lower()
+        if name == b"content-length":
+            self._length = int(value)
+        elif name == b"expect":
+            self._expect = value
+        self._sent.append((name, value))
+
+    def on_headers_complete(self) -> None:
+        self._stage = _BODY
+        server = self._server
+        site = server.site
+        parser = self._parser
+        sent = self._sent
+        if self._fed > site.listen.header_bytes or len(sent) > MAX_FIELDS:
+            size = sum(len(name) + len(value) + 4 for name, value in sent)
+            if size > site.listen.header_bytes or len(sent) > MAX_FIELDS:
+                self._stop(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
+                raise _Stop
+        version = parser.get_http_version()
+        self._http10 = version == "1.0"
+        if (version != "1.1" and not self._http10) or parser.should_upgrade():
+            self._stop(Refusal(505, "http-version", "only HTTP/1.1 and HTTP/1.0 are spoken here, without upgrades"))
+            raise _Stop
+        self._kept: Headers = []
+        found = server.admission(parser.get_method(), self._target, sent, self._kept)
+        if type(found) is tuple:
+            self._route, self._principal = found
+            if self._length > site.limits.request_bytes:
+                self._stop(_too_large(site.limits.request_bytes))
+                raise _Stop
+        else:
+            self._refusal = found  # type: ignore[assignment]  # type() narrows no union for mypy
+        if self._expect is not None:
+            self._expected()
+
+    def on_body(self, body: bytes) -> None:
+        self._size += len(body)
+        if self._size > self._server.site.limits.request_bytes:
+            self._stop(_too_large(self._server.site.limits.request_bytes))
+            raise _Stop
+        if self._refusal is None:
+            self._body.append(body)
+
+    def on_message_complete(self) -> None:
+        self._stage = _IDLE
+        self._deadline_stage = _IDLE
+        self._fed = 0
+        self.deadline = 0.0
+        parser = self._parser
+        close = not parser.should_keep_alive() or self._http10
+        target = self._target
+        path, _, query = target.partition(b"?")
+        refusal = self._refusal
+        pieces = self._body
+        exchange = Exchange(
+            self,
+            parser.get_method(),
+            path.decode("latin-1"),
+            query.decode("latin-1"),
+            self._kept,
+            pieces[0] if len(pieces) == 1 else b"".join(pieces),
+            "" if refusal is not None else self._principal,
+            "" if refusal is not None else self._route.name,
+        )
+        pending = (exchange, refusal or self._route.route, close, self._http10)
+        if close:
+            self._stopped = True
+        if self._current is None and not self._queue and not self._pumping and not self.write_paused:
+            self._start(pending)
+        else:
+            self._queue.append(pending)
+            if len(self._queue) >= PIPELINE and not self._reading_paused and not self.transport.is_closing():
+                self._reading_paused = True
+                self.transport.pause_reading()
+
+    # -- order of requests -----------------------------------------------------------------------
+
+    def _start(self, pending: _Pending) -> None:
+        exchange, target, close, self._http10 = pending
+        self._close_after = close or self._server.draining
+        self._current = exchange
+        if type(target) is Refusal:
+            self._server.refused(target)
+            exchange.respond(target.status, [JSON, NO_STORE, *target.headers], self._server.error_body(target))
+            return
+        try:
+            target.handle(exchange)  # type: ignore[union-attr]
+        except Exception as error:  # noqa: BLE001 - a defect in a route must cost one request, not the gateway
+            self._server.failed(exchange, error)
+
+    def _pump(self) -> None:
+        """Start what waits, without recursion: an answer may come before `handle` returns."""
+        if self._pumping:
+            return
+        self._pumping = True
+        queue = self._queue
+        while queue and self._current is None and not self.write_paused:
+            self._start(queue.popleft())
+        self._pumping = False
+        if self._reading_paused and not queue and not self.transport.is_closing():
+            self._reading_paused = False
+            self.transport.resume_reading()
+
+    def _done(self) -> None:
+        self._current = None
+        if self._close_after:
+            self._finish_connection()
+            return
+        self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+        if self._queue or self._reading_paused:
+            self._pump()
+
+    # -- Sink ------------------------------------------------------------------------------------
+
+    def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
+        lines = [status_line(status)]
+        for name, value in headers:
+            lines.append(name + b": " + value)
+        if self._close_after:
+            lines.append(b"connection: close")
+        if status in BODYLESS:
+            lines.append(self._server.date_line)
+            body = b""
+        else:
+            lines.append(b"%bcontent-length: %d\r\n\r\n" % (self._server.date_line, len(body)))
+            if exchange.method == b"HEAD":
+                body = b""
+        head = b"\r\n".join(lines)
+        if status in BODYLESS:
+            head += b"\r\n"
+        if len(body) > 65536:
+            self.transport.writelines((head, body))
+        else:
+            self.transport.write(head + body)
+        self._done()
+
+    def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
+        self._chunked = not self._http10
+        if not self._chunked:
+            self._close_after = True
+        lines = [status_line(status)]
+        for name, value in headers:
+            lines.append(name + b": " + value)
+        if self._close_after:
+            lines.append(b"connection: close")
+        if self._chunked:
+            lines.append(b"transfer-encoding: chunked")
+        lines.append(self._server.date_line + b"\r\n")
+        self.transport.write(b"\r\n".join(lines))
+
+    def send_data(self, exchange: Exchange, data: bytes) -> bool:
+        if data:
+            if not self._chunked:
+                self.transport.write(data)
+            elif len(data) > 65536:
+                self.transport.writelines((b"%x\r\n" % len(data), data, b"\r\n"))
+            else:
+                self.transport.write(b"%x\r\n%b\r\n" % (len(data), data))
+        return not self.write_paused
+
+    def send_end(self, exchange: Exchange, complete: bool) -> None:
+        if not complete:
+            self._current = None
+            self.transport.abort()
+            return
+        if self._chunked:
+            self.transport.write(b"0\r\n\r\n")
+        self._done()
+
+    def _render(self, status: int, headers: Headers, body: bytes, *, close: bool) -> bytes:
+        lines = [status_line(status), *(name + b": " + value for name, value in headers)]
+        if close:
+            lines.append(b"connection: close")
+        lines.append(b"%bcontent-length: %d\r\n\r\n" % (self._server.date_line, len(body)))
+        return b"\r\n".join(lines) + body
+
+    # -- refusing and closing --------------------------------------------------------------------
+
+    def _watch(self) -> None:
+        """A message has begun or its body is under way: it must be complete in time."""
+        self._deadline_stage = self._stage
+        listen = self._server.site.listen
+        self.deadline = self._server.now + listen.header_timeout_s
+        if self._stage == _BODY:
+            self.deadline += max(self._length, 65536) / BODY_BYTES_PER_S
+
+    def _expected(self) -> None:
+        """`Expect`: say 100 when the body is wanted and it is this request's turn; refuse before it is sent."""
+        if self._expect is None or self._expect.lower() != b"100-continue":
+            self._stop(Refusal(417, "http-expect", "the only Expect understood is 100-continue"))
+            raise _Stop
+        if self._refusal is not None:
+            self._stop(self._refusal)
+            raise _Stop
+        if self._current is None and not self._queue and not self._http10:
+            self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+    def _broken(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserInvalidMethodError):
+            refusal = Refusal(405, "http-method", "this method is not known", ((b"allow", b"GET, POST, DELETE"),))
+        else:
+            refusal = Refusal(400, "http-malformed", "the request is not well-formed HTTP/1.1")
+        self._stop(refusal)
+
+    def _stop(self, refusal: Refusal) -> None:
+        """Answer `refusal` in its turn, read nothing more as HTTP, then close."""
+        if self._stopped:
+            return
+        self._stopped = True
+        self._stage = _IDLE
+        self.deadline = 0.0
+        exchange = Exchange(self, b"", "", "", [], b"", "", "")
+        self._queue.append((exchange, refusal, True, False))
+        if self._current is None:
+            self._pump()
+
+    def _finish_connection(self) -> None:
+        """Close after the answer. What the client still sends is read and dropped, lest a reset eat the answer."""
+        self._stopped = True
+        self._queue.clear()
+        transport = self.transport
+        if self._reading_paused or transport.is_closing() or not transport.can_write_eof():
+            transport.close()
+            return
+        self.deadline = self._server.now + LINGER_S
+        transport.write_eof()
+
+    def timed_out(self) -> None:
+        """The sweep found `deadline` in the past."""
+        self.deadline = 0.0
+        if self._stage != _IDLE and not self._stopped and not self.write_paused:
+            self._stop(Refusal(408, "http-timeout", "the request was not complete in time"))
+        else:
+            self.transport.abort()
+
+    def drain(self) -> None:
+        """No further request after the one in progress."""
+        self._close_after = True
+        if self._current is None and self._stage == _IDLE:
+            self._stopped = True
+            self.transport.close()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request is being read or answered, or an answer is still on its way out."""
+        return self._current is not None or self._stage != _IDLE or self.transport.get_write_buffer_size() > 0
+
+
+def _too_large(limit: int) -> Refusal:
+    return Refusal(413, "http-body-size", f"the body is larger than limits.request_bytes ({limit})")

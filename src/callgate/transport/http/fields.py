@@ -1,0 +1,79 @@
+"""Header fields and status lines: what is hop-by-hop, what is private, what is rendered once."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+
+HOP_BY_HOP = frozenset(
+    (b"connection", b"keep-alive", b"proxy-connection", b"te", b"trailer", b"transfer-encoding", b"upgrade")
+)
+"""RFC 9110 section 7.6.1: meant for one connection, never forwarded."""
+
+PRIVATE = frozenset(
+    (
+        b"authorization",
+        b"cookie",
+        b"cookie2",
+        b"dpop",
+        b"forwarded",
+        b"via",
+        b"x-forwarded-for",
+        b"x-forwarded-host",
+        b"x-forwarded-port",
+        b"x-forwarded-prefix",
+        b"x-forwarded-proto",
+        b"x-forwarded-server",
+        b"x-real-ip",
+    )
+)
+"""What a client says to the gate, or of itself, that no upstream may see or believe."""
+
+NOT_FORWARDED = (
+    HOP_BY_HOP
+    | PRIVATE
+    | {b"host", b"content-length", b"expect", b"origin", b"accept-encoding", b"upgrade-insecure-requests"}
+)
+"""Dropped from a request before a route sees it. `accept-encoding` goes because a compressed answer could
+not be inspected; names that start with `proxy-` and those named by `connection` go as well."""
+
+ANSWER_DROPPED = HOP_BY_HOP | {
+    b"content-length",
+    b"date",
+    b"server",
+    b"via",
+    b"alt-svc",
+    b"set-cookie",
+    b"set-cookie2",
+    b"location",
+    b"refresh",
+    b"strict-transport-security",
+    b"clear-site-data",
+    b"proxy-authenticate",
+    b"proxy-authentication-info",
+    b"x-powered-by",
+    b"access-control-allow-origin",
+    b"access-control-allow-credentials",
+}
+"""Dropped from an upstream's answer: framing is written anew, and an upstream sets no cookie, redirect,
+alternative address, transport or cross-origin policy for the gate's own origin."""
+
+JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
+TEXT: tuple[bytes, bytes] = (b"content-type", b"text/plain; charset=utf-8")
+EVENT_STREAM: tuple[bytes, bytes] = (b"content-type", b"text/event-stream")
+NO_STORE: tuple[bytes, bytes] = (b"cache-control", b"no-store")
+
+BODYLESS = frozenset((204, 304))
+"""Answers that never have a body (RFC 9110 section 6.4.1)."""
+
+_PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
+STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, phrase) for status, phrase in _PHRASES.items()}
+
+
+def status_line(status: int) -> bytes:
+    """The status line of an answer; an unknown status gets an empty phrase, never the upstream's words."""
+    return STATUS_LINES.get(status) or b"HTTP/1.1 %d " % status
+
+
+def media_type(value: bytes) -> bytes:
+    """A Content-Type without its parameters, in lower case."""
+    return value.partition(b";")[0].strip().lower()

@@ -1,0 +1,366 @@
+"""One exchange with a Streamable HTTP server: the server's answer on its way through the gate.
+
+A JSON answer is held until it is whole and has been decided; an event stream is cut at the ends of its
+events, each event's data goes through the Channel, and all events of a chunk leave in one write. Status
+and end-to-end headers pass; framing, redirects and cookies do not. Bodies that are not MCP never pass:
+the status does, with a short body of our own.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from callgate.errors import LimitExceeded, ProtocolError
+from callgate.gate import answers
+from callgate.gate.outcome import Outcome
+from callgate.protocol.message import Direction, Kind, RequestId
+from callgate.protocol.sse import SseParser, encode_event
+from callgate.transport.http.exchange import Exchange, Headers
+from callgate.transport.http.fields import ANSWER_DROPPED, JSON, NO_STORE, media_type
+
+if TYPE_CHECKING:
+    from callgate.gate.channel import Channel
+    from callgate.transport.http.client import Request
+    from callgate.transport.http.route import HttpRoute
+    from callgate.transport.http.sessions import Session
+
+FOREVER = float("inf")
+LONGEST_CALL = 12
+"""A call may keep its stream for this many times `request_timeout_s`, whatever progress it reports."""
+DISCARD_BYTES = 64 * 1024
+"""How much of a body that is not MCP is read before the connection is dropped."""
+
+_JSON = b"application/json"
+_EVENTS = b"text/event-stream"
+
+
+class Relay:
+    """See the module. Implements `client.AnswerHandler`."""
+
+    __slots__ = (
+        "_body",
+        "_content_type",
+        "_deadline_limit",
+        "_headers",
+        "_last_event",
+        "_parser",
+        "_size",
+        "_status",
+        "batch_reply",
+        "cancel_on_disconnect",
+        "channel",
+        "deadline",
+        "endless",
+        "exchange",
+        "ids",
+        "opening",
+        "request",
+        "resumes",
+        "route",
+        "session",
+    )
+
+    def __init__(self, route: HttpRoute, exchange: Exchange, channel: Channel, ids: tuple[RequestId, ...]) -> None:
+        self.route = route
+        self.exchange = exchange
+        self.channel = channel
+        self.ids = ids
+        """Requests this exchange carries: who must hear of a failure."""
+        self.session: Session | None = None
+        self.request: Request | None = None
+        self.batch_reply: bytes | None = None
+        """Refusals of a batch's members, to be joined with the answers of the others."""
+        self.cancel_on_disconnect = True
+        self.endless = False
+        """A stream that lives until one side ends it: subscriptions/listen, or the GET stream."""
+        self.opening = False
+        """`initialize`: the answer may open a session."""
+        self.resumes = False
+        """A GET stream that names the last event its client got: answers may come twice."""
+        self.deadline = route.now + route.config.request_timeout_s
+        self._deadline_limit = route.now + LONGEST_CALL * route.config.request_timeout_s
+        self._parser: SseParser | None = None
+        self._last_event: bytes | None = None
+        self._size = 0
+        exchange.on_disconnect = self._disconnected
+
+    # -- client.AnswerHandler --------------------------------------------------------------------
+
+    def on_head(self, status: int, headers: Headers) -> None:
+        self._status = status
+        self._content_type = b""
+        self._body: list[bytes] = []
+        kept: Headers = []
+        self._headers = kept
+        session_id = encoding = None
+        for field in headers:
+            name = field[0]
+            if name in ANSWER_DROPPED:
+                continue
+            if name == b"content-type":
+                self._content_type = field[1]
+            elif name == b"content-encoding":
+                encoding = field[1]
+                continue
+            elif name == b"mcp-session-id":
+                session_id = field[1]
+            kept.append(field)
+        if encoding is not None and encoding.lower() != b"identity":
+            self._refuse("the server compressed its answer, which cannot be inspected", "switch compression off there")
+        elif 300 <= status < 400:
+            self._refuse(f"the server redirects (HTTP {status})", "set the server's url to the address it redirects to")
+        elif session_id is not None and not self._session(status, session_id):
+            self._refuse(
+                "the server's new session cannot be kept", "end sessions, or raise `sessions` of this server", 503
+            )
+        elif status == 404 and self.session is not None:
+            self.route.forget(self.exchange)
+        elif status < 300 and self._content_type[:17] == _EVENTS and media_type(self._content_type) == _EVENTS:
+            self._parser = SseParser(self.route.limits.response_bytes)
+            if self.endless:
+                self.deadline = FOREVER
+            exchange = self.exchange
+            exchange.on_drain = self._drained
+            exchange.start_stream(status, kept)
+            if self.batch_reply is not None:
+                exchange.write(encode_event(self.batch_reply))
+
+    def on_data(self, data: bytes) -> None:
+        if self._parser is not None:
+            self._events(self._parser, data)
+            return
+        self._size += len(data)
+        if self._size > self.route.limits.response_bytes:
+            self._refuse("the server's answer is larger than limits.response_bytes", "raise that limit")
+            return
+        self._body.append(data)
+
+    def on_end(self) -> None:
+        self._leave()
+        if self._parser is not None:
+            self._stream_ended()
+            return
+        pieces = self._body
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        content_type = self._content_type
+        if not body:
+            self._answer_empty()
+        elif self._status == 200 and (content_type == _JSON or media_type(content_type) == _JSON):
+            self._answer(self.channel.server(body))
+        else:
+            self._answer_other(body, media_type(content_type) == _JSON)
+
+    def on_error(self, what: str) -> None:
+        self._failed(what, "see whether it runs and `callgate audit tail`", 502)
+
+    # -- the answer as JSON ----------------------------------------------------------------------
+
+    def _answer(self, result: bytes | Outcome) -> None:
+        """A JSON body that the Channel has decided."""
+        if type(result) is bytes:
+            body = result
+        else:
+            outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
+            self._reply_to_server(outcome)
+            if outcome.forward is None:
+                self._failed("the server's answer was refused: " + outcome.rule, "see `callgate audit tail`", 502)
+                return
+            body = outcome.forward
+        if self.batch_reply is not None:
+            body = _joined(body, self.batch_reply)
+        self.exchange.respond(self._status, self._headers, body)
+
+    def _answer_empty(self) -> None:
+        headers = [field for field in self._headers if field[0] != b"content-type"]
+        if self.batch_reply is not None:
+            self.exchange.respond(200, [*headers, JSON], self.batch_reply)
+        elif self._status == 200 and self.ids:
+            self._failed("the server answered with nothing", "see the server's log", 502)
+        else:
+            self._give_up_ids()
+            self.exchange.respond(self._status, headers, b"")
+
+    def _answer_other(self, body: bytes, is_json: bool) -> None:
+        """Any status but 200, or a body that does not claim to be JSON: only MCP passes."""
+        status = self._status
+        if is_json:
+            decided = self._decide_error(body) if status >= 400 else self.channel.server(body)
+            forward = decided if type(decided) is bytes else decided.forward  # type: ignore[union-attr]
+            if forward is not None:
+                self._give_up_ids()
+                self.exchange.respond(status, self._headers, forward)
+                return
+        if status == 200:
+            self._failed("the server answered with something that is not MCP", "see whether url is right", 502)
+            return
+        headers = [field for field in self._headers if field[0] != b"content-type"]
+        if status < 400:
+            self.exchange.respond(status, headers, b"")
+            return
+        text = f"the server answered HTTP {status} without an MCP message"
+        self._give_up_ids()
+        self.exchange.respond(status, [*headers, JSON], self._error(text, "upstream-status"))
+
+    def _decide_error(self, body: bytes) -> bytes | Outcome:
+        """The body of an HTTP error: an error message that need not answer a request (SDKs use a fixed id)."""
+        channel = self.channel
+        try:
+            message = self.route.gate.codec.decode(body, Direction.SERVER)
+        except ProtocolError as error:
+            return channel.refuse(error, Direction.SERVER)
+        if isinstance(message, list):
+            return channel.server(body)
+        if message.kind is Kind.ERROR and message.id not in channel.pending:
+            message.id = None
+        return channel.server_message(message)
+
+    # -- the answer as events --------------------------------------------------------------------
+
+    def _events(self, parser: SseParser, data: bytes) -> None:
+        try:
+            events = parser.feed(data)
+        except LimitExceeded as error:
+            self._refuse(error.what, error.next_step)
+            return
+        if not self.endless:
+            self.deadline = min(self.route.now + self.route.config.request_timeout_s, self._deadline_limit)
+        decide = self.channel.server
+        out: list[bytes] = []
+        for event in events:
+            if event.id is not None:
+                self._last_event = event.id
+            payload = event.data
+            if not payload:
+                out.append(event.raw)  # a comment, or the event that opens a resumable stream
+                continue
+            result = decide(payload)
+            if type(result) is bytes:
+                out.append(event.with_data(result))
+                continue
+            outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
+            if outcome.forward is not None:
+                out.append(event.with_data(outcome.forward))
+            self._reply_to_server(outcome)
+        if self.session is None and self.channel.asked:
+            self.route.sessions.ask(self.exchange.principal, self.channel)
+        exchange = self.exchange
+        if exchange.sink is None:
+            self._size += len(data)
+            if self._size > self.route.limits.response_bytes:
+                self._cancel()
+        elif out and not exchange.write(out[0] if len(out) == 1 else b"".join(out)) and self.request is not None:
+            self.request.pause()
+
+    def _stream_ended(self) -> None:
+        """The server closed the stream in good order; the answer may come on another one."""
+        if self._last_event is not None and self.session is None and not self.channel.modern:
+            self.route.sessions.resumable(self.exchange.principal, self._last_event, self.channel)
+        self.exchange.finish()
+
+    def _drained(self) -> None:
+        if self.request is not None:
+            self.request.resume()
+
+    # -- failing ---------------------------------------------------------------------------------
+
+    def _refuse(self, what: str, next_step: str, status: int = 502) -> None:
+        """Something in the answer cannot pass: cancel the rest of it."""
+        if self.request is not None:
+            self.request.cancel()
+        self._failed(what, next_step, status)
+
+    def _failed(self, what: str, next_step: str, status: int) -> None:
+        """Tell whoever waits, in the form they wait for."""
+        self._leave()
+        exchange = self.exchange
+        self.route.trouble(what)
+        if exchange.sink is None:
+            return
+        rule = "upstream-timeout" if status == 504 else "upstream-failed"
+        text = f"{what}; {next_step}"
+        if self._parser is None:
+            exchange.respond(status, [JSON, NO_STORE], self._error(text, rule))
+        elif self._last_event is not None and not self.channel.modern:
+            exchange.abort()  # the client sees a broken stream and resumes after the last event it got
+        else:
+            self._end_stream(text, rule)
+
+    def _end_stream(self, text: str, rule: str) -> None:
+        """End a stream with an error for each request that waits on it."""
+        for request_id in self.ids:
+            if self.channel.pending.pop(request_id, None) is not None:
+                error = answers.error(request_id, answers.UNAVAILABLE, f"callgate: {text}", rule)
+                self.exchange.write(encode_event(error, b"message"))
+        self.exchange.finish()
+
+    def _error(self, text: str, rule: str) -> bytes:
+        self._give_up_ids()
+        message = f"callgate: {text}"
+        if len(self.ids) <= 1:
+            return answers.error(self.ids[0] if self.ids else None, answers.UNAVAILABLE, message, rule)
+        return b"[" + b",".join(answers.error(i, answers.UNAVAILABLE, message, rule) for i in self.ids) + b"]"
+
+    def _give_up_ids(self) -> None:
+        """No answer will come any more."""
+        for request_id in self.ids:
+            self.channel.pending.pop(request_id, None)
+
+    def _reply_to_server(self, outcome: Outcome) -> None:
+        if outcome.reply is not None and not self.channel.modern:
+            self.route.post_back(self.exchange, outcome.reply)
+
+    # -- ends ------------------------------------------------------------------------------------
+
+    def _session(self, status: int, session_id: bytes) -> bool:
+        """A session id in the answer: opened by `initialize`, or used by a client whose session was forgotten."""
+        if self.session is not None or status >= 300 or self.channel.modern:
+            return True
+        self.session = self.route.opened(self.exchange, session_id, self.channel, new=self.opening)
+        return self.session is not None
+
+    def _disconnected(self) -> None:
+        """The client went away.
+
+        In the modern era, and for a GET stream, that ends the exchange upstream too. A handshake-era request
+        goes on, unheard and bounded, for a disconnect is not a cancellation there.
+        """
+        if self.cancel_on_disconnect:
+            self._cancel()
+        else:
+            if self.request is not None:
+                self.request.resume()
+            self._size = 0
+
+    def _cancel(self) -> None:
+        if self.request is not None:
+            self.request.cancel()
+        self._leave()
+
+    def timed_out(self) -> None:
+        """No answer within the time, or a stream that fell silent."""
+        if self.request is not None:
+            self.request.cancel()
+        seconds = self.route.config.request_timeout_s
+        self._failed(f"no answer from the server within {seconds:g} s", "raise request_timeout_s of this server", 504)
+
+    def end(self, why: str) -> None:
+        """The gate shuts down."""
+        if self.request is not None:
+            self.request.cancel()
+        self._leave()
+        exchange = self.exchange
+        if exchange.sink is None:
+            return
+        if self._parser is not None:
+            self._end_stream(why, "shutting-down")
+        else:
+            exchange.respond(503, [JSON, NO_STORE, (b"retry-after", b"1")], self._error(why, "shutting-down"))
+
+    def _leave(self) -> None:
+        self.route.left(self)
+
+
+def _joined(body: bytes, reply: bytes) -> bytes:
+    """Two answers of one batch as one array."""
+    inner = body[1:-1] if body.startswith(b"[") else body
+    return b"[" + inner + b"," + reply[1:-1] + b"]" if inner else reply

@@ -1,0 +1,352 @@
+"""The route to one Streamable HTTP server.
+
+POST: decode, check the mirrored headers against the body, decide, forward exactly what was decided.
+GET opens the handshake era's server stream, DELETE ends a session; a modern server answers both with
+405, and that passes. Channels: one per handshake-era session; one per exchange in the modern era and
+for servers without sessions, whose rare requests of their own find their answers by id and principal.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from callgate.config import ServerConfig
+from callgate.errors import ConfigError
+from callgate.gate import answers
+from callgate.gate.outcome import Outcome
+from callgate.protocol.headers import check_request_headers
+from callgate.protocol.message import Direction, Kind, Message, RequestId
+from callgate.protocol.revisions import HANDSHAKE_VERSIONS, HEADERLESS, modern_version
+from callgate.transport.http.client import Origin, Pool, Request
+from callgate.transport.http.exchange import Exchange, Headers
+from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
+from callgate.transport.http.relay import Relay
+from callgate.transport.http.sessions import Session, SessionTable, session_label
+from callgate.transport.http.waiting import until
+
+if TYPE_CHECKING:
+    from callgate.gate.channel import Channel
+    from callgate.gate.engine import Gate
+
+REPEATABLE = frozenset(
+    {
+        "initialize",
+        "ping",
+        "server/discover",
+        "tools/list",
+        "prompts/list",
+        "prompts/get",
+        "resources/list",
+        "resources/read",
+        "resources/templates/list",
+        "completion/complete",
+        "tasks/get",
+    }
+)
+"""Requests that may reach the server twice when a kept-alive connection breaks under them."""
+_HANDSHAKE = {version.encode(): version for version in HANDSHAKE_VERSIONS}
+
+
+class HttpRoute:
+    """See the module. Implements `exchange.Route`; raises ConfigError for a URL or header that cannot be used."""
+
+    def __init__(self, config: ServerConfig, gate: Gate) -> None:
+        self.config = config
+        self.gate = gate
+        self.limits = gate.config.limits
+        self.sessions = SessionTable(config.sessions)
+        self.pool = Pool(Origin(config.url))
+        self._loop = asyncio.get_running_loop()
+        self.now = self._loop.time()
+        self._relays: set[Relay] = set()
+        own = _configured(config)
+        self._own_names = frozenset(name for name, _ in own)
+        origin = self.pool.origin
+        tail = b" " + origin.target + b" HTTP/1.1\r\nhost: " + origin.host_header
+        tail += b"".join(b"\r\n" + name + b": " + value for name, value in own)
+        tail += b"\r\naccept-encoding: identity"
+        self._prefix = {method: method + tail for method in (b"POST", b"GET", b"DELETE")}
+        self._ticker = self._loop.call_later(1.0, self._tick)
+        self._troubles = 0
+
+    # -- Route -----------------------------------------------------------------------------------
+
+    def handle(self, exchange: Exchange) -> None:
+        method = exchange.method
+        session_id = revision = None
+        lines = [self._prefix[method]]
+        own = self._own_names
+        for name, value in exchange.headers:
+            if name == b"mcp-session-id":
+                if session_id is not None:
+                    _respond_error(exchange, 400, "header-repeated", "the header Mcp-Session-Id appears more than once")
+                    return
+                session_id = value
+            elif name == b"mcp-protocol-version":
+                revision = value
+            if name not in own:
+                lines.append(name + b": " + value)
+        session: Session | None = None
+        if session_id is not None:
+            found = self.sessions.find(session_id, exchange.principal, self.now)
+            if found is True:
+                _respond_error(exchange, 404, "session-unknown", "no such session; initialize again")
+                return
+            if found is False:
+                channel = self._channel(exchange.principal, session_label(session_id))
+            else:
+                session = found
+                channel = session.channel
+        else:
+            channel = self._channel(exchange.principal)
+        if method == b"POST":
+            self._post(exchange, lines, channel, session, revision)
+        else:
+            self._other(exchange, lines, channel, session, session_id)
+
+    async def close(self, grace_s: float) -> None:
+        for relay in tuple(self._relays):
+            if relay.endless:
+                relay.end("the gate is shutting down; connect again")
+        await until(lambda: not self._relays, grace_s)
+        for relay in tuple(self._relays):
+            relay.end("the gate is shutting down")
+        self._ticker.cancel()
+        self.pool.close()
+        self.sessions.clear()
+
+    def renew(self, config: ServerConfig, gate: Gate) -> None:
+        """Judge later requests by another gate. Sessions go on; what they wait for is kept."""
+        self.config = config
+        self.gate = gate
+        self.limits = gate.config.limits
+        self.sessions.limit = config.sessions
+        for session in self.sessions.sessions():
+            old = session.channel
+            new = self._channel(session.principal, old.conversation.session)
+            new.pending = old.pending
+            new.asked = old.asked
+            new.revision = new.conversation.revision = new.scope.revision = old.revision
+            new.conversation.labels = old.conversation.labels
+            session.channel = new
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def _channel(self, principal: str, session: str = "") -> Channel:
+        return self.gate.channel(server=self.config.name, principal=principal, session=session, transport="http")
+
+    def _post(
+        self, exchange: Exchange, lines: list[bytes], channel: Channel, session: Session | None, revision: bytes | None
+    ) -> None:
+        message = channel.decode_client(exchange.body)
+        if type(message) is not Message:
+            if type(message) is Outcome:
+                _respond_outcome(exchange, message)
+            else:
+                self._post_batch(exchange, lines, channel, session, revision, message)  # type: ignore[arg-type]
+            return
+        mismatch = check_request_headers(exchange.headers, message)
+        if mismatch is not None:
+            _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
+            return
+        kind = message.kind
+        if session is None:
+            if kind is Kind.RESULT or kind is Kind.ERROR:
+                channel = self._asking(exchange, message, channel)
+        elif modern_version(message.body) is not None:
+            session = None  # a modern request stands alone, whatever else its client sends along
+            channel = self._channel(exchange.principal)
+        if not channel.revision and revision is not None:
+            channel.revision = _HANDSHAKE.get(revision, "")
+        result = channel.client_message(message)
+        if type(result) is not bytes:
+            outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
+            if outcome.forward is None:
+                _respond_outcome(exchange, outcome)
+                return
+            result = outcome.forward
+        method = message.method
+        relay = Relay(self, exchange, channel, (message.id,) if kind is Kind.REQUEST else ())  # type: ignore[arg-type]
+        relay.opening = method == "initialize"
+        if kind is Kind.REQUEST:
+            relay.cancel_on_disconnect = channel.modern
+            relay.endless = method == "subscriptions/listen"
+        self._send(relay, lines, result, session, repeatable=method in REPEATABLE)
+
+    def _post_batch(
+        self,
+        exchange: Exchange,
+        lines: list[bytes],
+        channel: Channel,
+        session: Session | None,
+        revision: bytes | None,
+        messages: list[Message],
+    ) -> None:
+        """A batch of 2025-03-26: the members that pass go on together, the refusals join their answers."""
+        if not channel.revision:
+            channel.revision = HEADERLESS if revision is None else _HANDSHAKE.get(revision, "")
+        result = channel.client_batch(messages)
+        reply = None
+        if type(result) is not bytes:
+            outcome: Outcome = result  # type: ignore[assignment]  # as above
+            if outcome.forward is None:
+                _respond_outcome(exchange, outcome)
+                return
+            result, reply = outcome.forward, outcome.reply
+        ids: tuple[RequestId, ...] = tuple(m.id for m in messages if m.id is not None and m.id in channel.pending)
+        relay = Relay(self, exchange, channel, ids)
+        relay.batch_reply = reply
+        relay.cancel_on_disconnect = False
+        self._send(relay, lines, result, session, repeatable=False)
+
+    def _asking(self, exchange: Exchange, message: Message, channel: Channel) -> Channel:
+        """Where a client's answer belongs when there is no session to tell."""
+        if message.id is None:
+            return channel
+        return self.sessions.asked(exchange.principal, message.id) or channel
+
+    def _other(
+        self,
+        exchange: Exchange,
+        lines: list[bytes],
+        channel: Channel,
+        session: Session | None,
+        session_id: bytes | None,
+    ) -> None:
+        """GET opens or resumes a stream, DELETE ends a session."""
+        resumes = exchange.header(b"last-event-id") if exchange.method == b"GET" else None
+        if resumes is not None and session is None:
+            channel = self.sessions.resumed(exchange.principal, resumes) or channel
+        relay = Relay(self, exchange, channel, ())
+        relay.endless = exchange.method == b"GET"
+        if exchange.method == b"DELETE" and session_id is not None and session is not None:
+            self.sessions.remove(session_id)
+            session = None
+        if resumes is not None:
+            channel.replaying = relay.resumes = True
+            if session is not None:
+                session.replays += 1
+        self._send(relay, lines, b"", session, repeatable=True)
+
+    def _send(
+        self, relay: Relay, lines: list[bytes], body: bytes, session: Session | None, *, repeatable: bool
+    ) -> None:
+        if session is not None:
+            relay.session = session
+            session.busy += 1
+        self._relays.add(relay)
+        if relay.exchange.method == b"POST":
+            lines.append(b"content-length: %d\r\n\r\n" % len(body))
+        else:
+            lines.append(b"\r\n")
+        relay.request = self.pool.send(relay, b"\r\n".join(lines), body, repeatable=repeatable)
+
+    # -- what relays ask of their route ----------------------------------------------------------
+
+    def left(self, relay: Relay) -> None:
+        """An exchange is over."""
+        if relay not in self._relays:
+            return
+        self._relays.discard(relay)
+        session = relay.session
+        if session is not None:
+            session.busy -= 1
+            if relay.resumes:
+                session.replays -= 1
+                session.channel.replaying = session.replays > 0
+
+    def opened(self, exchange: Exchange, session_id: bytes, channel: Channel, *, new: bool) -> Session | None:
+        """The server named a session in its answer: it belongs to this caller from now on."""
+        found = self.sessions.find(session_id, exchange.principal, self.now)
+        if found is True:
+            return None
+        if found is False:
+            channel.conversation.session = session_label(session_id)
+            found = self.sessions.add(session_id, exchange.principal, channel, self.now) or True
+        if found is True:
+            return None
+        found.busy += 1  # type: ignore[union-attr]
+        return found  # type: ignore[return-value]
+
+    def forget(self, exchange: Exchange) -> None:
+        """The server does not know this session any more."""
+        session_id = exchange.header(b"mcp-session-id")
+        if session_id is not None:
+            self.sessions.remove(session_id)
+
+    def trouble(self, what: str) -> None:
+        """Put a failure of the server on record, ten a second at most."""
+        self._troubles += 1
+        if self._troubles <= 10:
+            self.gate.journal.note("upstream-failed", {"server": self.config.name, "what": what})
+
+    def post_back(self, exchange: Exchange, message: bytes) -> None:
+        """Send a message of the gate's own to the server: why its request was refused."""
+        wanted = (b"mcp-session-id", b"mcp-protocol-version")
+        lines = [self._prefix[b"POST"], b"content-type: application/json"]
+        lines.append(b"accept: application/json, text/event-stream")
+        lines += [name + b": " + value for name, value in exchange.headers if name in wanted]
+        lines.append(b"content-length: %d\r\n\r\n" % len(message))
+        handler = _Unheard()
+        handler.request = self.pool.send(handler, b"\r\n".join(lines), message)
+
+    def _tick(self) -> None:
+        self.now = now = self._loop.time()
+        self._troubles = 0
+        for relay in tuple(self._relays):
+            if relay.deadline < now:
+                relay.timed_out()
+        self.sessions.expire(now)
+        self._ticker = self._loop.call_later(min(1.0, self.config.request_timeout_s / 4), self._tick)
+
+
+class _Unheard:
+    """Takes the answer to a message of the gate's own and drops it; a stream is not waited for."""
+
+    __slots__ = ("request",)
+
+    def __init__(self) -> None:
+        self.request: Request | None = None
+
+    def on_head(self, status: int, headers: Headers) -> None: ...
+
+    def on_data(self, data: bytes) -> None:
+        if self.request is not None:
+            self.request.cancel()
+
+    def on_end(self) -> None: ...
+
+    def on_error(self, what: str) -> None: ...
+
+
+def _configured(config: ServerConfig) -> Headers:
+    """The headers of `[servers.NAME.headers]`, checked: one line each, and none that frames the message."""
+    headers: Headers = []
+    for name, value in config.headers.items():
+        key = name.lower()
+        token = key.isascii() and key.replace("-", "").replace("_", "").isalnum()
+        if not token or key.encode() in HOP_BY_HOP or key in ("host", "content-length", "accept-encoding"):
+            raise ConfigError(
+                f"servers.{config.name}.headers: {name!r} cannot be set", next_step="set headers such as Authorization"
+            )
+        if not value.isascii() or any(c < " " or c == "\x7f" for c in value):
+            raise ConfigError(
+                f"servers.{config.name}.headers.{name}: the value must be one line of ASCII",
+                next_step="remove line breaks and other control characters",
+            )
+        headers.append((key.encode(), value.strip().encode()))
+    return headers
+
+
+def _respond_outcome(exchange: Exchange, outcome: Outcome) -> None:
+    reply = outcome.reply
+    if reply is None:
+        reply = answers.error(None, answers.DENIED, "Blocked by callgate", outcome.rule)
+    exchange.respond(outcome.status, [JSON, NO_STORE], reply)
+
+
+def _respond_error(exchange: Exchange, status: int, rule: str, text: str) -> None:
+    exchange.respond(status, [JSON, NO_STORE], answers.error(None, -32600, f"callgate: {text}", rule))
+
+

@@ -1,0 +1,190 @@
+"""The listening side: who is let in, which route a path has, and the clock of all connections."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from email.utils import formatdate
+
+from callgate.config import ListenConfig
+from callgate.gate import answers
+from callgate.protocol.limits import Limits
+from callgate.transport.http.connection import Connection
+from callgate.transport.http.exchange import Exchange, Headers, Route
+from callgate.transport.http.fields import JSON, NO_STORE
+from callgate.transport.http.request_policy import Refusal, RequestPolicy
+from callgate.transport.http.waiting import until
+
+METHODS = frozenset((b"GET", b"POST", b"DELETE"))
+BACKLOG = 1024
+PRINCIPAL_HEADER = b"x-callgate-principal"
+"""Between workers only: who was authenticated by the worker that took the connection."""
+
+Note = Callable[[str, dict[str, object]], object]
+"""Where slow events go: `journal.note`."""
+
+
+@dataclass(frozen=True, slots=True)
+class Endpoint:
+    """One path and what answers it. `methods` is what may be asked of it."""
+
+    name: str
+    route: Route
+    methods: frozenset[bytes] = METHODS
+    anonymous: bool = False
+    """Answered without a token: health."""
+
+
+@dataclass(frozen=True, slots=True)
+class Site:
+    """Everything a request is judged by; replaced as a whole when the configuration is read again."""
+
+    listen: ListenConfig
+    limits: Limits
+    policy: RequestPolicy
+    open_policy: RequestPolicy
+    """The same without tokens, for anonymous endpoints."""
+    endpoints: Mapping[bytes, Endpoint]
+
+
+class HttpServer:
+    """Connections of one worker, their admission and their timeouts.
+
+    `trusted` is for the private socket between workers: its peer has checked the request and names the
+    principal. The sweep runs once a second, or four times within the shortest timeout.
+    """
+
+    def __init__(self, site: Site, note: Note, *, trusted: bool = False) -> None:
+        self.site = site
+        self.connections: set[Connection] = set()
+        self.draining = False
+        self.trusted = trusted
+        self.now = time.monotonic()
+        self.date_line = b""
+        self._note = note
+        self._refusals: dict[tuple[int, str], int] = {}
+        self._listeners: list[asyncio.AbstractServer] = []
+        self._sweeper: asyncio.TimerHandle | None = None
+        self._second = 0
+
+    # -- lifecycle -------------------------------------------------------------------------------
+
+    async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
+        """Accept on a bound socket."""
+        loop = asyncio.get_running_loop()
+        if sock.family == socket.AF_UNIX:
+            listener: asyncio.AbstractServer = await loop.create_unix_server(
+                lambda: Connection(self), sock=sock, backlog=BACKLOG
+            )
+        else:
+            listener = await loop.create_server(
+                lambda: Connection(self), sock=sock, backlog=BACKLOG, ssl=tls,
+                ssl_handshake_timeout=self.site.listen.header_timeout_s if tls else None,
+            )  # fmt: skip
+        self._listeners.append(listener)
+        if self._sweeper is None:
+            self._sweep()
+
+    async def drain(self, grace_s: float) -> bool:
+        """Stop accepting, let requests in progress finish for up to `grace_s`. True when all did."""
+        self.draining = True
+        for listener in self._listeners:
+            listener.close()
+        for connection in tuple(self.connections):
+            connection.drain()
+        complete = await until(lambda: not any(connection.busy for connection in self.connections), grace_s)
+        for connection in tuple(self.connections):
+            connection.transport.abort()
+        if self._sweeper is not None:
+            self._sweeper.cancel()
+            self._sweeper = None
+        self._flush_refusals()
+        return complete
+
+    def _sweep(self) -> None:
+        self.now = now = time.monotonic()
+        second = int(time.time())
+        if second != self._second:
+            self._second = second
+            self.date_line = b"date: " + formatdate(second, usegmt=True).encode() + b"\r\n"
+            self._flush_refusals()
+        for connection in tuple(self.connections):
+            if 0.0 < connection.deadline < now:
+                connection.timed_out()
+        listen = self.site.listen
+        pause = min(1.0, listen.header_timeout_s / 4, listen.idle_timeout_s / 4)
+        self._sweeper = asyncio.get_running_loop().call_later(pause, self._sweep)
+
+    def admit(self, connection: Connection, transport: asyncio.Transport) -> bool:
+        """Whether there is room for one more connection."""
+        if self.draining or len(self.connections) >= self.site.listen.connections:
+            return False
+        self.connections.add(connection)
+        # Event streams are many small writes; asyncio sets this only for sockets it made itself.
+        sock = transport.get_extra_info("socket")
+        if sock is not None and sock.family != socket.AF_UNIX:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        return True
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def admission(
+        self, method: bytes, target: bytes, sent: Headers, kept: Headers
+    ) -> Refusal | tuple[Endpoint, str]:
+        """The endpoint and the principal, or why not."""
+        site = self.site
+        endpoint = site.endpoints.get(target)
+        if endpoint is None:
+            endpoint = site.endpoints.get(target.partition(b"?")[0])
+        if self.trusted:
+            principal: str | Refusal = _vouched(sent, kept)
+        elif endpoint is not None and endpoint.anonymous:
+            principal = site.open_policy.check(method, sent, kept)
+        else:
+            principal = site.policy.check(method, sent, kept)
+        if type(principal) is Refusal:
+            return principal
+        if endpoint is None:
+            return Refusal(404, "http-path", "nothing is served at this path")
+        if method not in endpoint.methods:
+            allowed = b", ".join(sorted(endpoint.methods))
+            return Refusal(405, "http-method", "this method is not served here", ((b"allow", allowed),))
+        return endpoint, principal  # type: ignore[return-value]
+
+    def refused(self, refusal: Refusal) -> None:
+        """Count a refusal; the evidence log gets one note a second, however many there were."""
+        key = (refusal.status, refusal.rule)
+        self._refusals[key] = self._refusals.get(key, 0) + 1
+
+    def _flush_refusals(self) -> None:
+        if self._refusals:
+            refusals, self._refusals = self._refusals, {}
+            for (status, rule), count in refusals.items():
+                self._note("http-refused", {"status": status, "rule": rule, "count": count})
+
+    def error_body(self, refusal: Refusal) -> bytes:
+        """A JSON-RPC error without an id, as MCP asks for refusals made before the message was read."""
+        return answers.error(None, -32600, refusal.message, refusal.rule)
+
+    def failed(self, exchange: Exchange, error: Exception) -> None:
+        """A route raised: answer 500 if nothing was sent yet, else cut the stream."""
+        self._note("internal-error", {"route": exchange.route, "error": type(error).__name__})
+        body = answers.error(None, answers.UNAVAILABLE, "callgate failed; the message did not pass", "internal")
+        if exchange.streaming:
+            exchange.abort()
+        else:
+            exchange.respond(500, [JSON, NO_STORE], body)
+
+
+def _vouched(sent: Headers, kept: Headers) -> str:
+    principal = ""
+    for field in sent:
+        if field[0] == PRINCIPAL_HEADER:
+            principal = principal or field[1].decode("latin-1")
+        elif field[0] not in (b"host", b"content-length", b"connection", b"transfer-encoding"):
+            kept.append(field)
+    return principal
