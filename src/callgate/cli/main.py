@@ -52,10 +52,30 @@ def main(argv: list[str] | None = None) -> int:
         return EXIT_INTERNAL
     except KeyboardInterrupt:
         return 130
+    except MemoryError:
+        sys.stderr.write("callgate: out of memory\n")
+        return EXIT_INTERNAL
     except BrokenPipeError:
         # The reader of our output left (as `head` does): say nothing more, to anyone.
         sys.stderr.close()
         return 0
+    except Exception as error:  # noqa: BLE001 - a defect of ours must not end in a traceback on a user's screen
+        return _defect(error)
+
+
+def _defect(error: Exception) -> int:
+    """Report an error nobody foresaw: its kind and place, not its text, which may hold a secret."""
+    import os
+    import traceback
+
+    place = traceback.extract_tb(error.__traceback__)[-1]
+    sys.stderr.write(
+        f"callgate: internal error: {type(error).__name__} at {os.path.basename(place.filename)}:{place.lineno}\n"
+        "  next:   please report it; CALLGATE_DEBUG=1 shows the whole traceback\n"
+    )
+    if os.environ.get("CALLGATE_DEBUG"):
+        traceback.print_exception(error)
+    return EXIT_INTERNAL
 
 
 def _run(name: str, args: list[str]) -> int:

@@ -119,7 +119,7 @@ def _local(arguments: Arguments) -> int:
         raise
     from callgate.transport.stdio import Relay
 
-    journal.note("launch", {"command": [*arguments.command][:64], "pid": child.pid, "server": name})
+    journal.note("launch", _launch_record(arguments.command, child.pid, name))
     for fd in (0, 1):
         widen(fd)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
@@ -172,6 +172,20 @@ def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
     decision = gate.decide(gate.always["launch"], event, gate.config.mode_of(name))
     if decision.outcome in ("deny", "ask"):
         raise LaunchError(decision.reason, next_step=f"rule {decision.rule}")
+
+
+def _launch_record(command: list[str], pid: int, name: str) -> dict[str, object]:
+    """What was started, without its arguments: they may hold secrets. The digest tells two lines apart."""
+    from hashlib import sha256
+
+    line = "\0".join(command).encode("utf-8", "surrogateescape")
+    return {
+        "arguments": len(command) - 1,
+        "pid": pid,
+        "program": os.path.basename(command[0]),
+        "server": name,
+        "sha256": sha256(line).hexdigest(),
+    }
 
 
 def _abandon(child: Child) -> None:
