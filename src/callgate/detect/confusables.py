@@ -1,0 +1,60 @@
+r"""Names that look like other names: `p\u0430ypal` with a Cyrillic a, full-width `search`, two tools that look alike.
+
+After UTS #39, restricted to what names of tools, prompts, resources and arguments need:
+
+- `impostor(name)` looks at one name. A word that mixes ASCII letters with characters that look like ASCII
+  letters is one, a word made only of such characters beside an ASCII word is one, and a name that is ASCII in
+  disguise (full-width, mathematical, circled letters) is one. A name in one script (Cyrillic, Greek, Chinese)
+  is not, nor is a word with accents, nor a Greek letter that looks like no ASCII letter.
+- `skeleton(name)` is equal for names that look alike.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+
+_ASCII = {"0": "O", "1": "l", "I": "l", "|": "l", "m": "rn"}
+_DISGUISES = ("<wide>", "<font>", "<circle>", "<square>")
+_TABLE: dict[int, str] = {}
+
+
+def _table() -> dict[int, str]:
+    if not _TABLE:
+        from callgate.detect.confusables_table import LOOKALIKES
+
+        _TABLE.update({ord(char): prototype for prototype, chars in LOOKALIKES.items() for char in chars})
+    return _TABLE
+
+
+def skeleton(name: str) -> str:
+    """What `name` looks like: equal skeletons look alike. Case is kept."""
+    seen = unicodedata.normalize("NFD", name if name.isascii() else name.translate(_table()))
+    if not seen.isascii():
+        seen = unicodedata.normalize("NFKC", seen).translate(_table())
+    return "".join([_ASCII.get(char, char) for char in seen])
+
+
+def impostor(name: str) -> str:
+    """The ASCII name that `name` is drawn to look like, or '' for an honest one."""
+    if name.isascii():
+        return ""
+    table = _table()
+    folded = unicodedata.normalize("NFKC", name)
+    if folded.isascii() and any(unicodedata.decomposition(char).startswith(_DISGUISES) for char in name):
+        return folded
+    words = _words(name)
+    latin = any(word.isascii() for word in words)
+    for word in words:
+        drawn = [char for char in word if _is_drawn(char, table)]
+        if drawn and (any(char.isascii() for char in word) or (latin and len(drawn) == len(word))):
+            return "".join([table.get(ord(char), char) if char in drawn else char for char in name])
+    return ""
+
+
+def _words(name: str) -> list[str]:
+    return "".join([char if char.isalpha() else " " for char in name]).split()
+
+
+def _is_drawn(char: str, table: dict[int, str]) -> bool:
+    # Below U+0250 lie the letters with accents and the dotless i of real orthographies.
+    return char >= "\u0250" and table.get(ord(char), "").isalpha()

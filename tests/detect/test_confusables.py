@@ -1,0 +1,60 @@
+"""Look-alike names: impostors are named for what they imitate, honest names in any script pass."""
+
+from __future__ import annotations
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from callgate.detect.confusables import impostor, skeleton
+
+
+@pytest.mark.parametrize(
+    ("name", "imitates"),
+    [
+        ("p\u0430ypal", "paypal"),
+        ("r\u0435ad_file", "read_file"),
+        ("get_\u0441\u043e\u0440\u0443", "get_copy"),
+        ("\uff53\uff45\uff41\uff52\uff43\uff48", "search"),
+        ("\U0001d429\U0001d41a\U0001d432", "pay"),
+        ("\u03b1pple", "apple"),
+        ("sc\u0251n", "scan"),
+        ("\u24e1ead", "read"),
+        ("\ufb01le", "file"),
+    ],
+)
+def test_impostors(name: str, imitates: str) -> None:
+    assert impostor(name) == imitates
+    assert skeleton(name) == skeleton(imitates)
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "search", "read_file", "l1st", "погода", "найти_файл", "поиск_api", "get_погода", "天気_検索", "搜索", "검색",
+        "αβγ", "Δt", "µs", "λ_max", "Ωmega", "π_approx", "café", "größe", "ısı_ölç", "naïve", "ŁódźSearch", "x²",
+        "H₂O", "№1", "ＡＰＩ検索", "Tシャツ検索", "नमस्ते", "سلام", "שלום", "սևան", "", "🚀", "сор",
+    ],
+)  # fmt: skip
+def test_honest_names(name: str) -> None:
+    assert impostor(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("one", "other"),
+    [("list_1", "list_l"), ("O", "0"), ("modern", "modem"), ("cop", "\u0441\u043e\u0440"), ("file", "\ufb01le")],
+)
+def test_names_that_look_alike_share_a_skeleton(one: str, other: str) -> None:
+    assert skeleton(one) == skeleton(other)
+
+
+@pytest.mark.parametrize(
+    ("one", "other"), [("read", "write"), ("get_a", "get_b"), ("Read", "read"), ("погода", "noroda")]
+)
+def test_names_that_differ_do_not(one: str, other: str) -> None:
+    assert skeleton(one) != skeleton(other)
+
+
+@given(st.text(st.characters(codec="ascii")))
+def test_ascii_is_never_an_impostor(name: str) -> None:
+    assert impostor(name) == ""
