@@ -1,0 +1,368 @@
+"""definition-pins: what a server showed at first use is what it may show, until a person says otherwise.
+
+First use pins the whole surface. A later difference is classified (trust/changes.py): cosmetic ones pass
+with a note, any other withholds the item, not the server, until it is approved with `callgate pins`.
+Calls are held against the same: a withheld name is refused even when it is called by name.
+See docs/controls/definition-pins.md.
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+
+import orjson
+
+from callgate.detect import escapes, hidden
+from callgate.errors import ConfigError
+from callgate.gate.control import ControlMeta, ControlOptions
+from callgate.gate.events import Event
+from callgate.gate.verdicts import (
+    ALLOW,
+    Annotate,
+    Deny,
+    Edit,
+    Finding,
+    Remove,
+    ReplaceValue,
+    Rewrite,
+    Severity,
+    Verdict,
+)
+from callgate.store.pins import KindPins, Sighting
+from callgate.store.view import PinView
+from callgate.text import visible
+from callgate.trust.canonical import canonical
+from callgate.trust.changes import PASSING
+from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract
+from callgate.trust.judgement import APPROVED, FIRST, Judgement, judge_changed, judge_new
+
+META: Final = ControlMeta(
+    id="definition-pins",
+    title="Changed definitions are withheld until approved",
+    risks=("rug-pull",),
+    since="0.1",
+    always=frozenset({"catalog", "call"}),
+)
+RISK: Final = "rug-pull"
+OPEN_S: Final = 86_400.0
+"""A list of which nobody ever read the last page counts as complete this long after its first page."""
+
+_CALLS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "resource"}
+_CONNECT_KINDS: Final = ("identity", "instructions")
+_MOST_FINDINGS: Final = 50
+_REMEMBERED: Final = 1024
+_MOST_RESOURCES: Final = 10_000
+_SEVERITIES: Final[dict[str, Severity]] = {
+    "cosmetic": "info",
+    "removed": "low",
+    "annotation-flip": "medium",
+    "widening": "medium",
+    "added": "medium",
+    "renamed": "medium",
+    "destination-adding": "high",
+    "instruction-adding": "high",
+}
+
+
+class DefinitionPins:
+    """The control. `state_dir` holds the pins; option `unlisted` is `pass` (default) or `deny`."""
+
+    meta = META
+
+    def __init__(self, options: ControlOptions, state_dir: Path) -> None:
+        unknown = sorted(set(options) - {"unlisted"})
+        if unknown:
+            raise ConfigError(f"controls.definition-pins.{unknown[0]}: unknown key; known here: mode, unlisted")
+        unlisted = options.get("unlisted", "pass")
+        if unlisted not in ("pass", "deny"):
+            raise ConfigError("controls.definition-pins.unlisted: must be one of pass, deny")
+        self._deny_unlisted = unlisted == "deny"
+        self._view = PinView(state_dir)
+        self._clear = self._view.clear
+        self._map = self._view.generation.map
+        self._cursors: dict[tuple[int, object], tuple[object, str | None]] = {}
+        self._pages: dict[tuple[str, str, str, str], tuple[str, set[str]]] = {}
+        self._answers: dict[tuple[str, str, str], tuple[bytes, bytes, Verdict]] = {}
+
+    # call: a memory read and two dictionary look-ups for an approved name
+
+    def call(self, event: Event) -> Verdict:
+        """Refuse a name that is withheld from this principal."""
+        kind = _CALLS.get(event.method)
+        if kind is None:
+            if event.method in LISTS:
+                self._remember_cursor(event)
+            return ALLOW
+        if self._map[:] == self._view.seen:
+            names = self._clear.get((event.conversation.server, kind))
+            if names is not None and event.name in names:
+                return ALLOW
+        return self._call(event, kind)
+
+    def _call(self, event: Event, kind: str) -> Verdict:
+        server, name = event.conversation.server, event.name
+        pins = self._view.kind(server, kind)
+        rows = pins.sightings.get(name)
+        if rows:
+            mine = rows.get(event.conversation.principal)
+            verdict = mine[0] if mine else "ok"
+            if mine is None and any(row[0] == "withheld" for row in rows.values()):
+                verdict = "withheld"
+            if verdict == "withheld":
+                return self._refuse(server, kind, name)
+            if verdict == "absent" and kind == "tool":
+                reason = f"the server no longer offers the {kind} {visible(name, 128)!s}; list its tools again"
+                return Deny(reason, (_finding("removed-call", reason, "/params/name"),))
+        if name in pins.approved or kind == "resource":
+            return ALLOW
+        if not pins.complete:
+            note = f"the {kind} {visible(name, 128)} was called before the server listed it; nothing is pinned for it"
+            return Annotate((_finding("unlisted-call", note, "/params/name", "info"),))
+        note = f"the {kind} {visible(name, 128)} is called but was never listed"
+        if self._deny_unlisted:
+            return Deny(note, (_finding("unlisted-call", note, "/params/name"),))
+        return Annotate((_finding("unlisted-call", note, "/params/name", "low"),))
+
+    def _refuse(self, server: str, kind: str, name: str) -> Deny:
+        shown = visible(address(kind, name), 128)
+        reason = (
+            f"the definition of {shown} is not the one that was approved, so it is withheld; "
+            f"whoever runs callgate can look at it with: callgate pins diff {server}/{shown}"
+        )
+        return Deny(reason, (_finding("withheld-call", reason, "/params/name", "high"),))
+
+    def _remember_cursor(self, event: Event) -> None:
+        """Answers do not say which page was asked for; requests do."""
+        params = event.message.body.get("params")
+        cursor = params.get("cursor") if isinstance(params, dict) else None
+        while len(self._cursors) >= _REMEMBERED:
+            del self._cursors[next(iter(self._cursors))]
+        kept = cursor if isinstance(cursor, str) else None
+        self._cursors[id(event.conversation), event.message.id] = (event.conversation, kept)
+
+    # catalog: what the server says it is and offers
+
+    def catalog(self, event: Event) -> Verdict:
+        """Pin what is new at first use, withhold what changed, note what is cosmetic."""
+        asked = self._cursors.pop((id(event.conversation), event.message.id), None)
+        found = extract(event.method, event.message.body)
+        if found is None:
+            return ALLOW
+        whole = found.kind == "" or (asked is not None and asked[1] is None and found.cursor is None)
+        key = (event.conversation.server, event.conversation.principal, event.method)
+        mark = b""
+        if whole:
+            mark = orjson.dumps(event.message.body["result"])
+            known = self._answers.get(key)
+            if known is not None and known[0] == self._map[:] and known[1] == mark:
+                return known[2]
+        verdict, settled = self._judge(event, found, asked, whole)
+        if whole and settled:
+            while len(self._answers) >= _REMEMBERED:
+                del self._answers[next(iter(self._answers))]
+            self._answers[key] = (self._view.seen, mark, verdict)
+        return verdict
+
+    def _judge(
+        self, event: Event, found: Extract, asked: tuple[object, str | None] | None, whole: bool
+    ) -> tuple[Verdict, bool]:
+        """The verdict, and whether the next equal answer will get the same."""
+        run = _Catalogue(self._view, event.conversation.server, event.conversation.principal)
+        if found.kind == "":
+            for item in found.items:
+                run.kind(item.kind, [item], listed=None, tools=frozenset())
+        else:
+            listed = {item.key for item in found.items} if whole else self._page(event, found, asked)
+            tools = frozenset(item.key.lower() for item in found.items) if found.kind == "tool" else frozenset()
+            run.kind(found.kind, list(found.items), listed=listed, tools=tools)
+        for pointer in found.unreadable:
+            run.edits.append(Remove(pointer))
+            run.findings.append(_finding("unreadable", "an entry without a name cannot be pinned", pointer))
+        return run.verdict(), not run.wrote
+
+    def _page(self, event: Event, found: Extract, asked: tuple[object, str | None] | None) -> set[str] | None:
+        """All names of a list that came in pages, when this was its last page; None otherwise."""
+        if asked is None:
+            return None
+        conversation = event.conversation
+        place = (conversation.server, conversation.principal, conversation.session, event.method)
+        keys = {item.key for item in found.items}
+        if asked[1] is not None:
+            expected, before = self._pages.pop(place, ("", set()))
+            if expected != asked[1]:
+                return None
+            keys |= before
+        if found.cursor is None:
+            return keys
+        while len(self._pages) >= _REMEMBERED:
+            del self._pages[next(iter(self._pages))]
+        self._pages[place] = (found.cursor, keys)
+        return None
+
+
+class _Catalogue:
+    """The judgement of one answer: findings, edits and what has to be written down."""
+
+    def __init__(self, view: PinView, server: str, principal: str) -> None:
+        self._view = view
+        self._server = server
+        self._principal = principal
+        self.findings: list[Finding] = []
+        self.edits: list[Edit] = []
+        self.wrote = False
+
+    def verdict(self) -> Verdict:
+        """Rewrite when something is withheld, Annotate when something was noted."""
+        findings = self.findings
+        if len(findings) > _MOST_FINDINGS:
+            rest = len(findings) - _MOST_FINDINGS
+            findings = [
+                *findings[:_MOST_FINDINGS],
+                _finding("more", f"{rest} further findings of this answer left out"),
+            ]
+        if self.edits:
+            return Rewrite(tuple(self.edits), tuple(findings))
+        return Annotate(tuple(findings)) if findings else ALLOW
+
+    def kind(self, kind: str, items: list[Item], listed: set[str] | None, tools: frozenset[str]) -> None:
+        """Judge the items of one kind. `listed`: all names of a list that was read to its end, else None."""
+        pins = self._pin_first(kind, items)
+        names = tools | {key.lower() for key in pins.approved} if kind == "tool" else tools
+        rows: dict[str, Sighting] = {}
+        gone: set[str] = set()
+        for item in items:
+            approved = pins.approved.get(item.key, ())
+            judgement = APPROVED if item.digest in approved else self._compare(item, approved, names)
+            self._report(item, judgement, (item.key, item.digest) in pins.rejected)
+            self._sight(item, judgement, pins, rows, gone)
+        if listed is not None and kind != "resource":
+            self._missing(kind, pins, listed, rows, gone)
+        complete = listed is not None and not pins.complete
+        if rows or gone or complete:
+            self._view.pins.see(
+                self._server, kind, self._principal, rows.values(), gone=gone - rows.keys(), complete=complete
+            )
+            self.wrote = True
+
+    def _pin_first(self, kind: str, items: list[Item]) -> KindPins:
+        """Pin what was never seen, while the baseline of this kind is open."""
+        pins = self._view.kind(self._server, kind)
+        late = pins.first_at is not None and time.time() - pins.first_at > OPEN_S
+        # data comes and goes: a resource is pinned when it is first seen, up to a limit
+        still_open = len(pins.approved) < _MOST_RESOURCES if kind == "resource" else not (pins.complete or late)
+        fresh: dict[str, Item] = {}
+        if still_open:
+            for item in items:
+                if item.key not in pins.approved and item.key not in pins.sightings:
+                    fresh.setdefault(item.key, item)
+        if not fresh:
+            return pins
+        rows = [(item.key, item.digest, canonical(item.body)) for item in fresh.values()]
+        pinned = self._view.pins.pin_first(self._server, kind, rows)
+        self.wrote = True
+        if pinned:
+            what = f"{len(pinned)} {kind}s" if kind in KEY_MEMBER else f"the server's {kind}"
+            self.findings.append(_finding("first-use", f"{what} pinned at first use", severity="info"))
+        return self._view.kind(self._server, kind)
+
+    def _compare(self, item: Item, approved: tuple[str, ...], tools: frozenset[str]) -> Judgement:
+        if approved:
+            bodies = [self._view.body(self._server, item.kind, item.key, digest) for digest in approved]
+            return judge_changed(item, bodies, tools)
+        if item.kind == "resource":
+            return FIRST
+        known: dict[str, list[Any]] = {}
+        for (key, _), body in self._view.pins.bodies(self._server, item.kind).items():
+            known.setdefault(key, []).append(body)
+        return judge_new(item, known)
+
+    def _report(self, item: Item, judgement: Judgement, rejected: bool) -> None:
+        if judgement.standing in ("approved", "first"):
+            return
+        shown = visible(item.address, 128)
+        meaning = judgement.meaning
+        worst = next((change for change in judgement.changes if change.meaning == meaning), None)
+        where = f" at {visible(worst.pointer, 200)}" if worst and worst.pointer else ""
+        what = f"{shown}: {worst.reason}{where}" if worst else shown
+        if len(judgement.changes) > 1:
+            what += f" (and {len(judgement.changes) - 1} more changes)"
+        if not judgement.passes:
+            state = "rejected" if rejected else "until approved"
+            what += f"; withheld ({state}); callgate pins diff {self._server}/{shown}"
+            self._withhold(item, judgement)
+        after = worst.after if worst else ""
+        evidence = visible(after, 200) if isinstance(after, str) else ""
+        self.findings.append(_finding(meaning, what, item.pointer, _SEVERITIES[meaning], evidence))
+
+    def _withhold(self, item: Item, judgement: Judgement) -> None:
+        """Take an item out of a list; put the pinned text back where there is no list."""
+        if item.kind == "instructions":
+            self.edits.append(_put_back(item.pointer, item.body, judgement.nearest))
+        elif item.kind == "identity":
+            self._restore_identity(item, judgement)
+        else:
+            self.edits.append(Remove(item.pointer))
+
+    def _restore_identity(self, item: Item, judgement: Judgement) -> None:
+        done: set[str] = set()
+        for change in judgement.changes:
+            member = change.pointer.split("/")[1]
+            if change.meaning in PASSING or member in done:
+                continue
+            done.add(member)
+            if member == "capabilities":
+                fresh = [name for name in item.body["capabilities"] if name not in judgement.nearest["capabilities"]]
+                self.edits += [Remove(f"/result/capabilities/{name}") for name in fresh]
+            else:
+                name = member.replace("~1", "/").replace("~0", "~")
+                self.edits.append(_put_back(f"{item.pointer}/{member}", item.body[name], judgement.nearest.get(name)))
+
+    def _sight(
+        self, item: Item, judgement: Judgement, pins: KindPins, rows: dict[str, Sighting], gone: set[str]
+    ) -> None:
+        """What to write down of an item: nothing for nearly all."""
+        if item.key in rows and rows[item.key].verdict == "withheld":
+            return  # the same name twice in one answer: the worse one counts
+        seen = pins.sightings.get(item.key, {})
+        mine = seen.get(self._principal)
+        if not judgement.passes:
+            row = Sighting(item.key, "withheld", item.digest, canonical(item.body))
+        elif seen.keys() - {self._principal}:
+            row = Sighting(item.key, "ok", item.digest)
+        else:
+            if mine is not None:
+                gone.add(item.key)
+            return
+        if mine != (row.verdict, row.digest):
+            rows[item.key] = row
+
+    def _missing(self, kind: str, pins: KindPins, listed: set[str], rows: dict[str, Sighting], gone: set[str]) -> None:
+        """Pinned items that a whole list lacks stay in the baseline, as absent; waiting ones are forgotten."""
+        for key in pins.approved.keys() - listed:
+            mine = pins.sightings.get(key, {}).get(self._principal)
+            if mine is None or mine[0] != "absent":
+                rows[key] = Sighting(key, "absent", "")
+                what = (
+                    f"{visible(address(kind, key), 128)}: the server no longer offers it; its definition stays pinned"
+                )
+                self.findings.append(_finding("removed", what, severity="low"))
+        for key in pins.sightings.keys() - pins.approved.keys() - listed:
+            if self._principal in pins.sightings[key]:
+                gone.add(key)
+
+
+def _finding(rule: str, message: str, pointer: str = "", severity: Severity = "medium", evidence: str = "") -> Finding:
+    return Finding(f"definition-pins/{rule}", RISK, message, pointer, severity, evidence)
+
+
+def _put_back(pointer: str, shown: Any, pinned: Any) -> Edit:
+    """The pinned value, or nothing at all where there was none.
+
+    Text with hidden characters is taken out instead: the controls for those edit the same place, and two
+    edits of one place would refuse the whole answer.
+    """
+    if not pinned or (isinstance(shown, str) and (hidden.find(shown) or escapes.find(shown))):
+        return Remove(pointer)
+    return ReplaceValue(pointer, pinned)

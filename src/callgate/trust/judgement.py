@@ -1,0 +1,72 @@
+"""Is what a server shows now what was approved?
+
+Always compared with *approved* bodies, never with what passed last time: many small steps that are each
+cosmetic cannot walk to a change that is not, for every step is measured from the same place.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from collections.abc import Set as AbstractSet
+from dataclasses import dataclass
+from typing import Any, Final, Literal, TypeAlias
+
+from callgate.trust.canonical import digest
+from callgate.trust.changes import ABSENT, CLASSES, Change, ChangeClass, compare, needs_approval, worst
+from callgate.trust.definitions import KEY_MEMBER, Item
+
+Standing: TypeAlias = Literal["approved", "first", "cosmetic", "changed", "added", "renamed"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """How one item stands to the baseline. `nearest` is the approved body it was compared with, or None."""
+
+    standing: Standing
+    changes: tuple[Change, ...] = ()
+    nearest: Any = None
+
+    @property
+    def passes(self) -> bool:
+        """Whether the item may be shown to the client."""
+        return self.standing in ("approved", "first", "cosmetic")
+
+    @property
+    def meaning(self) -> ChangeClass:
+        """The severest class of the changes."""
+        return worst(self.changes)
+
+
+APPROVED: Final = Judgement("approved")
+FIRST: Final = Judgement("first")
+
+
+def judge_changed(item: Item, approved: Iterable[Any], tools: AbstractSet[str]) -> Judgement:
+    """An item whose key is known but whose digest is not: the least difference from any approved body."""
+    best: Judgement | None = None
+    others = tools - {item.key.lower()}
+    for body in approved:
+        changes = compare(item.kind, body, item.body, others)
+        found = Judgement("changed" if needs_approval(changes) else "cosmetic", changes, body)
+        if best is None or CLASSES.index(found.meaning) < CLASSES.index(best.meaning):
+            best = found
+    if best is None:
+        raise ValueError("an item without an approved body is not changed but new")
+    return best
+
+
+def judge_new(item: Item, approved: Mapping[str, Iterable[Any]]) -> Judgement:
+    """An item with a new key while the baseline is complete. `approved`: key: bodies of the same kind."""
+    bare = _nameless(item.kind, item.body)
+    for key, bodies in approved.items():
+        for body in bodies:
+            if key != item.key and _nameless(item.kind, body) == bare:
+                reason = f"the definition of {key!r} under another name"
+                return Judgement("renamed", (Change("", body, item.body, "renamed", reason),), body)
+    reason = "was not there when the server was approved"
+    return Judgement("added", (Change("", ABSENT, item.body, "added", reason),))
+
+
+def _nameless(kind: str, body: Any) -> str:
+    member = KEY_MEMBER.get(kind, "")
+    return digest({k: v for k, v in body.items() if k != member} if isinstance(body, dict) else body)
