@@ -1,0 +1,1 @@
+"""How fast callgate is, beside floors and peers. `python -m bench --help`."""

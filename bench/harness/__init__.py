@@ -1,0 +1,1 @@
+"""The bench harness: builds the C programs, runs subjects in turn, compares them with the floors."""

@@ -1,0 +1,141 @@
+"""CPU placement, process trees and the description of the machine.
+
+Modes:
+  1cpu   client, gateway and server share CPU 0: the whole cost of a hop, context switches included,
+         without the wake-up of an idle core. The most repeatable mode; added latency is measured in it.
+  split  the gateway alone on CPU 1, client and server on CPU 0: what one core of gateway carries.
+  free   the scheduler decides, as deployed.
+Where it is permitted the pinned modes run under SCHED_RR, so that nothing else gets in between.
+"""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+import sysconfig
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Literal, TypeAlias
+
+Mode: TypeAlias = Literal["1cpu", "split", "free"]
+
+CLIENT_CPU = {"1cpu": 0, "split": 0, "free": -1}
+GATEWAY_CPU = {"1cpu": 0, "split": 1, "free": -1}
+
+
+class Placement:
+    """How processes are started and where they run. `realtime`: use SCHED_RR when the system lets us."""
+
+    def __init__(self, realtime: bool) -> None:
+        self.cpus = sorted(os.sched_getaffinity(0))
+        self.realtime = realtime and shutil.which("chrt") is not None and self._permitted()
+
+    @staticmethod
+    def _permitted() -> bool:
+        try:
+            os.sched_setscheduler(0, os.SCHED_RR, os.sched_param(2))
+        except OSError:
+            return False
+        os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
+        return True
+
+    def prefix(self, mode: Mode) -> list[str]:
+        """The command prefix for a process of this mode."""
+        return ["chrt", "-r", "1"] if self.realtime and mode != "free" else []
+
+    def possible(self, mode: Mode) -> bool:
+        """`split` needs two CPUs that are called 0 and 1."""
+        return mode == "free" or {CLIENT_CPU[mode], GATEWAY_CPU[mode]} <= set(self.cpus)
+
+    def pin(self, pids: Iterable[int], cpu: int) -> None:
+        """Move all threads of these processes to one CPU; -1: to any."""
+        wanted = self.cpus if cpu < 0 else [cpu]
+        for pid in pids:
+            for thread in _threads(pid):
+                try:
+                    os.sched_setaffinity(thread, wanted)
+                except ProcessLookupError:
+                    continue
+
+
+def _threads(pid: int) -> list[int]:
+    try:
+        return [int(name) for name in os.listdir(f"/proc/{pid}/task")]
+    except OSError:
+        return []
+
+
+def _read(path: str) -> str:
+    try:
+        return Path(path).read_text()
+    except OSError:
+        return ""
+
+
+def process_tree(root: int) -> list[int]:
+    """The process and all its descendants."""
+    pids = [root]
+    for pid in pids:
+        for thread in _threads(pid):
+            pids += [int(child) for child in _read(f"/proc/{pid}/task/{thread}/children").split()]
+    return pids
+
+
+def cpu_ns(pids: Sequence[int]) -> int:
+    """CPU time used so far by all threads that still run."""
+    total = 0
+    for pid in pids:
+        for thread in _threads(pid):
+            fields = _read(f"/proc/{pid}/task/{thread}/schedstat").split()
+            total += int(fields[0]) if fields else 0
+    return total
+
+
+def memory_kb(pids: Sequence[int]) -> tuple[int, int]:
+    """RSS and PSS."""
+    rss = pss = 0
+    for pid in pids:
+        for line in _read(f"/proc/{pid}/smaps_rollup").splitlines():
+            if line.startswith("Rss:"):
+                rss += int(line.split()[1])
+            elif line.startswith("Pss:"):
+                pss += int(line.split()[1])
+    return rss, pss
+
+
+def command_of(pid: int) -> str:
+    """Its name as the kernel has it, 15 characters at most."""
+    return _read(f"/proc/{pid}/comm").strip()
+
+
+def _first_line(command: Sequence[str]) -> str:
+    if shutil.which(command[0]) is None:
+        return "not installed"
+    result = subprocess.run(command, check=False, capture_output=True, text=True)
+    lines = (result.stdout + result.stderr).strip().splitlines()
+    return lines[0] if lines else ""
+
+
+def describe(placement: Placement) -> dict[str, str]:
+    """The class of machine, without anything that names it."""
+    model = re.search(r"^model name\s*:\s*(.+)$", _read("/proc/cpuinfo"), re.MULTILINE)
+    memory = re.search(r"^MemTotal:\s*(\d+)", _read("/proc/meminfo"), re.MULTILINE)
+    optimised = "--enable-optimizations" in (sysconfig.get_config_var("CONFIG_ARGS") or "")
+    virtual = " hypervisor" in _read("/proc/cpuinfo")
+    return {
+        "cpu": f"{model.group(1) if model else platform.machine()}, {len(placement.cpus)} CPUs"
+        + (", virtual" if virtual else ""),
+        "memory": f"{round(int(memory.group(1)) / 1024 / 1024)} GiB" if memory else "unknown",
+        "kernel": ".".join(platform.release().split(".")[:2]),
+        "python": f"{platform.python_implementation()} {platform.python_version()}, built "
+        + ("with" if optimised else "without")
+        + " profile-guided optimisation",
+        "compiler": re.sub(r"\s*\(.*?\)", "", _first_line(["cc", "--version"])),
+        "scheduling": "SCHED_RR in the pinned modes" if placement.realtime else "default scheduler",
+        "load before": f"{os.getloadavg()[0]:.2f}",
+        "executable": Path(sys.executable).name,
+    }

@@ -1,0 +1,1 @@
+"""Other gateways: how to install them, and the configuration they are measured with."""
