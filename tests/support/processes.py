@@ -157,6 +157,10 @@ class Pipe:
         with contextlib.suppress(OSError):
             self._stdin.close()
 
+    def close_output(self) -> None:
+        self._selector.unregister(self._stdout)
+        self._stdout.close()
+
     def wait(self, seconds: float = 10.0) -> int:
         return self.process.wait(seconds)
 

@@ -1,0 +1,173 @@
+"""Through the gate, real servers look to real clients as they do directly.
+
+Lists, prompts, resources and a call of every tool that works offline are compared as the client sees
+them, and for stdio as the bytes' meaning on the wire. Nothing is normalised but instants of the last
+minutes (see transcripts.without_now).
+"""
+
+from __future__ import annotations
+
+import http.server
+import json
+import os
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import StdioServerParameters
+
+from tests.support.gateway import run_command, serve
+from tests.support.processes import FIXTURES, Pipe, free_port, running
+from tests.support.programs import npm_script, pypi_server
+from tests.support.real_servers import REAL_SERVERS, RealServer
+from tests.support.transcripts import record, uncalled, without_now
+
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(300)]
+
+MODERN = "2026-07-28"
+CASES = [
+    pytest.param(server, mode, id=f"{server.name}-{mode}")
+    for server in REAL_SERVERS
+    for mode in ("auto", "legacy", MODERN)
+    if server.modern or mode != MODERN
+]
+PAGE = b"<html><head><title>A page</title></head><body><h1>Hello</h1><p>Some <b>text</b> to read.</p></body></html>"
+
+
+class _Site(http.server.BaseHTTPRequestHandler):
+    def do_GET(self) -> None:
+        found = self.path == "/page.html"
+        self.send_response(200 if found else 404)
+        self.send_header("Content-Type", "text/html; charset=utf-8")
+        self.send_header("Content-Length", str(len(PAGE) if found else 0))
+        self.end_headers()
+        if found:
+            self.wfile.write(PAGE)
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture(scope="module")
+def site() -> Iterator[str]:
+    """A web server on loopback, for the server that fetches pages."""
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), _Site) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+@pytest.mark.parametrize(("server", "mode"), CASES)
+async def test_lists_and_calls_are_the_same_through_the_gate(
+    server: RealServer, mode: str, site: str, tmp_path: Path
+) -> None:
+    work = tmp_path / "work"
+    command, environment = server.command(work), {**os.environ, **server.environment(work)}
+    calls = server.calls(work, site)
+
+    async def through(argv: list[str]) -> dict[str, Any]:
+        server.fresh(work)
+        parameters = StdioServerParameters(command=argv[0], args=argv[1:], env=environment)
+        return await record(parameters, mode, calls, server.prompts)
+
+    direct = await through(command)
+    assert uncalled(direct) == set(server.uncalled)
+
+    guarded = await through(run_command(command))
+    assert without_now(guarded) == without_now(direct)
+
+    table = {"command": command, "environment": dict(server.environment(work))}
+    server.fresh(work)
+    # The environment of the gateway is the server's: the same as above, so that `get-env` can be compared.
+    with serve(tmp_path / "gate", {server.name: table}) as gateway:
+        served = await record(gateway.url(server.name), mode, calls, server.prompts)
+    assert without_now(served) == without_now(direct)
+
+
+def _converse(argv: list[str], environment: dict[str, str], messages: list[dict[str, Any]]) -> list[Any]:
+    """Send the messages one after the other, each after the answer to the last; everything the server said."""
+    heard = []
+    with Pipe(argv, environment=environment) as pipe:
+        for message in messages:
+            pipe.send(json.dumps(message).encode())
+            while "id" in message:
+                line = pipe.read(30)
+                assert line, f"no answer to {message}"
+                heard.append(json.loads(line))
+                if heard[-1].get("id") == message["id"]:
+                    break
+    return heard
+
+
+@pytest.mark.parametrize("server", REAL_SERVERS, ids=lambda server: server.name)
+def test_what_is_on_the_wire_is_the_same_through_run(server: RealServer, site: str, tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    messages: list[dict[str, Any]] = [
+        {"jsonrpc": "2.0", "id": "init", "method": "initialize", "params": hello},
+        {"jsonrpc": "2.0", "method": "notifications/initialized"},
+    ]
+    methods = ["tools/list", "prompts/list", "resources/list", "resources/templates/list", "ping", "no/such/method"]
+    messages += [{"jsonrpc": "2.0", "id": method, "method": method, "params": {}} for method in methods]
+    for number, (name, arguments) in enumerate(server.calls(work, site)):
+        params = {"name": name, "arguments": arguments, "_meta": {"progressToken": f"p{number}"}}
+        messages.append({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+
+    transcripts = []
+    for argv in (server.command(work), run_command(server.command(work))):
+        server.fresh(work)
+        transcripts.append(_converse(argv, dict(server.environment(work)), messages))
+    direct, guarded = transcripts
+    assert without_now(guarded) == without_now(direct)
+
+
+ERAS = ("legacy", "auto", "modern")
+CONVERT = (
+    "--tool-name",
+    "convert_time",
+    "--tool-arg",
+    "source_timezone=UTC",
+    "time=12:30",
+    "target_timezone=Asia/Tokyo",
+)
+
+
+def _inspect(home: Path, target: list[str], era: str, method: str, *options: str) -> Any:
+    """What the Inspector, and with it the TypeScript SDK, makes of a server: its command line's JSON."""
+    arguments = ["--method", method, *options, "--protocol-era", era, "--format", "json", "-q"]
+    where = target if target[0].startswith("http") else ["--", *target]
+    process = subprocess.run(
+        [*npm_script("@modelcontextprotocol/inspector"), "--cli", *arguments, *where],
+        env={**os.environ, "HOME": str(home)},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert process.returncode == 0, process.stderr + process.stdout
+    return json.loads(process.stdout)
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_the_inspector_sees_the_same_over_stdio(era: str, tmp_path: Path) -> None:
+    command = [pypi_server("mcp-server-time")]
+    for method, options in (("tools/list", ()), ("tools/call", CONVERT)):
+        direct = _inspect(tmp_path, command, era, method, *options)
+        assert direct
+        assert _inspect(tmp_path, run_command(command), era, method, *options) == direct
+
+
+@pytest.mark.parametrize("era", ERAS)
+def test_the_inspector_sees_the_same_over_http(era: str, tmp_path: Path) -> None:
+    port = free_port()
+    script = [sys.executable, str(FIXTURES / "servers" / "conformance_server.py"), str(port)]
+    call = ("--tool-name", "test_multiple_content_types")
+    with running(script, port), serve(tmp_path, {"fixture": {"url": f"http://127.0.0.1:{port}/mcp"}}) as gateway:
+        for method, options in (("tools/list", ()), ("resources/list", ()), ("tools/call", call)):
+            direct = _inspect(tmp_path, [f"http://127.0.0.1:{port}/mcp"], era, method, *options)
+            assert direct
+            assert _inspect(tmp_path, [gateway.url("fixture")], era, method, *options) == direct
