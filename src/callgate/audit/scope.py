@@ -1,0 +1,179 @@
+"""A scope records the decisions about one client talking to one server: the hot end of the evidence log."""
+
+from __future__ import annotations
+
+import time
+from hashlib import sha256
+from typing import TYPE_CHECKING, Any, Final
+
+from orjson import OPT_APPEND_NEWLINE, Fragment, dumps
+
+from callgate.audit.records import (
+    CONTENT_BYTES,
+    FINDINGS,
+    Record,
+    canonical_value,
+    cut,
+    finding_fields,
+)
+from callgate.audit.shapes import shape
+from callgate.audit.texts import Who
+
+if TYPE_CHECKING:
+    from callgate.audit.writer import Journal
+
+_now = time.time_ns
+_NOTHING: Final[dict[str, Any]] = {}
+
+
+class Scope:
+    """Records the decisions about one client talking to one server. Made by `Journal.scope`; cheap to make.
+
+    `revision` is the negotiated protocol revision, empty until it is known.
+    """
+
+    __slots__ = ("_journal", "_record", "_revision", "_who")
+
+    def __init__(self, journal: Journal, who: Who) -> None:
+        self._journal = journal
+        self._who = who
+        self._revision = ""
+        # The members of a decision in canonical order. Those from `content` to `outcome` are missing: a
+        # Fragment is text that orjson copies as it is, and the one for `chain` carries them behind its value.
+        self._record: dict[str, Any] = {
+            "about": 0,
+            "chain": None,
+            "prev": "",
+            "rpc_id": None,
+            "scope": journal.texts.scope(who, ""),
+            "seq": 0,
+            "sha256": "",
+            "size": 0,
+            "time": 0,
+            "took_us": 0,
+        }
+
+    @property
+    def revision(self) -> str:
+        """The protocol revision written into the records from now on."""
+        return self._revision
+
+    @revision.setter
+    def revision(self, revision: str) -> None:
+        if revision != self._revision:
+            self._revision = revision
+            self._record["scope"] = self._journal.texts.scope(self._who, revision)
+
+    def decision(
+        self,
+        hook: str,
+        direction: int,
+        method: str,
+        name: str,
+        request_id: str | int | None,
+        data: bytes,
+        content: Any,
+        outcome: str,
+        findings: Any,
+        about: int,
+        duration_us: int,
+    ) -> int:
+        """Record one decision; its `seq`. Raises AuditError when it cannot be written.
+
+        `direction` is 0 for a message of the client and 1 for one of the server; `content` the params,
+        result or error of the message whose bytes are `data`; `about` the `seq` of the request's record
+        or 0; `findings` any sequence of objects with the members of `gate.verdicts.Finding`.
+        """
+        journal = self._journal
+        if findings or journal.keeps_values or type(content) is not dict:
+            return self._general(
+                hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
+            )
+        if direction:
+            heads = journal.server_heads
+        else:
+            heads = journal.client_heads
+            arguments = content.get("arguments")
+            if type(arguments) is dict:
+                content = arguments
+        if journal.digest_only:
+            content = _NOTHING
+        key = (hook, method, name, outcome, *content, *map(type, content.values()))
+        try:
+            head = heads[key]
+        except KeyError:
+            head = journal.texts.head(key, direction, content)
+        seq = journal.seq + 1
+        record = self._record
+        record["about"] = about
+        record["chain"] = head
+        record["prev"] = journal.prev
+        record["rpc_id"] = request_id
+        record["seq"] = seq
+        record["sha256"] = sha256(data).hexdigest()
+        record["size"] = len(data)
+        record["time"] = _now() // 1000
+        record["took_us"] = duration_us
+        try:
+            line = dumps(record, None, OPT_APPEND_NEWLINE)
+        except TypeError:  # an id that is not valid Unicode, or an integer beyond 64 bits
+            return self._general(
+                hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
+            )
+        offset = journal.offset
+        end = offset + len(line)
+        if end > journal.limit:
+            return journal.append(line)
+        journal.tail[offset:end] = line
+        journal.offset = end
+        journal.prev = sha256(line).hexdigest()
+        journal.seq = seq
+        return seq
+
+    def _general(
+        self,
+        hook: str,
+        direction: int,
+        method: str,
+        name: str,
+        request_id: str | int | None,
+        data: bytes,
+        content: Any,
+        outcome: str,
+        findings: Any,
+        about: int,
+        duration_us: int,
+    ) -> int:
+        """Any decision: with findings, with values (`full`), with params that are no object."""
+        record: Record = {
+            "about": about,
+            "direction": "server" if direction else "client",
+            "hook": hook,
+            "kind": "decision",
+            "method": cut(method),
+            "name": cut(name),
+            "outcome": outcome,
+            "rpc_id": cut(request_id) if isinstance(request_id, str) else request_id,
+            "scope": self._record["scope"],
+            "sha256": sha256(data).hexdigest(),
+            "size": len(data),
+            "took_us": duration_us,
+        }
+        if findings:
+            record["findings"] = [finding_fields(finding) for finding in findings[:FINDINGS]]
+            if len(findings) > FINDINGS:
+                record["findings_dropped"] = len(findings) - FINDINGS
+        if not direction and type(content) is dict and type(content.get("arguments")) is dict:
+            content = content["arguments"]
+        return self._journal.append_record(record | self._content(content))
+
+    def _content(self, content: Any) -> Record:
+        detail = self._journal.config.content
+        if detail == "full":
+            value = canonical_value(content)
+            if len(value) <= CONTENT_BYTES:
+                return {"content": Fragment(value), "detail": "full"}
+            detail = "shape"
+        if detail == "shape":
+            return {"content": Fragment(shape(content)), "detail": "shape"}
+        return {"detail": detail}

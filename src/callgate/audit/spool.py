@@ -1,0 +1,113 @@
+"""The files of one log: `tail`, a small memory-mapped file that records are assigned into, and the segments.
+
+A record is put into `tail` by one slice assignment: no system call, no lock, and what was assigned is in
+the page cache, so it outlives the process however that ends. A full `tail` is appended to the segment
+`000001.jsonl` … by one write and used again: so its pages stay mapped and warm (a record costs a tenth
+of a write of its own), the process' memory does not grow with the log, and a full disk is an error of
+that write, never a fault (SIGBUS) at an assignment.
+
+Layout of `tail`: bytes 0-7, little-endian, say where its records belong: segment number << 32 | position
+in that segment; records start at byte 64, zeros follow the last one. All steps of a flush can be
+repeated or cut short by a kill: the write goes to a fixed position, then the records in `tail` are zeroed,
+then the first eight bytes move on. So a reader takes the segment as it is, and from `tail` only what
+lies beyond the segment's end (`pending`).
+"""
+
+from __future__ import annotations
+
+import errno
+import mmap
+import os
+from pathlib import Path
+from typing import Final
+
+TAIL_NAME: Final = "tail"
+TAIL_BYTES: Final = 128 * 1024
+HEADER_BYTES: Final = 64
+
+
+def segment_name(number: int) -> str:
+    """`000001.jsonl` is the first."""
+    return f"{number:06d}.jsonl"
+
+
+class Spool:
+    """The files of a new log in `directory`, which must exist. Methods raise OSError and may then be repeated.
+
+    The writer assigns records to `tail[offset:…]` itself and keeps `offset`, HEADER_BYTES at first.
+    """
+
+    __slots__ = ("_directory", "_position", "_segment_bytes", "_segment_number", "segment", "tail", "tail_file")
+
+    def __init__(self, directory: Path, segment_bytes: int) -> None:
+        self._directory = directory
+        self._segment_bytes = segment_bytes
+        self._segment_number = 1
+        self._position = 0
+        self.tail_file = _create(directory / TAIL_NAME)
+        try:
+            _allocate(self.tail_file, TAIL_BYTES)
+            self.tail = mmap.mmap(self.tail_file, TAIL_BYTES)
+            self.segment = _create(directory / segment_name(1))
+        except OSError:
+            os.close(self.tail_file)
+            raise
+        self._mark()
+
+    def flush(self, offset: int) -> None:
+        """Append the records in `tail` to the segment; `offset` is HEADER_BYTES again afterwards."""
+        with memoryview(self.tail) as view, view[HEADER_BYTES:offset] as waiting:
+            position, start = self._position, 0
+            while start < len(waiting):
+                with waiting[start:] as rest:
+                    start += os.pwrite(self.segment, rest, position + start)
+        number, position = self._segment_number, self._position + offset - HEADER_BYTES
+        if position >= self._segment_bytes:
+            following = _create(self._directory / segment_name(number + 1))
+            os.fdatasync(self.segment)
+            os.close(self.segment)
+            self.segment, number, position = following, number + 1, 0
+        self.tail[HEADER_BYTES:offset] = bytes(offset - HEADER_BYTES)
+        self._segment_number, self._position = number, position
+        self._mark()
+
+    def finish(self, offset: int) -> None:
+        """Flush, put everything on disk and remove `tail`."""
+        self.flush(offset)
+        os.fdatasync(self.segment)
+        os.close(self.segment)
+        self.tail.close()
+        os.close(self.tail_file)
+        (self._directory / TAIL_NAME).unlink()
+
+    def _mark(self) -> None:
+        self.tail[0:8] = (self._segment_number << 32 | self._position).to_bytes(8, "little")
+
+
+def pending(tail: bytes, segment_number: int, segment_size: int) -> bytes:
+    """Of a `tail` file, the bytes that follow the first `segment_size` bytes of that segment, zeros included."""
+    mark = int.from_bytes(tail[:8], "little")
+    if mark >> 32 != segment_number:
+        return b""
+    return tail[HEADER_BYTES + max(0, segment_size - (mark & 0xFFFFFFFF)) :]
+
+
+def _create(path: Path) -> int:
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+
+
+def _allocate(descriptor: int, length: int) -> None:
+    """Make sure that `length` bytes of blocks are there."""
+    try:
+        os.posix_fallocate(descriptor, 0, length)
+    except AttributeError:  # macOS
+        pass
+    except OSError as error:
+        if error.errno not in (errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS):
+            raise
+    else:
+        return
+    zeros = memoryview(bytes(length))
+    done = 0
+    while done < length:
+        done += os.pwrite(descriptor, zeros[done:], done)

@@ -1,0 +1,61 @@
+"""When written records reach the disk: at most `sync_ms` after they were written, without stopping the gate.
+
+A kill of the process loses nothing that was assigned to the mapping; only a crash of the machine or a
+loss of power does, and against that the file is synced, in a thread, as fdatasync may take many milliseconds.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import time
+
+from callgate.audit.spool import Spool
+
+
+class Syncer:
+    """Starts at most one sync at a time. `error` is the last failure, None when all went well."""
+
+    __slots__ = ("_busy", "_due", "_interval", "_spool", "_synced", "error")
+
+    def __init__(self, spool: Spool, sync_ms: int) -> None:
+        self._spool = spool
+        self._interval = sync_ms / 1000
+        self._due = time.monotonic() + self._interval
+        self._synced = 0
+        self._busy = False
+        self.error: OSError | None = None
+
+    def tick(self, seq: int) -> bool:
+        """Start a sync when something was written since the last one and the interval is over.
+
+        True when there is something that no sync has been started for.
+        """
+        if seq == self._synced:
+            return False
+        now = time.monotonic()
+        if self._busy or now < self._due:
+            return True
+        self._due = now + self._interval
+        self._synced = seq
+        self._busy = True
+        # Copies: the writer may close its own on the way to the next segment.
+        _thread.start_new_thread(self._sync, (os.dup(self._spool.segment), os.dup(self._spool.tail_file)))
+        return False
+
+    def now(self) -> None:
+        """Sync and wait for it. Raises OSError."""
+        os.fdatasync(self._spool.segment)
+        os.fdatasync(self._spool.tail_file)
+        self.error = None
+
+    def _sync(self, *descriptors: int) -> None:
+        try:
+            for descriptor in descriptors:
+                os.fdatasync(descriptor)
+        except OSError as error:
+            self.error = error
+        finally:
+            for descriptor in descriptors:
+                os.close(descriptor)
+            self._busy = False

@@ -1,0 +1,254 @@
+"""The writing side of the evidence log: one `Journal` a process, which makes a `Scope` for each client and server.
+
+A decision costs two SHA-256 (of the message, of the line), one serialisation and one slice assignment;
+no system call, no lock: each process has its own log. Everything rare leaves through `Journal.append`.
+
+When the disk is full the append raises AuditError and has changed nothing; the gate then refuses
+(`enforce`) or goes on (`observe`), and the number of records lost is noted as soon as there is room.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from base64 import b64encode
+from collections.abc import Callable
+from hashlib import sha256
+from pathlib import Path
+from typing import Final
+
+import callgate
+from callgate.audit import index
+from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, checkpoint_message, cut
+from callgate.audit.scope import Scope
+from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, Spool
+from callgate.audit.syncer import Syncer
+from callgate.audit.texts import Texts
+from callgate.config import AuditConfig
+from callgate.errors import AuditError
+
+AUDIT_DIRECTORY: Final = "audit"
+_FEW: Final = 1000
+"""A checkpoint interval below this is watched at each record, a longer one whenever the tail is full."""
+
+
+def open_journal(state_dir: Path, config: AuditConfig, *, process: str) -> Journal:
+    """Open a new log for this process in `state_dir/audit`. Raises AuditError."""
+    return Journal(state_dir, config, process)
+
+
+def chain_id() -> str:
+    """`20261122T095500-4711-9f86d081`: start in UTC, process id, eight random hex digits."""
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(4)}"
+
+
+class Journal:
+    """The log of this process. Not thread-safe, and not to be used after a fork.
+
+    The attributes without a docstring are for Scope, which writes records itself as long as they fit
+    below `limit`; it keeps `seq`, `prev` and `offset` true.
+    """
+
+    __slots__ = (
+        "_checkpoint_due",
+        "_closed",
+        "_lost",
+        "_spool",
+        "_state_dir",
+        "_syncer",
+        "_watch",
+        "chain",
+        "client_heads",
+        "config",
+        "digest_only",
+        "keeps_values",
+        "limit",
+        "offset",
+        "path",
+        "prev",
+        "seq",
+        "server_heads",
+        "tail",
+        "texts",
+    )
+
+    def __init__(self, state_dir: Path, config: AuditConfig, process: str) -> None:
+        self.chain = chain_id()
+        """Id of this log."""
+        self.path = state_dir / AUDIT_DIRECTORY / self.chain
+        """Directory of this log."""
+        self.config = config
+        self.digest_only = config.content == "digest"
+        self.keeps_values = config.content == "full"
+        self.texts = Texts(self.chain, described=not self.digest_only)
+        self.client_heads = self.texts.client_heads
+        self.server_heads = self.texts.server_heads
+        self.seq = 0
+        self.offset = HEADER_BYTES
+        self._state_dir = state_dir
+        self._watch: Callable[[bytes], None] | None = None
+        self._lost = 0
+        self._closed = False
+        self._checkpoint_due = config.checkpoint_records
+        opened = {"chain": self.chain, "kind": "opened", "process": process, "time": time.time_ns() // 1000}
+        try:
+            self.path.mkdir(parents=True, mode=0o700)
+            self._spool = Spool(self.path, config.segment_bytes)
+            self.prev = index.append(self.path.parent, opened)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+        self.tail = self._spool.tail
+        self._syncer = Syncer(self._spool, config.sync_ms)
+        self._set_limit()
+        self.append_record(
+            {"format": FORMAT, "kind": "open", "pid": os.getpid(), "process": process, "version": callgate.__version__}
+        )
+
+    @property
+    def last_seq(self) -> int:
+        """`seq` of the last record written."""
+        return self.seq
+
+    @property
+    def lost(self) -> int:
+        """Records that could not be written since the last one that could."""
+        return self._lost
+
+    @property
+    def watch(self) -> Callable[[bytes], None] | None:
+        """Called with every record's line, newline included; must not raise. None costs nothing."""
+        return self._watch
+
+    @watch.setter
+    def watch(self, observer: Callable[[bytes], None] | None) -> None:
+        self._watch = observer
+        self._set_limit()
+
+    def scope(self, *, server: str, principal: str, session: str = "", transport: str) -> Scope:
+        """A scope for one client (`principal`, `session`) talking to `server` over `transport`."""
+        return Scope(self, (principal, server, session, transport))
+
+    def note(self, kind: str, fields: Record) -> int:
+        """Record a slow event of the gate itself; its `seq`. `fields` must hold no secret."""
+        record: Record = {"fields": fields, "kind": "note", "what": cut(kind)}
+        if len(canonical(record)) > RECORD_BYTES - 1024:
+            record["fields"] = {"omitted": "too large"}
+        return self.append_record(record)
+
+    def tick(self) -> bool:
+        """Housekeeping for an idle moment: start a sync when one is due. Cheap to call often.
+
+        True when something waits for a later tick.
+        """
+        waiting = self._syncer.tick(self.seq)
+        if self._syncer.error:
+            self.limit = -1
+        return waiting
+
+    def checkpoint(self) -> int:
+        """Sign for everything written so far; the checkpoint's `seq`."""
+        self._checkpoint_due = self.seq + 1 + self.config.checkpoint_records
+        return self.append_record(self._signed("checkpoint"))
+
+    def close(self) -> None:
+        """Write the signed closing record and put everything on disk. A second call does nothing."""
+        if self._closed:
+            return
+        record = self._signed("close")
+        record["lost"] = self._lost
+        self.append_record(record)
+        self._closed = True
+        self.limit = -1
+        now = time.time_ns() // 1000
+        closed = {"chain": self.chain, "digest": self.prev, "kind": "closed", "seq": self.seq, "time": now}
+        try:
+            self._spool.finish(self.offset)
+            index.append(self.path.parent, closed)
+        except OSError as error:
+            raise _write_error(self.path, error) from error
+
+    def append_record(self, record: Record) -> int:
+        """Complete a record with `chain`, `prev`, `seq` and `time` and write it."""
+        record["chain"] = self.chain
+        record["prev"] = self.prev
+        record["seq"] = self.seq + 1
+        record["time"] = time.time_ns() // 1000
+        line = canonical(record)
+        if len(line) > RECORD_BYTES:
+            for name in ("content", "findings"):
+                record.pop(name, None)
+            record["omitted"] = len(line)
+            line = canonical(record)
+        return self.append(line)
+
+    def append(self, line: bytes) -> int:
+        """Write a line made for the present `seq` and `prev`: the way of all but the fast path of Scope."""
+        self._ready(len(line))
+        end = self.offset + len(line)
+        self.tail[self.offset : end] = line
+        self.offset = end
+        self.prev = sha256(line).hexdigest()
+        self.seq += 1
+        seq = self.seq
+        if self._watch is not None:
+            self._watch(line)
+        if self.config.sync_ms == 0:
+            self._syncer.now()
+        if self._lost:
+            lost, self._lost = self._lost, 0
+            self._set_limit()
+            self.note("records-lost", {"count": lost})
+        if self.seq >= self._checkpoint_due:
+            self.checkpoint()
+        return seq
+
+    def _ready(self, length: int) -> None:
+        """Make room for a line. Raises AuditError, and counts the record as lost, when there is none."""
+        if self._closed:
+            raise AuditError("the evidence log is closed", effect="the message was not recorded")
+        try:
+            if self._syncer.error:
+                self._syncer.now()
+                self._set_limit()
+            if self.offset + length > TAIL_BYTES:
+                self._spool.flush(self.offset)
+                self.offset = HEADER_BYTES
+                self._syncer.tick(self.seq)
+        except OSError as error:
+            self._lost += 1
+            self.limit = -1
+            raise _write_error(self.path, error) from error
+
+    def _set_limit(self) -> None:
+        """How far Scope may write by itself; nowhere while each record needs more than an assignment."""
+        each = self._watch is not None or self.config.sync_ms == 0 or self.config.checkpoint_records < _FEW
+        self.limit = -1 if each or self._lost else TAIL_BYTES
+
+    def _signed(self, kind: str) -> Record:
+        from callgate.audit.keys import key_id, signing_key
+
+        record: Record = {
+            "chain": self.chain,
+            "covers": self.seq,
+            "digest": self.prev,
+            "key": "",
+            "kind": kind,
+            "signature": "",
+            "signed_at": time.time_ns() // 1000,
+        }
+        try:
+            key = signing_key(self._state_dir)
+        except AuditError:
+            return record  # unsigned, and verification says so; the chain goes on
+        record["key"] = key_id(key.public_key())
+        record["signature"] = b64encode(key.sign(checkpoint_message(record))).decode()
+        return record
+
+
+def _write_error(path: Path, error: OSError) -> AuditError:
+    return AuditError(
+        f"the evidence log {path} cannot be written: {error.strerror}",
+        effect="in enforce mode the message is refused; in observe mode it passes unrecorded",
+        next_step="make room on the disk, or set state_dir to another one",
+    )
