@@ -1,0 +1,205 @@
+"""One handshake-era conversation with one server, between whatever face the client sees and an upstream.
+
+The link decides every message with the gate's channel and tells the face what goes to the client. It does not
+know HTTP; the face does not know processes.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol, TypeAlias
+
+import orjson
+
+from callgate.errors import LimitExceeded, ProtocolError
+from callgate.gate.channel import Channel
+from callgate.gate.outcome import Outcome
+from callgate.protocol.codec import Codec
+from callgate.protocol.message import Direction, Kind, Message, RequestId
+from callgate.transport.process import ProcessEvents
+
+REFUSED_IN_A_ROW = 1000
+"""So many lines in a row that are not MCP, and the server is stopped: each costs a record of evidence."""
+
+
+class Upstream(Protocol):
+    """A connection to a server that takes and gives one message at a time: a process, or HTTP+SSE."""
+
+    queued: int
+    closed: asyncio.Future[int]
+
+    def send(self, line: bytes) -> bool: ...
+
+    def pause(self) -> None: ...
+
+    def resume(self) -> None: ...
+
+    def stop(self, grace_s: float) -> None: ...
+
+
+Connect: TypeAlias = Callable[[ProcessEvents], Upstream]
+"""Starts an upstream. Raises LaunchError or UpstreamError."""
+
+
+class Face(Protocol):
+    """The client's side of a link."""
+
+    def answer(self, request_id: RequestId, data: bytes, kind: Kind) -> None:
+        """The answer to a request of the client."""
+
+    def message(self, data: bytes, about: RequestId | None) -> None:
+        """A request or notification of the server; `about`: the client's request it belongs to, where known."""
+
+    def drained(self) -> None:
+        """The upstream takes messages again."""
+
+    def gone(self, how: str) -> None:
+        """The server is gone; no further call follows."""
+
+
+class Link:
+    """See the module. `connect` is called at once; its error goes to the caller."""
+
+    __slots__ = ("_codec", "_face", "_refused", "_token_of", "_tokens", "channel", "upstream")
+
+    def __init__(self, codec: Codec, channel: Channel, face: Face, connect: Connect) -> None:
+        self.channel = channel
+        self._codec = codec
+        self._face = face
+        self._tokens: dict[Any, RequestId] = {}
+        self._token_of: dict[RequestId, Any] = {}
+        self._refused = 0
+        self.upstream = connect(self)
+
+    # -- from the client -------------------------------------------------------------------------
+
+    def client(self, message: Message | list[Message]) -> Outcome | None:
+        """Decide and forward. What is left for the sender is in the Outcome: a refusal, or of a part of a batch."""
+        if isinstance(message, list):
+            decided = self.channel.client_batch(message)
+            requests = [one for one in message if one.kind is Kind.REQUEST]
+        else:
+            decided = self.channel.client_message(message)
+            requests = [message] if message.kind is Kind.REQUEST else []
+        data = decided.forward if isinstance(decided, Outcome) else decided
+        if data is not None:
+            for request in requests:
+                self._note_token(request)
+            self.upstream.send(data)
+        return decided if isinstance(decided, Outcome) else None
+
+    def cancel(self, request_id: RequestId, reason: str) -> None:
+        """Tell the server that nobody waits for `request_id` any more."""
+        params = {"requestId": request_id, "reason": reason}
+        self.client(self._codec.encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
+        self._forget(request_id)
+
+    def _note_token(self, request: Message) -> None:
+        token = progress_token(request)
+        if token is not None and request.id is not None:
+            self._tokens[token] = request.id
+            self._token_of[request.id] = token
+
+    def _forget(self, request_id: RequestId) -> None:
+        token = self._token_of.pop(request_id, None)
+        if token is not None:
+            self._tokens.pop(token, None)
+
+    # -- from the server -------------------------------------------------------------------------
+
+    def line(self, data: bytes) -> None:
+        """One line of the server."""
+        try:
+            message = self._codec.decode(data, Direction.SERVER)
+        except ProtocolError as error:
+            self._malformed(data, error)
+            return
+        self._refused = 0
+        if isinstance(message, Message):
+            self._decide(message)
+        elif self.channel.revision == "2025-03-26":
+            for one in message:
+                self._decide(one)
+        else:
+            self.channel.server(data)  # refused and on record
+
+    def _decide(self, message: Message) -> None:
+        decided = self.channel.server_message(message)
+        if isinstance(decided, Outcome):
+            if decided.reply is not None:
+                self.upstream.send(decided.reply)
+            if decided.forward is None:
+                return
+            decided = decided.forward
+        request_id = message.id
+        if message.kind >= Kind.RESULT and request_id is not None:
+            self._forget(request_id)
+            self._face.answer(request_id, decided, message.kind)
+            return
+        about = None
+        if message.method == "notifications/progress":
+            token = message.body.get("params", {}).get("progressToken")
+            about = self._tokens.get(token) if type(token) in (str, int) else None
+        self._face.message(decided, about)
+
+    def _malformed(self, data: bytes, error: ProtocolError) -> None:
+        """Garbage. In enforce mode the channel refuses it; in observe mode it may pass, on record."""
+        request_id = error.request_id
+        decided = self.channel.server(data)
+        if isinstance(decided, Outcome):
+            self._refused += 1
+            if self._refused > REFUSED_IN_A_ROW:
+                self.upstream.stop(0.0)
+            if decided.forward is None or request_id is None:
+                return
+            decided = decided.forward
+        decided = decided.replace(b"\r", b" ")  # legal JSON white space, but the end of a line in SSE
+        if request_id is None:
+            self._face.message(decided, None)
+        else:
+            self._forget(request_id)
+            self._face.answer(request_id, decided, Kind.ERROR)
+
+    def too_long(self, endless: bool) -> None:
+        """A line over the limit was dropped. With one request waiting it was its answer."""
+        limit = self._codec.limits.response_bytes
+        error = too_long(limit)
+        waiting = list(self.channel.pending)
+        request_id = waiting[0] if len(waiting) == 1 and not endless else None
+        outcome = self.channel.refuse(error, Direction.SERVER, request_id)
+        if outcome.forward is not None and request_id is not None:
+            self._forget(request_id)
+            self._face.answer(request_id, outcome.forward, Kind.ERROR)
+
+    def drained(self) -> None:
+        """The upstream takes messages again."""
+        self._face.drained()
+
+    def exited(self, how: str) -> None:
+        """The upstream is gone: whoever waits is told."""
+        waiting = list(self.channel.pending)
+        for request_id, data in zip(waiting, self.channel.unanswered(f"the server {how}"), strict=True):
+            self._face.answer(request_id, data, Kind.ERROR)
+        self.channel.close(f"the server {how}")
+        self._face.gone(how)
+
+
+def too_long(limit: int) -> LimitExceeded:
+    """The error for a line of a server that passes limits.response_bytes."""
+    return LimitExceeded(
+        "limit-response-bytes", f"a message exceeds the limit of {limit} bytes", next_step="raise limits.response_bytes"
+    )
+
+
+def progress_token(request: Message) -> str | int | None:
+    """The progress token a request asks to be told under."""
+    params = request.body.get("params")
+    meta = params.get("_meta") if type(params) is dict else None
+    token = meta.get("progressToken") if type(meta) is dict else None
+    return token if type(token) in (str, int) else None
+
+
+def encode(body: object) -> bytes:
+    """The bytes of a message the gate made or whose ids it mapped."""
+    return orjson.dumps(body)

@@ -1,0 +1,345 @@
+"""One server process for all stateless requests (2026-07-28) of one principal.
+
+A process is no session in this revision: requests of unrelated clients may interleave on it. Each gets an id
+of the gate's own (`idmap`), a channel of its own, and its answer on its own HTTP exchange. A client
+that closes its exchange cancels its request. The process starts with the first request, starts again after a
+crash, with growing pauses, and is stopped when nobody needs it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from callgate.errors import CallgateError, ProtocolError
+from callgate.gate import answers
+from callgate.gate.channel import Channel
+from callgate.gate.outcome import Outcome
+from callgate.protocol.codec import Codec
+from callgate.protocol.message import Direction, Kind, Message
+from callgate.protocol.revisions import META_LOG_LEVEL
+from callgate.transport.bridge import REFUSED_IN_A_ROW, Connect, Upstream, encode, too_long
+from callgate.transport.event_stream import EventStream
+from callgate.transport.http.exchange import Exchange
+from callgate.transport.http.fields import JSON
+from callgate.transport.idmap import Entry, IdMap
+from callgate.transport.reply import Reply
+
+STALL_S = 60.0
+"""A client that does not read its event stream for so long loses it."""
+STALL_BYTES = 8 * 1024 * 1024
+"""What one slow client may have waiting before it loses its stream; others of the process must not wait."""
+IDLE_S = 600.0
+FIRST_PAUSE_S = 0.5
+LONGEST_PAUSE_S = 30.0
+STABLE_S = 30.0
+"""A process that lived so long is started again without a pause."""
+SERVER_BUSY_BYTES = 8 * 1024 * 1024
+
+HTTP_STATUS: Mapping[int, int] = {
+    -32700: 400,
+    -32600: 400,
+    -32601: 404,
+    -32602: 400,
+    -32020: 400,
+    -32021: 400,
+    -32022: 400,
+}
+"""HTTP status of a server's JSON-RPC error (Streamable HTTP, 2026-07-28); others are 200."""
+
+
+class Call:
+    """One request in flight: its channel and its exchange."""
+
+    __slots__ = ("channel", "deadline", "logs", "reply", "request", "stalled_at", "waiting_bytes")
+
+    def __init__(self, request: Message, channel: Channel, exchange: Exchange, deadline: float) -> None:
+        self.request = request
+        self.channel = channel
+        self.reply = Reply(exchange, EventStream(0, None), {request.id})  # type: ignore[arg-type]  # a request has an id
+        self.deadline = deadline
+        self.logs = _log_level(request) is not None
+        self.stalled_at = 0.0
+        self.waiting_bytes = 0
+
+
+class SharedProcess:
+    """See the module. `connect` starts the process; `observer` is a channel for what belongs to no request."""
+
+    def __init__(
+        self,
+        codec: Codec,
+        observer: Channel,
+        connect: Connect,
+        timeout_s: float,
+        in_flight: int,
+        now: Callable[[], float],
+    ) -> None:
+        self.principal = observer.conversation.principal
+        self._codec = codec
+        self._observer = observer
+        self._observer.modern = True
+        self._connect = connect
+        self._timeout_s = timeout_s
+        self._in_flight = in_flight
+        self._now = now
+        self._upstream: Upstream | None = None
+        self._started = 0.0
+        self._not_before = 0.0
+        self._pause = 0.0
+        self._last_active = now()
+        self._refused = 0
+        self._stopping = False
+        self._calls: IdMap[Call] = IdMap()
+
+    @property
+    def busy(self) -> bool:
+        """Whether a request waits for its answer."""
+        return bool(self._calls.entries)
+
+    @property
+    def running(self) -> bool:
+        """Whether there is a process."""
+        return self._upstream is not None
+
+    def forgettable(self, now: float) -> bool:
+        """Whether nothing would be lost without this object: no process, no pause to keep."""
+        return not self.busy and now > self._not_before and now - self._last_active > LONGEST_PAUSE_S
+
+    # -- from clients ----------------------------------------------------------------------------
+
+    def post(self, exchange: Exchange, message: Message, channel: Channel) -> None:
+        """A decoded request or notification whose headers agree with it."""
+        self._last_active = self._now()
+        decided = channel.client_message(message)
+        if isinstance(decided, Outcome):
+            if decided.forward is None:
+                exchange.respond(decided.status, [JSON] if decided.reply else [], decided.reply or b"")
+                return
+            message = self._codec.decode(decided.forward, Direction.CLIENT)  # type: ignore[assignment]  # one object
+        if message.kind is not Kind.REQUEST:
+            # A cancellation names an id of another POST; here closing that POST is what cancels.
+            if message.method != "notifications/cancelled" and self._upstream is not None:
+                self._upstream.send(message.data)
+            exchange.respond(202, [], b"")
+            return
+        why = self._unavailable()
+        if why is not None or self._upstream is None:
+            self._refuse(exchange, channel, why or "the server is not running")
+            return
+        call = Call(message, channel, exchange, self._last_active + self._timeout_s)
+        gate_id, body = self._calls.open(call, message.body)
+        exchange.on_disconnect = lambda: self._left(gate_id)
+        exchange.on_drain = lambda: self._drained(call)
+        self._upstream.send(encode(body))
+
+    def _left(self, gate_id: int) -> None:
+        call = self._cancel(gate_id, "the client closed the request")
+        if call is not None:
+            call.channel.close()
+
+    def _unavailable(self) -> str | None:
+        """Start the process if need be; why no request can be taken now, or None."""
+        if len(self._calls.entries) >= self._in_flight:
+            return f"more than {self._in_flight} requests without an answer"
+        if self._stopping:
+            return "the server is being stopped"
+        if self._upstream is not None:
+            return "the server does not read its input" if self._upstream.queued > SERVER_BUSY_BYTES else None
+        now = self._now()
+        if now < self._not_before:
+            return f"the server keeps ending; it is started again in {self._not_before - now:.1f} s"
+        try:
+            self._upstream = self._connect(self)
+        except CallgateError as error:
+            self._back_off(now)
+            return error.what
+        self._started = now
+        return None
+
+    @staticmethod
+    def _refuse(exchange: Exchange, channel: Channel, why: str) -> None:
+        for data in channel.unanswered(why):
+            exchange.respond(503, [JSON, (b"retry-after", b"1")], data)
+
+    def _cancel(self, gate_id: int, why: str) -> Call | None:
+        """Forget the request and tell the server."""
+        entry = self._calls.close(gate_id)
+        if entry is None:
+            return None
+        call = entry.owner
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": entry.id, "reason": why}}
+        call.channel.client_message(self._codec.encode(note))  # on record under the client's own id
+        if self._upstream is not None:
+            self._upstream.send(encode({**note, "params": {"requestId": gate_id, "reason": why}}))
+        return call
+
+    # -- from the server (ProcessEvents) ---------------------------------------------------------
+
+    def line(self, data: bytes) -> None:
+        """One line of the server."""
+        try:
+            message = self._codec.decode(data, Direction.SERVER)
+        except ProtocolError as error:
+            self._malformed(error)
+            return
+        self._refused = 0
+        if isinstance(message, list):
+            self._observer.server(data)  # no batches in this revision: refused and on record
+        elif message.kind >= Kind.RESULT:
+            self._answer(message)
+        elif message.kind is Kind.NOTIFICATION:
+            self._notification(message)
+        else:
+            decided = self._observer.server_message(message)
+            if isinstance(decided, Outcome) and decided.reply is not None and self._upstream is not None:
+                self._upstream.send(decided.reply)
+
+    def _answer(self, message: Message) -> None:
+        found = self._calls.answer(message.body)
+        if found is None:
+            self._observer.server_message(message)  # nobody asked: refused and on record
+            return
+        entry, body = found
+        call = entry.owner
+        decided = call.channel.server_message(_mapped(message, body, entry))
+        status = 200
+        if isinstance(decided, Outcome):
+            decided = decided.forward or b""
+        elif message.kind is Kind.ERROR:
+            status = HTTP_STATUS.get(body["error"]["code"], 200)
+        self._finish(call, decided, status)
+
+    def _notification(self, message: Message) -> None:
+        found = self._calls.notification(message.body)
+        if found is None and message.method == "notifications/message":
+            found = self._only_logger(message)
+        entry = self._calls.find(found[0]) if found is not None else None
+        if found is None or entry is None:
+            self._observer.refuse(_unrelated(), Direction.SERVER)
+            return
+        call = entry.owner
+        decided = call.channel.server_message(_mapped(message, found[1], entry))
+        if isinstance(decided, Outcome):
+            if decided.forward is None:
+                return
+            decided = decided.forward
+        if message.method == "notifications/cancelled":  # the server ends a subscription
+            self._calls.close(found[0])
+            call.reply.notify(decided)
+            call.reply.stream.finish()
+            call.channel.close()
+        elif not call.reply.notify(decided):
+            self._slow(found[0], call, len(decided))
+
+    def _only_logger(self, message: Message) -> tuple[int, dict[str, Any]] | None:
+        """Log messages on stdio name no request: they go to the only one that asked for logs, or to nobody."""
+        loggers = [gate_id for gate_id, entry in self._calls.entries.items() if entry.owner.logs]
+        return (loggers[0], message.body) if len(loggers) == 1 else None
+
+    def _malformed(self, error: ProtocolError) -> None:
+        self._refused += 1
+        if self._refused > REFUSED_IN_A_ROW and self._upstream is not None:
+            self._upstream.stop(0.0)
+        entry = self._calls.find(error.request_id)
+        if entry is None:
+            self._observer.refuse(error, Direction.SERVER)
+        else:
+            self._calls.close(error.request_id)  # type: ignore[arg-type]  # find() accepts integers only
+            self._refused_answer(entry, error)
+
+    def _refused_answer(self, entry: Entry[Call], error: ProtocolError) -> None:
+        outcome = entry.owner.channel.refuse(error, Direction.SERVER, entry.id)
+        self._finish(entry.owner, outcome.forward or b"", 502)
+
+    def too_long(self, endless: bool) -> None:
+        """A line over the limit was dropped. With one request waiting it was its answer."""
+        entries = self._calls.entries
+        error = too_long(self._codec.limits.response_bytes)
+        if len(entries) == 1 and not endless:
+            _, entry = entries.popitem()
+            self._refused_answer(entry, error)
+        else:
+            self._observer.refuse(error, Direction.SERVER)
+
+    def drained(self) -> None:
+        """The server reads again; requests were refused meanwhile, none waits here."""
+
+    def exited(self, how: str) -> None:
+        """The process is gone: everybody who waits is told, and the next start may have to wait."""
+        self._upstream = None
+        entries = list(self._calls.entries.values())
+        self._calls.entries.clear()
+        for entry in entries:
+            for data in entry.owner.channel.unanswered(f"the server {how}"):
+                self._finish(entry.owner, data, 502)
+        now = self._now()
+        if now - self._started < STABLE_S and self._last_active >= self._started and not self._stopping:
+            self._back_off(now)
+        else:
+            self._pause = 0.0
+        self._stopping = False
+
+    def _back_off(self, now: float) -> None:
+        self._not_before = now + self._pause
+        self._pause = min(LONGEST_PAUSE_S, self._pause * 2 or FIRST_PAUSE_S)
+
+    @staticmethod
+    def _finish(call: Call, data: bytes, status: int) -> None:
+        call.reply.answer(call.request.id, data, status)
+        call.channel.close()
+
+    # -- pace ------------------------------------------------------------------------------------
+
+    def _slow(self, gate_id: int, call: Call, size: int) -> None:
+        call.stalled_at = call.stalled_at or self._now()
+        call.waiting_bytes += size
+        if call.waiting_bytes > STALL_BYTES:
+            self._abort(gate_id)
+
+    @staticmethod
+    def _drained(call: Call) -> None:
+        call.stalled_at = 0.0
+        call.waiting_bytes = 0
+
+    def _abort(self, gate_id: int) -> None:
+        call = self._cancel(gate_id, "the client does not read")
+        if call is not None:
+            call.reply.exchange.abort()
+            call.channel.close("the client does not read")
+
+    def tick(self, now: float) -> None:
+        """About once a second: requests without answer, clients that do not read, idleness."""
+        for gate_id, entry in list(self._calls.entries.items()):
+            call = entry.owner
+            if call.stalled_at and now - call.stalled_at > STALL_S:
+                self._abort(gate_id)
+            elif call.deadline < now and call.request.method != "subscriptions/listen":
+                self._cancel(gate_id, "timed out")
+                text = f"callgate: no answer from the server within {self._timeout_s:g} s"
+                data = answers.error(call.request.id, answers.UNAVAILABLE, text, "request-timeout")
+                self._finish(call, data, 504)
+        if self._upstream is not None and not self.busy and now - self._last_active > IDLE_S:
+            self.stop(2.0)
+
+    def stop(self, grace_s: float) -> None:
+        """Stop the process; the next request starts it again."""
+        if self._upstream is not None:
+            self._stopping = True
+            self._upstream.stop(grace_s)
+
+
+def _mapped(message: Message, body: dict[str, Any], entry: Entry[Call]) -> Message:
+    """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
+    request_id = entry.id if message.id is not None else None
+    return Message(body, encode(body), message.kind, message.method, request_id, message.hits)
+
+
+def _log_level(request: Message) -> Any:
+    params = request.body.get("params")
+    meta = params.get("_meta") if type(params) is dict else None
+    return meta.get(META_LOG_LEVEL) if type(meta) is dict else None
+
+
+def _unrelated() -> ProtocolError:
+    return ProtocolError("notification-unrelated", "a notification that belongs to no request in flight")

@@ -1,0 +1,260 @@
+"""Streamable HTTP towards clients, one message at a time towards the server: the route of a stdio server.
+
+Handshake era: each `initialize` starts a process of its own and gets an `Mcp-Session-Id` (144 random bits,
+bound to the principal). Modern era (2026-07-28): no sessions; the requests of one principal share a process.
+Eras are not bridged: a server that knows only the handshake answers a modern request with its own error,
+which is relayed. The body decides the era; headers are only checked against it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import secrets
+
+from callgate.config import ServerConfig
+from callgate.errors import CallgateError, ProtocolError
+from callgate.gate import answers
+from callgate.gate.channel import Channel
+from callgate.gate.engine import Gate
+from callgate.gate.outcome import Outcome
+from callgate.protocol.headers import VERSION_HEADER, check_request_headers
+from callgate.protocol.message import Direction, Kind, Message
+from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MODERN_VERSIONS, modern_version
+from callgate.transport.bridge import Connect, Upstream
+from callgate.transport.http.exchange import Exchange
+from callgate.transport.http.fields import JSON
+from callgate.transport.launcher import Launcher
+from callgate.transport.process import ProcessEvents
+from callgate.transport.session import Session
+from callgate.transport.shared_process import SharedProcess
+
+SESSION_HEADER = b"mcp-session-id"
+TICK_S = 1.0
+_MODERN = frozenset(version.encode() for version in MODERN_VERSIONS)
+_KNOWN = _MODERN | frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
+
+
+class StdioRoute:
+    """One configured stdio server. At most `sessions` processes at once, both eras together.
+
+    Raises nothing when made: the server starts with the first request that needs it.
+    """
+
+    def __init__(
+        self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop, connect: Connect | None = None
+    ) -> None:
+        self._server = server
+        self._gate = gate
+        self._loop = loop
+        self._connect = connect or Launcher(server, gate, loop).start
+        self._sessions: dict[bytes, Session] = {}
+        self._shared: dict[str, SharedProcess] = {}
+        self._upstreams: set[Upstream] = set()
+        self._closing = False
+        self._ticker: asyncio.TimerHandle | None = None
+
+    # -- requests --------------------------------------------------------------------------------
+
+    def handle(self, exchange: Exchange) -> None:
+        """Answer one HTTP request."""
+        self._tick_later()
+        if self._closing:
+            self._problem(exchange, 503, "closing", "the gateway is being stopped")
+        elif exchange.method == b"POST":
+            self._post(exchange)
+        elif exchange.method in (b"GET", b"DELETE"):
+            self._session_request(exchange)
+        else:
+            exchange.respond(405, [(b"allow", b"GET, POST, DELETE")], b"")
+
+    def _post(self, exchange: Exchange) -> None:
+        if not _accepts(exchange, b"application/json") or not _accepts(exchange, b"text/event-stream"):
+            self._problem(exchange, 406, "http-accept", "Accept must allow application/json and text/event-stream")
+            return
+        session = self._session(exchange)
+        channel = session.link.channel if session is not None else self._channel(exchange)
+        decoded = channel.decode_client(exchange.body)
+        if isinstance(decoded, Outcome):
+            exchange.respond(decoded.status, [JSON] if decoded.reply else [], decoded.reply or b"")
+            return
+        if isinstance(decoded, Message):
+            error = check_request_headers(exchange.headers, decoded)
+            if error is not None:
+                self._refuse(exchange, channel, error, decoded)
+                return
+            if modern_version(decoded.body) is not None:
+                self._modern(exchange, decoded, channel if session is None else self._channel(exchange))
+                return
+        self._handshake(exchange, decoded, session, channel)
+
+    def _handshake(
+        self, exchange: Exchange, decoded: Message | list[Message], session: Session | None, channel: Channel
+    ) -> None:
+        version = exchange.header(VERSION_HEADER)
+        first = decoded if isinstance(decoded, Message) else None
+        initialize = first is not None and first.method == "initialize" and first.kind is Kind.REQUEST
+        if version in _MODERN and first is not None and not initialize:
+            error = ProtocolError(
+                "meta-missing", "params._meta lacks io.modelcontextprotocol/protocolVersion", rpc_code=-32602
+            )
+            self._refuse(exchange, channel, error, first)
+        elif version is not None and version not in _KNOWN:
+            error = ProtocolError("http-version", "the revision in MCP-Protocol-Version is not known here")
+            self._refuse(exchange, channel, error, first)
+        elif session is not None:
+            session.post(exchange, decoded)
+        elif exchange.header(SESSION_HEADER) is not None:
+            self._problem(exchange, 404, "session-unknown", "no such session: initialize again")
+        elif initialize and first is not None:
+            self._initialize(exchange, first)
+        elif first is None:
+            channel.client_batch(decoded)  # type: ignore[arg-type]  # refused: nothing is negotiated; on record
+            self._problem(exchange, 400, "jsonrpc-batch", "a batch needs a session of revision 2025-03-26")
+        else:
+            error = ProtocolError("session-missing", "no session", next_step="send initialize first")
+            self._refuse(exchange, channel, error, first)
+
+    def _initialize(self, exchange: Exchange, message: Message) -> None:
+        if self._full(exchange):
+            return
+        session = self.open_session(exchange)
+        if session is not None:
+            session.post(exchange, message)
+
+    def open_session(self, exchange: Exchange) -> Session | None:
+        """A session for the principal of `exchange`, its server started; None when it has been refused."""
+        session_id = secrets.token_urlsafe(18).encode()
+        channel = self._channel(exchange, session_id.decode())
+        limit_s = self._server.request_timeout_s
+        try:
+            session = Session(
+                session_id, channel, self._gate.codec, self._start, limit_s, self._loop.time, self._session_over
+            )
+        except CallgateError as error:
+            channel.close()
+            self._problem(exchange, 502, "server-start", f"the server could not be started: {error.what}")
+            return None
+        self._sessions[session_id] = session
+        return session
+
+    def _full(self, exchange: Exchange) -> bool:
+        """Whether no further process may be started; the client is then told."""
+        if len(self._sessions) + sum(one.running for one in self._shared.values()) < self._server.sessions:
+            return False
+        text = f"{self._server.sessions} sessions are open; end one or raise sessions"
+        self._problem(exchange, 503, "sessions", text, retry=True)
+        return True
+
+    def _modern(self, exchange: Exchange, message: Message, channel: Channel) -> None:
+        shared = self._shared.get(exchange.principal)
+        if shared is None or not shared.running:
+            if self._full(exchange):
+                return
+            if shared is None:
+                shared = self._shared[exchange.principal] = SharedProcess(
+                    self._gate.codec,
+                    self._channel(exchange),
+                    self._start,
+                    self._server.request_timeout_s,
+                    self._gate.config.limits.in_flight,
+                    self._loop.time,
+                )
+        shared.post(exchange, message, channel)
+
+    def _session_request(self, exchange: Exchange) -> None:
+        """GET and DELETE: the handshake era only."""
+        given = exchange.header(SESSION_HEADER)
+        session = self._session(exchange)
+        if given is None:
+            if exchange.header(VERSION_HEADER) in _MODERN:
+                exchange.respond(405, [(b"allow", b"POST")], b"")
+            else:
+                self._problem(exchange, 400, "session-missing", "no Mcp-Session-Id: send initialize first")
+        elif session is None:
+            self._problem(exchange, 404, "session-unknown", "no such session: initialize again")
+        elif exchange.method == b"DELETE":
+            session.end("the client ended it")
+            exchange.respond(204, [], b"")
+        elif not _accepts(exchange, b"text/event-stream"):
+            self._problem(exchange, 406, "http-accept", "Accept must allow text/event-stream")
+        else:
+            session.listen(exchange)
+
+    # -- helpers ---------------------------------------------------------------------------------
+
+    def _session(self, exchange: Exchange) -> Session | None:
+        """The caller's session. That of another principal is as good as none."""
+        session = self._sessions.get(exchange.header(SESSION_HEADER) or b"")
+        return session if session is not None and session.principal == exchange.principal else None
+
+    def _channel(self, exchange: Exchange, session: str = "") -> Channel:
+        return self._gate.channel(
+            server=self._server.name, principal=exchange.principal, session=session, transport="http"
+        )
+
+    @staticmethod
+    def _refuse(exchange: Exchange, channel: Channel, error: ProtocolError, message: Message | None) -> None:
+        outcome = channel.refuse(error, Direction.CLIENT, message.id if message is not None else None)
+        exchange.respond(outcome.status, [JSON], outcome.reply or b"")
+
+    @staticmethod
+    def _problem(exchange: Exchange, status: int, rule: str, text: str, *, retry: bool = False) -> None:
+        headers = [JSON, (b"retry-after", b"1")] if retry else [JSON]
+        exchange.respond(status, headers, answers.error(None, answers.UNAVAILABLE, f"callgate: {text}", rule))
+
+    # -- lifecycle -------------------------------------------------------------------------------
+
+    def _start(self, events: ProcessEvents) -> Upstream:
+        upstream = self._connect(events)
+        self._upstreams.add(upstream)
+        upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
+        return upstream
+
+    def _session_over(self, session: Session) -> None:
+        self._sessions.pop(session.id, None)
+
+    def _tick_later(self) -> None:
+        if self._ticker is None:
+            self._ticker = self._loop.call_later(TICK_S, self._tick)
+
+    def _tick(self) -> None:
+        self._ticker = None
+        now = self._loop.time()
+        for session in list(self._sessions.values()):
+            session.tick(now)
+        for principal, shared in list(self._shared.items()):
+            shared.tick(now)
+            if not shared.running and shared.forgettable(now):
+                del self._shared[principal]
+        if (self._sessions or self._shared) and not self._closing:
+            self._tick_later()
+
+    async def close(self, grace_s: float) -> None:
+        """Let requests in flight finish within half of `grace_s`, then stop every server and wait for its end."""
+        self._closing = True
+        if self._ticker is not None:
+            self._ticker.cancel()
+        end = self._loop.time() + grace_s / 2
+        while self._loop.time() < end and self._busy():  # noqa: ASYNC110 - polled once, at the end
+            await asyncio.sleep(0.02)
+        for session in list(self._sessions.values()):
+            session.end("the gateway was stopped", grace_s / 8)
+        for shared in self._shared.values():
+            shared.stop(grace_s / 8)
+        for upstream in self._upstreams:
+            upstream.stop(grace_s / 8)
+        waiting = [upstream.closed for upstream in self._upstreams]
+        if waiting:
+            await asyncio.wait(waiting, timeout=grace_s / 2 + 3.0)
+
+    def _busy(self) -> bool:
+        return any(one.busy for one in self._sessions.values()) or any(one.busy for one in self._shared.values())
+
+
+def _accepts(exchange: Exchange, wanted: bytes) -> bool:
+    """Whether Accept allows `wanted`; everything is allowed where the header is missing. Weights are not read."""
+    values = [value for name, value in exchange.headers if name == b"accept"]
+    if not values:
+        return True
+    ranges = {part.partition(b";")[0].strip().lower() for value in values for part in value.split(b",")}
+    return not ranges.isdisjoint((wanted, b"*/*", wanted.partition(b"/")[0] + b"/*"))
