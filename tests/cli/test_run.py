@@ -1,0 +1,329 @@
+"""`callgate run` as a client sees it: the real command in front of small real servers."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import subprocess
+import sys
+import textwrap
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callgate.cli.run import _name_of, parse
+from callgate.errors import ConfigError
+
+ECHO = """
+import json, sys
+for line in sys.stdin:
+    m = json.loads(line)
+    if m.get("method") == "tools/call" and "id" in m:
+        text = m["params"].get("arguments", {}).get("text", "")
+        print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": {"content": [{"type": "text", "text": text}]}}),
+              flush=True)
+    elif "id" in m and "method" in m:
+        print(json.dumps({"jsonrpc": "2.0", "id": m["id"], "result": {}}), flush=True)
+"""
+
+
+class Guarded:
+    """A guarded server with pipes; reads with a deadline."""
+
+    def __init__(self, state: Path, script: str, *options: str, **popen: Any) -> None:
+        server = [sys.executable, "-c", textwrap.dedent(script)]
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "callgate.cli.main", "run", "--name", "test", *options, "--", *server],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+            **popen,
+        )
+        self.buffer = b""
+
+    def send(self, *messages: Any) -> None:
+        assert self.process.stdin
+        for message in messages:
+            data = message if isinstance(message, bytes) else json.dumps(message).encode()
+            self.process.stdin.write(data + b"\n")
+        self.process.stdin.flush()
+
+    def read(self, seconds: float = 15.0) -> Any:
+        assert self.process.stdout
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self.buffer:
+            left = deadline - time.monotonic()
+            ready, _, _ = select.select([self.process.stdout], [], [], max(0, left))
+            assert ready, f"nothing to read; stderr: {self.stderr()!r}"
+            chunk = os.read(self.process.stdout.fileno(), 1 << 16)
+            assert chunk, f"end of output; stderr: {self.stderr()!r}"
+            self.buffer += chunk
+        line, _, self.buffer = self.buffer.partition(b"\n")
+        return json.loads(line)
+
+    def stderr(self) -> str:
+        self.process.kill()
+        return self.process.communicate()[1].decode()
+
+    def finish(self) -> tuple[int, str]:
+        _, stderr = self.process.communicate(timeout=30)
+        return self.process.returncode, stderr.decode()
+
+
+def call(id: Any = 1, text: str = "hi") -> dict[str, Any]:
+    return {"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "echo", "arguments": {"text": text}}}
+
+
+def alive(pattern: str) -> list[int]:
+    found = []
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
+            try:
+                if pattern.encode() in (entry / "cmdline").read_bytes():
+                    found.append(int(entry.name))
+            except OSError:
+                continue
+    return found
+
+
+def gone(pattern: str, seconds: float = 10.0) -> bool:
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if not alive(pattern):
+            return True
+        time.sleep(0.05)
+    return False
+
+
+@pytest.fixture
+def state(tmp_path: Path) -> Path:
+    return tmp_path / "state"
+
+
+def test_a_call_goes_through_and_the_end_of_input_ends_both(state: Path) -> None:
+    guarded = Guarded(state, ECHO)
+    guarded.send(call(1), call("b", "zwei"))
+    assert guarded.read()["id"] == 1
+    assert guarded.read()["result"]["content"][0]["text"] == "zwei"
+    code, stderr = guarded.finish()
+    assert (code, stderr) == (0, "")
+
+
+def test_the_last_line_needs_no_newline(state: Path) -> None:
+    guarded = Guarded(state, ECHO)
+    out, _ = guarded.process.communicate(json.dumps(call()).encode(), timeout=30)
+    assert json.loads(out)["id"] == 1
+
+
+def test_a_refused_message_is_answered_by_the_gate_and_never_reaches_the_server(state: Path) -> None:
+    guarded = Guarded(state, ECHO)
+    guarded.send(b'{"jsonrpc":"2.0","id":1,"method":"tools/call","method":"ping"}', call(2))
+    assert guarded.read()["error"]["data"]["rule"] == "json-duplicate-key"
+    assert guarded.read()["id"] == 2
+    guarded.finish()
+
+
+def test_crlf_and_empty_lines_are_tolerated(state: Path) -> None:
+    guarded = Guarded(state, ECHO)
+    guarded.send(b"", b"\r", json.dumps(call()).encode() + b"\r")
+    assert guarded.read()["id"] == 1
+    guarded.finish()
+
+
+@pytest.mark.parametrize(("script", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)])
+def test_exit_codes_and_signals_of_the_server_pass(state: Path, script: str, expected: int) -> None:
+    guarded = Guarded(state, "import sys; sys.stdin.readline()\n" + script)
+    guarded.send(call())
+    answer = guarded.read()
+    assert answer["id"] == 1
+    assert answer["error"]["data"]["rule"] == "server-gone"
+    code, stderr = guarded.finish()
+    assert code == expected
+    assert "the server ended" in stderr
+
+
+def test_a_missing_program_is_explained(state: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "callgate.cli.main", "run", "--", "no-such-program-here"],
+        capture_output=True,
+        check=False,
+        timeout=30,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+    )
+    assert done.returncode == 3
+    assert b"no-such-program-here" in done.stderr
+    assert b"next:" in done.stderr
+    assert b"Traceback" not in done.stderr
+
+
+def test_sigterm_reaches_the_server_and_the_code_says_so(state: Path) -> None:
+    script = """
+    import signal, sys, time
+    def stop(*_):
+        sys.stderr.write("stopping\\n"); sys.stderr.flush(); raise SystemExit(5)
+    signal.signal(signal.SIGTERM, stop)
+    print('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"up"}}', flush=True)
+    time.sleep(60)
+    """
+    guarded = Guarded(state, script)
+    assert guarded.read()["method"] == "notifications/message"
+    guarded.process.send_signal(signal.SIGTERM)
+    code, stderr = guarded.finish()
+    assert code == 5
+    assert "stopping" in stderr
+
+
+def test_a_server_that_ignores_everything_is_killed_with_its_children(state: Path, tmp_path: Path) -> None:
+    mark = f"callgate-test-orphan-{os.getpid()}"
+    script = f"""
+    import signal, subprocess, sys, time
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    subprocess.Popen([sys.executable, "-c", "import time; time.sleep(90)", "{mark}"])
+    print('{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"up"}}}}', flush=True)
+    time.sleep(90)
+    """
+    guarded = Guarded(state, script)
+    guarded.read()
+    assert alive(mark)
+    started = time.monotonic()
+    guarded.process.stdin.close()  # type: ignore[union-attr]
+    guarded.process.stdin = None
+    code, stderr = guarded.finish()
+    assert code == 137
+    assert "killed" in stderr
+    assert time.monotonic() - started < 20
+    assert gone(mark)
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the kernel tells the server only on Linux")
+def test_killing_the_gate_leaves_no_server(state: Path) -> None:
+    mark = f"callgate-test-killed-{os.getpid()}"
+    script = f"""
+    import time
+    print('{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"{mark}"}}}}', flush=True)
+    time.sleep(90)
+    """
+    guarded = Guarded(state, script)
+    guarded.read()
+    guarded.process.kill()
+    guarded.finish()
+    assert gone(mark)
+
+
+def test_garbage_on_stdout_is_dropped_and_the_rest_passes(state: Path) -> None:
+    script = ECHO.replace("for line", "print('Server listening…', flush=True); print('\\x1b[2J', flush=True)\nfor line", 1)
+    guarded = Guarded(state, script)
+    guarded.send(call())
+    assert guarded.read()["id"] == 1
+    guarded.finish()
+
+
+def test_an_endless_line_is_refused_in_bounded_memory(state: Path) -> None:
+    script = """
+    import sys
+    for _ in range(80):
+        sys.stdout.write("x" * (1 << 20))
+    sys.stdout.write("\\n")
+    """
+    config = state.parent / "c.toml"
+    config.write_text("[limits]\nresponse_bytes = 1000000\n")
+    guarded = Guarded(state, script + textwrap.dedent(ECHO), "--config", str(config))
+    guarded.send(call())
+    assert guarded.read(60)["id"] == 1
+    peak = int(next(line.split()[1] for line in Path(f"/proc/{guarded.process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")))
+    assert peak < 60_000
+    guarded.finish()
+
+
+def test_stderr_is_relayed_and_made_safe(state: Path) -> None:
+    guarded = Guarded(state, "import sys; sys.stderr.write('\\x1b]0;owned\\x07hello\\n'); sys.stdin.read()")
+    time.sleep(0.5)
+    guarded.process.stdin.close()  # type: ignore[union-attr]
+    guarded.process.stdin = None
+    _, stderr = guarded.finish()
+    assert "\x1b" not in stderr
+    assert r"\x1b]0;owned\x07hello" in stderr
+
+
+def test_a_slow_reader_holds_the_server_back(state: Path) -> None:
+    """64 MiB towards a client that does not read: the gate stops reading, and nothing is lost."""
+    script = """
+    import json, sys
+    text = "y" * 65536
+    for n in range(1024):
+        print(json.dumps({"jsonrpc": "2.0", "method": "notifications/message",
+                          "params": {"level": "info", "data": text, "n": n}}), flush=True)
+    """
+    guarded = Guarded(state, script)
+    guarded.read()
+    time.sleep(1.5)
+    status = Path(f"/proc/{guarded.process.pid}/status").read_text()
+    peak = int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmHWM")))
+    assert peak < 60_000
+    assert [guarded.read()["params"]["n"] for _ in range(1023)] == list(range(1, 1024))
+    assert guarded.finish()[0] == 0
+
+
+def test_ten_thousand_concurrent_requests(state: Path) -> None:
+    guarded = Guarded(state, ECHO)
+    count = 10_000
+    pid = os.fork()
+    if pid == 0:
+        guarded.send(*(call(n, str(n)) for n in range(count)))
+        os._exit(0)
+    seen = {(answer := guarded.read(60))["id"]: answer["result"]["content"][0]["text"] for _ in range(count)}
+    os.waitpid(pid, 0)
+    assert seen == {n: str(n) for n in range(count)}
+    guarded.finish()
+
+
+def test_input_from_a_file(state: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(call(n)) + "\n" for n in range(50)))
+    with source.open() as stdin:
+        done = subprocess.run(
+            [sys.executable, "-m", "callgate.cli.main", "run", "--", sys.executable, "-c", ECHO],
+            stdin=stdin,
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+        )
+    assert done.returncode == 0
+    assert len(done.stdout.splitlines()) == 50
+
+
+# -- the command line ----------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "args", [[], ["npx"], ["--name"], ["--mode", "lax", "--", "x"], ["--url", "http://x", "--", "y"], ["--"]]
+)
+def test_wrong_arguments_are_explained(args: list[str]) -> None:
+    with pytest.raises(ConfigError) as caught:
+        parse(args)
+    assert caught.value.what
+
+
+def test_a_command_joined_to_one_string_is_split() -> None:
+    assert parse(["--", "npx -y 'a b'"]).command == ["npx", "-y", "a b"]
+
+
+@pytest.mark.parametrize(
+    ("command", "name"),
+    [
+        (["npx", "-y", "@modelcontextprotocol/server-filesystem@1.2", "/data"], "modelcontextprotocol-server-filesystem"),
+        (["uvx", "mcp-server-git"], "mcp-server-git"),
+        (["python", "-m", "mcp_server_time"], "mcp_server_time"),
+        (["/usr/bin/python3.11", "/srv/my server.py"], "my-server.py"),
+        (["env", "A=B", "node", "./index.js"], "index.js"),
+        (["пример"], "server"),
+    ],
+)
+def test_names(command: list[str], name: str) -> None:
+    assert _name_of(command) == name
