@@ -111,7 +111,10 @@ class Shapes:
             "tools", "prompts", "resources", "completions", "logging", "roots", "sampling", "elicitation", "tasks",
         ):  # fmt: skip
             capabilities.members[name] = settings
-        for name in ("listChanged", "subscribe", "list", "cancel", "requests", "form", "url", "context", "tools"):
+        for name in (
+            "listChanged", "subscribe", "list", "cancel", "requests", "form", "url", "context", "tools", "call",
+            "sampling", "createMessage", "elicitation", "create",
+        ):  # fmt: skip
             settings.members[name] = settings
         self._capabilities = capabilities
         related = self._object(machine="taskId")
