@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from callgate.config import Config, state_directory
 
 if TYPE_CHECKING:
-    from callgate.audit.writer import Journal
+    from callgate.audit import Journal
     from callgate.gate.engine import Gate
 
 

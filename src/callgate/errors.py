@@ -72,6 +72,8 @@ class ProtocolError(CallgateError):
         self.rpc_code = rpc_code
         self.request_id = request_id
         """The id of the refused message where it could be read, so that the error reaches its caller."""
+        self.is_answer = False
+        """Whether the refused message was an answer: then `request_id` names a request of the other side."""
 
 
 class LimitExceeded(ProtocolError):

@@ -16,7 +16,7 @@ TYPE_CHECKING = False
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from callgate.audit.writer import Journal
+    from callgate.audit import Journal
     from callgate.config import Config
     from callgate.gate.engine import Gate
     from callgate.transport.launch import Child

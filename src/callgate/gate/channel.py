@@ -16,7 +16,7 @@ import orjson
 from callgate.errors import AuditError, LimitExceeded, ProtocolError
 from callgate.gate import answers
 from callgate.gate.edits import EditConflict, apply
-from callgate.gate.engine import Decision
+from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
 from callgate.gate.hooks import CATALOG_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook, request_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
@@ -24,7 +24,7 @@ from callgate.gate.verdicts import Finding
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 
 if TYPE_CHECKING:
-    from callgate.audit.writer import Scope
+    from callgate.audit import Scope
     from callgate.gate.conversation import Conversation
     from callgate.gate.engine import Gate
     from callgate.protocol.limits import Limits
@@ -176,19 +176,23 @@ class Channel:
                     self._negotiated(revision)
         self.modern = modern
         hook = request_hook(method)
-        if not message.hits and not self._gate.always[hook]:
-            try:
-                seq = self.scope.decision(
-                    hook, 0, method, name, request_id, message.data, params, "allow", (), 0, 0
-                )
-            except AuditError:
-                if self.enforce:
-                    return self._no_evidence(_CLIENT, message, method, modern)
-                seq = 0
-            pending[request_id] = Pending(method, name, seq, monotonic_ns(), modern)
-            return message.data
+        hits = message.hits
+        gate = self._gate
+        asked = gate.asked(hook, hits) if hits else gate.always[hook]
         waiting = Pending(method, name, 0, monotonic_ns(), modern)
-        return self._decide(hook, _CLIENT, message, method, name, waiting, params, pending)
+        if asked:
+            event = Event(hook, _CLIENT, message, self.conversation, method, name, waiting)
+            decision = gate.decide(asked, event, self.conversation.mode)
+            if decision is not CLEAR:
+                return self._settle(decision, event, params, pending)
+        try:
+            seq = self.scope.decision(hook, 0, method, name, request_id, message.data, params, "allow", (), 0, 0)
+        except AuditError:
+            if self.enforce:
+                return self._no_evidence(_CLIENT, message, method, modern)
+            seq = 0
+        pending[request_id] = waiting if seq == 0 else Pending(method, name, seq, waiting.started_ns, modern)
+        return message.data
 
     def _server_answer(self, message: Message) -> bytes | Outcome:
         request_id = message.id
@@ -199,7 +203,7 @@ class Channel:
         if waiting is None:
             waiting = self._late(_SERVER, request_id)
             if waiting is None:
-                return self.refuse(_unissued(), _SERVER, request_id)
+                return self.refuse(_unissued(), _SERVER)
         else:
             self._remember(_SERVER, request_id, waiting)
         method, name, seq, started, modern = waiting
@@ -214,8 +218,13 @@ class Channel:
                         self._negotiated(revision)
         else:
             result = message.body["error"]
-        if message.hits or self._gate.always[hook]:
-            return self._decide(hook, _SERVER, message, method, name, waiting, result, None)
+        gate = self._gate
+        asked = gate.asked(hook, message.hits) if message.hits else gate.always[hook]
+        if asked:
+            event = Event(hook, _SERVER, message, self.conversation, method, name, waiting)
+            decision = gate.decide(asked, event, self.conversation.mode)
+            if decision is not CLEAR:
+                return self._settle(decision, event, result, None)
         try:
             self.scope.decision(
                 hook,
@@ -256,8 +265,11 @@ class Channel:
         elif len(self.asked) >= self._codec.limits.in_flight:
             return self.refuse(_too_many(self._codec.limits.in_flight), _SERVER, request_id)
         waiting = Pending(method, "", 0, monotonic_ns(), modern=False)
-        params = message.body.get("params")
-        return self._decide("server_request", _SERVER, message, method, "", waiting, params, self.asked)
+        event = Event("server_request", _SERVER, message, self.conversation, method, "", waiting)
+        decision = self._gate.decide(
+            self._gate.asked("server_request", message.hits), event, self.conversation.mode
+        )
+        return self._settle(decision, event, message.body.get("params"), self.asked)
 
     # -- deciding --------------------------------------------------------------------------------
 
@@ -272,8 +284,12 @@ class Channel:
         content: Any,
     ) -> bytes | Outcome:
         """A message nobody waits for an answer to: notifications, answers to the server."""
-        if message.hits or self._gate.always[hook]:
-            return self._decide(hook, direction, message, method, name, waiting, content, None)
+        asked = self._gate.asked(hook, message.hits)
+        if asked:
+            event = Event(hook, direction, message, self.conversation, method, name, waiting)
+            decision = self._gate.decide(asked, event, self.conversation.mode)
+            if decision is not CLEAR:
+                return self._settle(decision, event, content, None)
         about = waiting.seq if waiting else 0
         try:
             self.scope.decision(
@@ -284,43 +300,36 @@ class Channel:
                 return self._no_evidence(direction, message, method, modern=self.modern)
         return message.data
 
-    def _decide(
-        self,
-        hook: Hook,
-        direction: Direction,
-        message: Message,
-        method: str,
-        name: str,
-        waiting: Pending | None,
-        content: Any,
-        table: dict[RequestId, Pending] | None,
+    def _settle(
+        self, decision: Decision, event: Event, content: Any, table: dict[RequestId, Pending] | None
     ) -> bytes | Outcome:
-        """Ask the controls, apply their edits, record, and register a request that passes in `table`."""
-        gate = self._gate
-        original = message
-        asked = gate.asked(hook, message.hits)
-        if asked:
-            event = Event(hook, direction, message, self.conversation, method, name, waiting)
-            decision = gate.decide(asked, event, self.conversation.mode)
-            if decision.edits and decision.outcome == "rewrite":
-                message = self._rewrite(hook, direction, message, method, name, waiting, decision)
-            if decision.labels:
-                self.conversation.labels |= decision.labels
-        else:
-            decision = Decision()
+        """Carry out what the controls decided: edit, record, refuse, or forward.
+
+        `table` is where a request that passes is to wait for its answer; None for all other messages.
+        """
+        original = message = event.message
+        direction = event.direction
+        method = event.method
+        waiting = event.request
+        if decision.outcome == "rewrite" and decision.edits:
+            message = self._rewrite(event, decision)
+        if decision.labels:
+            self.conversation.labels |= decision.labels
         outcome = decision.outcome
         if outcome == "ask":
             # No approver is connected to this gate, and nobody's silence is a yes.
             decision.reason = f"{decision.reason}: needs a person's approval, and no approver is connected"
             outcome = "deny"
-        about = 0 if table is not None or waiting is None else waiting.seq
-        spent = (monotonic_ns() - waiting.started_ns) // 1000 if waiting is not None and table is None else 0
+        about = spent = 0
+        if waiting is not None and table is None:
+            about = waiting.seq
+            spent = (monotonic_ns() - waiting.started_ns) // 1000
         try:
             seq = self.scope.decision(
-                hook,
+                event.hook,
                 int(direction),
                 method,
-                name,
+                event.name,
                 message.id,
                 message.data,
                 content,
@@ -339,37 +348,31 @@ class Channel:
             table[message.id] = waiting._replace(seq=seq)  # type: ignore[index]  # a request has an id
         return message.data if message is original else Outcome(message.data, None, decision.rule, HTTP_OK)
 
-    def _rewrite(
-        self,
-        hook: Hook,
-        direction: Direction,
-        message: Message,
-        method: str,
-        name: str,
-        waiting: Pending | None,
-        decision: Decision,
-    ) -> Message:
+    def _rewrite(self, event: Event, decision: Decision) -> Message:
         """Apply edits and inspect what they made, until nothing more is to be changed."""
         gate = self._gate
+        message = event.message
+        edits = decision.edits
         for _ in range(_ROUNDS):
             body = orjson.loads(message.data)
             try:
-                apply(body, decision.edits)
+                apply(body, edits)
                 message = self._codec.encode(body)
             except (EditConflict, ProtocolError) as error:
                 decision.deny("two controls want to change the same place", "edit-conflict")
                 decision.findings.append(Finding("edit-conflict", "fail-open", str(error), severity="high"))
                 return message
-            asked = gate.asked(hook, message.hits)
-            again = gate.decide(
-                asked, Event(hook, direction, message, self.conversation, method, name, waiting), self.conversation.mode
+            changed = Event(
+                event.hook, event.direction, message, self.conversation, event.method, event.name, event.request
             )
+            again = gate.decide(gate.asked(event.hook, message.hits), changed, self.conversation.mode)
+            if again.outcome == "deny":
+                decision.findings += again.findings
+                decision.deny(again.reason, again.rule)
             if again.outcome != "rewrite" or not again.edits:
-                if again.outcome == "deny":
-                    decision.findings += again.findings
-                    decision.deny(again.reason, again.rule)
                 return message
-            decision.edits = again.edits
+            decision.findings += again.findings
+            edits = again.edits
         decision.deny("the message could not be made safe", "rewrite-unstable")
         return message
 
@@ -400,15 +403,15 @@ class Channel:
             reply = answers.error(request_id, error.rpc_code, f"Refused by callgate: {text}", error.rule)
             return Outcome(None, reply, error.rule, status)
         # What the server said is not repeated; its caller, if one waits, learns that the answer was refused.
-        waiting = self.pending.pop(request_id, None) if request_id is not None else None
-        forward = None
-        if waiting is not None and request_id is not None:
+        forward: bytes | None = None
+        if error.is_answer and request_id is not None and self.pending.pop(request_id, None) is not None:
             text = f"the server's answer was refused: {text}"
             forward = answers.error(request_id, answers.DENIED, f"Refused by callgate: {text}", error.rule)
-        reply = None
-        if error.rule == "server-request":
-            reply = answers.error(request_id, -32601, f"Refused by callgate: {text}", error.rule)
-        return Outcome(forward, reply, error.rule, HTTP_OK)
+        back: bytes | None = None
+        if request_id is not None and not error.is_answer:
+            code = -32601 if error.rule == "server-request" else error.rpc_code
+            back = answers.error(request_id, code, f"Refused by callgate: {text}", error.rule)
+        return Outcome(forward, back, error.rule, HTTP_OK)
 
     def _malformed(self, raw: bytes, error: ProtocolError, direction: Direction) -> bytes | Outcome:
         """In observe mode a message that is at least JSON passes as it came, and the log says it was not inspected."""

@@ -18,7 +18,7 @@ from callgate.gate.watchdog import ControlTimeout, Watchdog
 from callgate.protocol.codec import LEXICAL, Codec
 
 if TYPE_CHECKING:
-    from callgate.audit.writer import Journal
+    from callgate.audit import Journal
     from callgate.config import Config
     from callgate.gate.channel import Channel
 
@@ -61,6 +61,10 @@ class Decision:
             self.outcome = "deny"
             self.reason = reason
             self.rule = rule
+
+
+CLEAR = Decision()
+"""All controls allow. One object for all messages, never changed."""
 
 
 class Gate:
@@ -124,8 +128,11 @@ class Gate:
         return self.always[hook] + woken
 
     def decide(self, asked: tuple[Bound, ...], event: Event | LaunchEvent, mode: str) -> Decision:
-        """Ask each control and compose: Deny over Ask over Rewrite over Annotate over Allow."""
-        decision = Decision()
+        """Ask each control and compose: Deny over Ask over Rewrite over Annotate over Allow.
+
+        Returns CLEAR, which nobody may change, when all of them allow.
+        """
+        decision = CLEAR
         watchdog = self.watchdog
         if not watchdog.armed:
             watchdog.arm()
@@ -135,37 +142,41 @@ class Gate:
             try:
                 verdict = bound.function(event)
                 watchdog.busy = False
+                if type(verdict) is Allow:
+                    continue
+                failure = "" if type(verdict) in _VERDICTS else f"returned {type(verdict).__name__}, which is no verdict"
             except ControlTimeout:
-                self._failed(decision, bound, mode, "did not answer in time")
-                continue
+                failure = "did not answer in time"
             except Exception as error:  # noqa: BLE001 - any failure of a control must deny, whatever it is
-                self._failed(decision, bound, mode, f"failed ({type(error).__name__})")
-                continue
-            finally:
-                watchdog.busy = False
-            kind = type(verdict)
-            if kind is Allow:
-                continue
-            if kind not in _VERDICTS:
-                self._failed(decision, bound, mode, f"returned {kind.__name__}, which is no verdict")
-                continue
-            _compose(decision, bound, verdict, observed=(bound.mode or mode) == "observe")
+                failure = f"failed ({type(error).__name__})"
+            watchdog.busy = False
+            if decision is CLEAR:
+                decision = Decision()
+            if not failure:
+                try:
+                    _compose(decision, bound, verdict, observed=(bound.mode or mode) == "observe")
+                except (TypeError, AttributeError):
+                    failure = "returned a verdict that holds something else than findings and edits"
+            if failure:
+                _failed(decision, bound, mode, failure)
         return decision
-
-    def _failed(self, decision: Decision, bound: Bound, mode: str, what: str) -> None:
-        rule = f"control-failed/{bound.control}"
-        decision.findings.append(
-            Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high")
-        )
-        if (bound.mode or mode) == "observe":
-            if decision.outcome in ("allow", "annotate"):
-                decision.outcome = "error"
-        else:
-            decision.deny(f"the control {bound.control} {what}, so the message does not pass", rule)
 
     def close(self) -> None:
         """Stop the watchdog. The journal belongs to whoever opened it."""
         self.watchdog.disarm()
+
+
+def _failed(decision: Decision, bound: Bound, mode: str, what: str) -> None:
+    """Fail closed: what a broken control would have said is not known."""
+    rule = f"control-failed/{bound.control}"
+    decision.findings.append(
+        Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high")
+    )
+    if (bound.mode or mode) == "observe":
+        if decision.outcome in ("allow", "annotate"):
+            decision.outcome = "error"
+    else:
+        decision.deny(f"the control {bound.control} {what}, so the message does not pass", rule)
 
 
 def _compose(decision: Decision, bound: Bound, verdict: Verdict, *, observed: bool) -> None:

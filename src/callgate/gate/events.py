@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from callgate.protocol.message import Direction, Message
 
 if TYPE_CHECKING:
+    from callgate.gate.channel import Pending
     from callgate.gate.conversation import Conversation
     from callgate.protocol.surfaces import Surface
 
@@ -55,7 +56,7 @@ class Event:
         conversation: Conversation,
         method: str,
         name: str = "",
-        request: object = None,
+        request: Pending | None = None,
     ) -> None:
         self.hook = hook
         self.direction = direction

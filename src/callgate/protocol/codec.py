@@ -179,6 +179,7 @@ class Codec:
             found = body.get("id")
             if error.request_id is None and type(found) in (str, int):
                 error.request_id = found
+            error.is_answer = "method" not in body
             raise
 
     def _call(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...], method: Any) -> Message:

@@ -220,6 +220,17 @@ class PinStore:
         rows: Any = self._store.query("SELECT server FROM definitions UNION SELECT server FROM listings ORDER BY 1")
         return [row[0] for row in rows]
 
+    def seen_by(self, server: str) -> dict[tuple[str, str, str], list[str]]:
+        """(kind, key, digest): principals it is shown to instead of the baseline; digest '' for absent items."""
+        rows: Any = self._store.query(
+            "SELECT kind, key, digest, principal FROM sightings WHERE server = ? AND verdict != 'ok' ORDER BY principal",
+            (server,),
+        )
+        found: dict[tuple[str, str, str], list[str]] = {}
+        for kind, key, digest, principal in rows:
+            found.setdefault((kind, key, digest), []).append(principal)
+        return found
+
     def definitions(self, server: str, state: str | None = None) -> list[Definition]:
         """The stored definitions of a server, of one state or all."""
         rows: Any = self._store.query(

@@ -30,6 +30,8 @@ HIGH_WATER = 1 << 20
 """Bytes waiting for the child's stdin above which `send` says False."""
 GROUP_GRACE_S = 0.5
 """How long the rest of a group has between SIGTERM and SIGKILL once its leader is gone."""
+QUIET_S = 0.02
+"""The same where nobody holds stdout and stderr any more."""
 LINGER_S = 2.0
 """How long stdout may stay open after the leader is gone."""
 
@@ -257,6 +259,7 @@ class ServerProcess:
             self._events.line(rest)
         if self._leader_gone:
             self._tell_exit()
+            self._settle()
         else:
             self.stop(0.2)  # no answer can come any more
 
@@ -278,6 +281,7 @@ class ServerProcess:
             os.close(self._err)
             self._err = -1
             self._stderr.close()
+            self._settle()
 
     # -- the end ---------------------------------------------------------------------------------
 
@@ -328,6 +332,7 @@ class ServerProcess:
         self._later(GROUP_GRACE_S, self._group_ended)
         if self._out < 0:
             self._tell_exit()
+            self._settle()
         else:
             self._later(LINGER_S, self._give_up_output)
 
@@ -338,13 +343,19 @@ class ServerProcess:
         elif self._out >= 0:
             self._later(LINGER_S, self._give_up_output)
 
+    def _settle(self) -> None:
+        """With both pipes at their end there is hardly anybody left in the group to wait for."""
+        if self._leader_gone and self._out < 0 and self._err < 0:
+            self._later(QUIET_S, self._group_ended)
+
     def _group_ended(self) -> None:
+        if self.closed.done():
+            return
         self._signal(signal.SIGKILL)
         code = self._child.wait()
         reaper().remove(self.pid)
+        self.closed.set_result(code)
         self._close_stderr()
-        if not self.closed.done():
-            self.closed.set_result(code)
 
     def _tell_exit(self) -> None:
         if self._told:

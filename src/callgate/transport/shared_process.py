@@ -274,7 +274,7 @@ class SharedProcess:
             for data in entry.owner.channel.unanswered(f"the server {how}"):
                 self._finish(entry.owner, data, 502)
         now = self._now()
-        if now - self._started < STABLE_S and self._last_active >= self._started and not self._stopping:
+        if now - self._started < STABLE_S and not self._stopping:
             self._back_off(now)
         else:
             self._pause = 0.0

@@ -24,7 +24,7 @@ from callgate.protocol.message import Direction
 from callgate.text import visible
 
 if TYPE_CHECKING:
-    from callgate.audit.writer import Journal
+    from callgate.audit import Journal
     from callgate.gate.channel import Channel
     from callgate.gate.outcome import Outcome
     from callgate.transport.launch import Child

@@ -23,6 +23,7 @@ from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MODERN_VERSIONS, mod
 from callgate.transport.bridge import Connect, Upstream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
+from callgate.transport.http.sessions import session_label
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import ProcessEvents
 from callgate.transport.session import Session
@@ -124,7 +125,7 @@ class StdioRoute:
     def open_session(self, exchange: Exchange) -> Session | None:
         """A session for the principal of `exchange`, its server started; None when it has been refused."""
         session_id = secrets.token_urlsafe(18).encode()
-        channel = self._channel(exchange, session_id.decode())
+        channel = self._channel(exchange, session_label(session_id))
         limit_s = self._server.request_timeout_s
         try:
             session = Session(

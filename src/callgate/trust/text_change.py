@@ -112,7 +112,7 @@ def _markup(text: str) -> set[str]:
             if plain.isalpha() and (opening == "<" or plain in ("inst", "system", "sys", "important", "instructions")):
                 found.add(opening + name + closing)
             start = low.find(opening, start + 1)
-    for role in ("system:", "assistant:", "user:", "human:", "###", "<|"):
+    for role in ("system:", "assistant:", "user:", "human:", "###", "<|", "<!--"):
         if role in low:
             found.add(role)
     return found

@@ -22,7 +22,7 @@ def _pairs(*lines: str) -> frozenset[tuple[str, ...]]:
 STRONG: Final = _set(
     # orders
     "must always never ignore ignoring disregard override overrides overriding supersede supersedes forget bypass",
-    "instead mandatory obey comply shall ensure whenever",
+    "instead mandatory obey comply shall ensure whenever please",
     # addressed to the reader
     "you your yourself assistant llm claude gpt chatgpt copilot gemini cursor agent agents",
     # secrecy

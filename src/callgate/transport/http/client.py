@@ -23,7 +23,6 @@ import httptools
 
 from callgate.errors import ConfigError
 from callgate.transport.http.exchange import Headers
-from callgate.transport.http.fields import BODYLESS
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_IDLE_S = 4.0
@@ -58,7 +57,6 @@ class Upstream(asyncio.Protocol):
         "_parser",
         "_pool",
         "_status",
-        "_until_close",
         "answering",
         "idle_since",
         "request",
@@ -74,7 +72,6 @@ class Upstream(asyncio.Protocol):
         self._headers: Headers = []
         self._complete = False
         self._before_head = 0
-        self._until_close = False
         self.answering = False
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -86,7 +83,7 @@ class Upstream(asyncio.Protocol):
         if request is None:
             return
         self.request = None
-        if self.answering and self._until_close and exc is None:
+        if self.answering and exc is None and not any(name in _FRAMING for name, _ in self._headers):
             request.handler.on_end()
         elif not self.answering and request.reused and request.repeatable:
             request.reused = False
@@ -148,7 +145,6 @@ class Upstream(asyncio.Protocol):
         if len(headers) > MAX_FIELDS:
             raise ValueError("too many headers")
         self._status = status
-        self._until_close = status not in BODYLESS and not any(name in _FRAMING for name, _ in headers)
         self.answering = True
         request = self.request
         if request is not None:

@@ -15,7 +15,8 @@ from typing import TYPE_CHECKING, TypeAlias
 import httptools
 
 from callgate.transport.http.exchange import Exchange, Headers, Route
-from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, status_line
+from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, STATUS_LINES, status_line
+from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ PIPELINE = 8
 
 _IDLE, _HEAD, _BODY = 0, 1, 2
 _Pending: TypeAlias = tuple[Exchange, Route | Refusal, bool, bool]
+NOT_FOUND = Refusal(404, "http-path", "nothing is served at this path")
 
 
 class _Stop(Exception):
@@ -46,21 +48,21 @@ class Connection(asyncio.Protocol):
     __slots__ = (
         "_body",
         "_chunked",
+        "_close",
         "_close_after",
         "_current",
         "_deadline_stage",
-        "_expect",
+        "_endpoint",
         "_fed",
+        "_head",
         "_http10",
-        "_kept",
-        "_length",
+        "_is_http10",
         "_parser",
         "_principal",
         "_pumping",
         "_queue",
         "_reading_paused",
         "_refusal",
-        "_route",
         "_sent",
         "_server",
         "_size",
@@ -80,6 +82,7 @@ class Connection(asyncio.Protocol):
         self._stage = _IDLE
         self._deadline_stage = _IDLE
         self._fed = 0
+        self._target = b""
         self._stopped = False
         self._pumping = False
         self._reading_paused = False
@@ -109,8 +112,10 @@ class Connection(asyncio.Protocol):
         if exchange is not None:
             self._current = None
             exchange.sink = None
-            if exchange.on_disconnect is not None:
-                exchange.on_disconnect()
+            gone = exchange.on_disconnect
+            exchange.on_disconnect = exchange.on_drain = None
+            if gone is not None:
+                gone()
 
     def data_received(self, data: bytes) -> None:
         if self._stopped:
@@ -148,29 +153,22 @@ class Connection(asyncio.Protocol):
         if self._stopped:
             raise _Stop
         self._stage = _HEAD
+        self._is_http10 = False
         self._sent: Headers = []
         self._body: list[bytes] = []
         self._target = b""
         self._size = 0
-        self._length = 0
-        self._expect: bytes | None = None
         self._refusal: Refusal | None = None
 
     def on_url(self, url: bytes) -> None:
-        self._target += url
+        self._target = self._target + url if self._target else url
         if len(self._target) > MAX_TARGET:
             self._stop(Refusal(414, "http-target-size", f"the request target is longer than {MAX_TARGET} bytes"))
             raise _Stop
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self._stage != _HEAD:
-            return  # a trailer: never merged into the header
-        name = name.lower()
-        if name == b"content-length":
-            self._length = int(value)
-        elif name == b"expect":
-            self._expect = value
-        self._sent.append((name, value))
+        if self._stage == _HEAD:  # not so for a trailer, which is never merged into the header
+            self._sent.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._stage = _BODY
@@ -183,22 +181,30 @@ class Connection(asyncio.Protocol):
             if size > site.listen.header_bytes or len(sent) > MAX_FIELDS:
                 self._stop(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
                 raise _Stop
-        version = parser.get_http_version()
-        self._http10 = version == "1.0"
-        if (version != "1.1" and not self._http10) or parser.should_upgrade():
-            self._stop(Refusal(505, "http-version", "only HTTP/1.1 and HTTP/1.0 are spoken here, without upgrades"))
-            raise _Stop
-        self._kept: Headers = []
-        found = server.admission(parser.get_method(), self._target, sent, self._kept)
-        if type(found) is tuple:
-            self._route, self._principal = found
-            if self._length > site.limits.request_bytes:
+        self._head = head = RequestHead(parser.get_method(), sent)
+        self._close = not parser.should_keep_alive()
+        self._is_http10 = False
+        if self._close or head.connection is not None:
+            # Only then can it be anything but HTTP/1.1.
+            version = parser.get_http_version()
+            if version == "1.0":
+                self._close = self._is_http10 = True
+            elif version != "1.1":
+                self._stop(Refusal(505, "http-version", "only HTTP/1.1 and HTTP/1.0 are spoken here"))
+                raise _Stop
+        endpoints = site.endpoints
+        target = self._target
+        self._endpoint = endpoint = endpoints.get(target) or endpoints.get(target.partition(b"?")[0])
+        principal = server.admission(head, endpoint)
+        if type(principal) is Refusal:
+            self._refusal = principal
+        else:
+            self._principal: str = principal  # type: ignore[assignment]  # type() narrows no union for mypy
+            if head.length > site.limits.request_bytes:
                 self._stop(_too_large(site.limits.request_bytes))
                 raise _Stop
-        else:
-            self._refusal = found  # type: ignore[assignment]  # type() narrows no union for mypy
-        if self._expect is not None:
-            self._expected()
+        if head.expect is not None:
+            self._expected(head.expect)
 
     def on_body(self, body: bytes) -> None:
         self._size += len(body)
@@ -213,37 +219,34 @@ class Connection(asyncio.Protocol):
         self._deadline_stage = _IDLE
         self._fed = 0
         self.deadline = 0.0
-        parser = self._parser
-        close = not parser.should_keep_alive() or self._http10
-        target = self._target
-        path, _, query = target.partition(b"?")
-        refusal = self._refusal
+        head = self._head
         pieces = self._body
-        exchange = Exchange(
-            self,
-            parser.get_method(),
-            path.decode("latin-1"),
-            query.decode("latin-1"),
-            self._kept,
-            pieces[0] if len(pieces) == 1 else b"".join(pieces),
-            "" if refusal is not None else self._principal,
-            "" if refusal is not None else self._route.name,
-        )
-        pending = (exchange, refusal or self._route.route, close, self._http10)
+        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        endpoint = self._endpoint
+        target: Route | Refusal
+        if self._refusal is not None or endpoint is None:
+            exchange = Exchange(self, head.method, "", "", [], b"", "", "")
+            target = self._refusal or NOT_FOUND
+        else:
+            query = self._target.partition(b"?")[2].decode("latin-1") if b"?" in self._target else ""
+            principal = self._principal
+            exchange = Exchange(self, head.method, endpoint.path, query, head.kept, body, principal, endpoint.name)
+            target = endpoint.route
+        close = self._close
         if close:
             self._stopped = True
         if self._current is None and not self._queue and not self._pumping and not self.write_paused:
-            self._start(pending)
+            self._start(exchange, target, close, self._is_http10)
         else:
-            self._queue.append(pending)
+            self._queue.append((exchange, target, close, self._is_http10))
             if len(self._queue) >= PIPELINE and not self._reading_paused and not self.transport.is_closing():
                 self._reading_paused = True
                 self.transport.pause_reading()
 
     # -- order of requests -----------------------------------------------------------------------
 
-    def _start(self, pending: _Pending) -> None:
-        exchange, target, close, self._http10 = pending
+    def _start(self, exchange: Exchange, target: Route | Refusal, close: bool, http10: bool) -> None:
+        self._http10 = http10
         self._close_after = close or self._server.draining
         self._current = exchange
         if type(target) is Refusal:
@@ -262,7 +265,7 @@ class Connection(asyncio.Protocol):
         self._pumping = True
         queue = self._queue
         while queue and self._current is None and not self.write_paused:
-            self._start(queue.popleft())
+            self._start(*queue.popleft())
         self._pumping = False
         if self._reading_paused and not queue and not self.transport.is_closing():
             self._reading_paused = False
@@ -273,33 +276,34 @@ class Connection(asyncio.Protocol):
         if self._close_after:
             self._finish_connection()
             return
-        self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+        self.deadline = self._server.idle_deadline
         if self._queue or self._reading_paused:
             self._pump()
 
     # -- Sink ------------------------------------------------------------------------------------
 
     def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
-        lines = [status_line(status)]
+        lines = [STATUS_LINES.get(status) or status_line(status)]
         for name, value in headers:
             lines.append(name + b": " + value)
         if self._close_after:
             lines.append(b"connection: close")
         if status in BODYLESS:
-            lines.append(self._server.date_line)
+            lines.append(self._server.date_line + b"\r\n")
             body = b""
         else:
             lines.append(b"%bcontent-length: %d\r\n\r\n" % (self._server.date_line, len(body)))
             if exchange.method == b"HEAD":
                 body = b""
-        head = b"\r\n".join(lines)
-        if status in BODYLESS:
-            head += b"\r\n"
         if len(body) > 65536:
-            self.transport.writelines((head, body))
+            self.transport.writelines((b"\r\n".join(lines), body))
         else:
-            self.transport.write(head + body)
-        self._done()
+            self.transport.write(b"\r\n".join(lines) + body)
+        self._current = None
+        if self._close_after or self._queue or self._reading_paused:
+            self._done()
+        else:
+            self.deadline = self._server.idle_deadline
 
     def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
         self._chunked = not self._http10
@@ -349,20 +353,26 @@ class Connection(asyncio.Protocol):
         listen = self._server.site.listen
         self.deadline = self._server.now + listen.header_timeout_s
         if self._stage == _BODY:
-            self.deadline += max(self._length, 65536) / BODY_BYTES_PER_S
+            self.deadline += max(self._head.length, 65536) / BODY_BYTES_PER_S
 
-    def _expected(self) -> None:
+    def _expected(self, expect: bytes) -> None:
         """`Expect`: say 100 when the body is wanted and it is this request's turn; refuse before it is sent."""
-        if self._expect is None or self._expect.lower() != b"100-continue":
+        if expect.lower() != b"100-continue":
             self._stop(Refusal(417, "http-expect", "the only Expect understood is 100-continue"))
             raise _Stop
         if self._refusal is not None:
             self._stop(self._refusal)
             raise _Stop
-        if self._current is None and not self._queue and not self._http10:
+        if self._current is None and not self._queue and not self._is_http10:
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _broken(self, error: httptools.HttpParserError) -> None:
+        if isinstance(error, httptools.HttpParserUpgrade):
+            # The request asked for another protocol and was answered in this one; what follows it is neither.
+            self._stopped = self._close_after = True
+            if self._current is None and not self._queue:
+                self._finish_connection()
+            return
         if isinstance(error, httptools.HttpParserInvalidMethodError):
             refusal = Refusal(405, "http-method", "this method is not known", ((b"allow", b"GET, POST, DELETE"),))
         else:

@@ -92,7 +92,7 @@ class Exchange:
         """The whole answer. `content-length`, `date` and `connection` are added; do not pass them."""
         sink = self.sink
         if sink is not None:
-            self.sink = None
+            self.sink = self.on_disconnect = self.on_drain = None  # no reference cycle is left to be collected
             sink.send_response(self, status, headers, body)
 
     def start_stream(self, status: int, headers: Headers) -> None:
@@ -111,14 +111,14 @@ class Exchange:
         """The body is complete."""
         sink = self.sink
         if sink is not None:
-            self.sink = None
+            self.sink = self.on_disconnect = self.on_drain = None
             sink.send_end(self, True)
 
     def abort(self) -> None:
         """The body cannot be completed: close the connection so that the client sees it was cut."""
         sink = self.sink
         if sink is not None:
-            self.sink = None
+            self.sink = self.on_disconnect = self.on_drain = None
             sink.send_end(self, False)
 
 

@@ -40,11 +40,11 @@ class Relay:
     __slots__ = (
         "_body",
         "_content_type",
-        "_deadline_limit",
         "_headers",
         "_last_event",
         "_parser",
         "_size",
+        "_started",
         "_status",
         "batch_reply",
         "cancel_on_disconnect",
@@ -77,8 +77,8 @@ class Relay:
         """`initialize`: the answer may open a session."""
         self.resumes = False
         """A GET stream that names the last event its client got: answers may come twice."""
-        self.deadline = route.now + route.config.request_timeout_s
-        self._deadline_limit = route.now + LONGEST_CALL * route.config.request_timeout_s
+        self.deadline = route.deadline
+        self._started = route.now
         self._parser: SseParser | None = None
         self._last_event: bytes | None = None
         self._size = 0
@@ -168,6 +168,8 @@ class Relay:
             body = outcome.forward
         if self.batch_reply is not None:
             body = _joined(body, self.batch_reply)
+        if self.session is None:
+            self.route.free(self.exchange.principal, self.channel)
         self.exchange.respond(self._status, self._headers, body)
 
     def _answer_empty(self) -> None:
@@ -223,7 +225,8 @@ class Relay:
             self._refuse(error.what, error.next_step)
             return
         if not self.endless:
-            self.deadline = min(self.route.now + self.route.config.request_timeout_s, self._deadline_limit)
+            timeout = self.route.config.request_timeout_s
+            self.deadline = min(self.route.deadline, self._started + LONGEST_CALL * timeout)
         decide = self.channel.server
         out: list[bytes] = []
         for event in events:
@@ -357,6 +360,7 @@ class Relay:
             exchange.respond(503, [JSON, NO_STORE, (b"retry-after", b"1")], self._error(why, "shutting-down"))
 
     def _leave(self) -> None:
+        self.request = None
         self.route.left(self)
 
 

@@ -20,8 +20,8 @@ from pathlib import Path
 
 from callgate.config import ListenConfig
 from callgate.errors import ConfigError
-from callgate.transport.http.exchange import Headers
-from callgate.transport.http.fields import NOT_FORWARDED, media_type
+from callgate.transport.http.fields import media_type
+from callgate.transport.http.request_head import RequestHead
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 TOKEN_BYTES = (16, 4096)
@@ -98,35 +98,12 @@ class RequestPolicy:
         self._good_origins: set[bytes] = set()
         self.principal = "local"
 
-    def check(self, method: bytes, sent: Headers, kept: Headers) -> Refusal | str:
-        """The principal, or the refusal. `kept` receives the headers that a route may see."""
-        host = origin = authorization = content_type = named = None
-        for field in sent:
-            name = field[0]
-            if name not in NOT_FORWARDED:
-                if name == b"content-type":
-                    if content_type is not None:
-                        return Refusal(400, "http-duplicate-header", "two Content-Type headers")
-                    content_type = field[1]
-                elif name.startswith(b"proxy-"):
-                    continue
-                kept.append(field)
-            elif name == b"host":
-                if host is not None:
-                    return Refusal(400, "http-duplicate-header", "two Host headers")
-                host = field[1]
-            elif name == b"origin":
-                if origin is not None:
-                    return Refusal(403, "http-origin", "two Origin headers")
-                origin = field[1]
-            elif name == b"authorization":
-                if authorization is not None:
-                    return Refusal(400, "http-duplicate-header", "two Authorization headers")
-                authorization = field[1]
-            elif name == b"connection" and len(field[1]) > 10:  # longer than "keep-alive": it names other headers
-                named = field[1]
+    def check(self, head: RequestHead) -> Refusal | str:
+        """The principal, or the refusal."""
+        host = head.host
         if host is None:
             return Refusal(400, "http-host", "no Host header")
+        origin = head.origin
         if host not in self._good_hosts and not self._host_allowed(host):
             return Refusal(
                 421, "http-host", "this Host is not served here; if it is yours, add it to listen.allowed_hosts"
@@ -137,6 +114,7 @@ class RequestPolicy:
             )
         principal: str | None = self.principal
         if self._tokens:
+            authorization = head.authorization
             principal = self._authenticate(authorization)
             if principal is None:
                 challenge = b'Bearer realm="callgate"'
@@ -148,10 +126,9 @@ class RequestPolicy:
                     "send the token of listen.token_file as `Authorization: Bearer TOKEN`",
                     ((b"www-authenticate", challenge),),
                 )
-        if method == b"POST" and content_type != b"application/json" and not _is_json(content_type):
+        content_type = head.content_type
+        if content_type != b"application/json" and head.method == b"POST" and not _is_json(content_type):
             return Refusal(415, "http-content-type", "a POST must have Content-Type: application/json")
-        if named is not None:
-            _drop_named(named, kept)
         return principal or self.principal
 
     def _host_allowed(self, value: bytes) -> bool:
@@ -203,11 +180,3 @@ def _is_json(value: bytes | None) -> bool:
         return False
     parameters = value.lower().partition(b";")[2].replace(b" ", b"").replace(b'"', b"")
     return parameters in (b"", b"charset=utf-8", b"charset=utf8")
-
-
-def _drop_named(value: bytes, kept: Headers) -> None:
-    """Remove what `Connection` declares to be for this hop only (RFC 9110 section 7.6.1)."""
-    names = {token.strip().lower() for token in value.split(b",")}
-    # A client must not be able to take away what is checked against the body.
-    names = {name for name in names if not name.startswith(b"mcp-") and name != b"content-type"}
-    kept[:] = [field for field in kept if field[0] not in names]

@@ -45,6 +45,8 @@ REPEATABLE = frozenset(
     }
 )
 """Requests that may reach the server twice when a kept-alive connection breaks under them."""
+FREE_CHANNELS = 256
+"""Channels of answered modern exchanges kept for reuse, per principal and route."""
 _HANDSHAKE = {version.encode(): version for version in HANDSHAKE_VERSIONS}
 
 
@@ -60,6 +62,8 @@ class HttpRoute:
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
         self._relays: set[Relay] = set()
+        self._free: dict[str, list[Channel]] = {}
+        self.deadline = self.now + config.request_timeout_s
         own = _configured(config)
         self._own_names = frozenset(name for name, _ in own)
         origin = self.pool.origin
@@ -98,6 +102,8 @@ class HttpRoute:
             else:
                 session = found
                 channel = session.channel
+        elif revision is not None and revision not in _HANDSHAKE and (free := self._free.get(exchange.principal)):
+            channel = free.pop()
         else:
             channel = self._channel(exchange.principal)
         if method == b"POST":
@@ -121,6 +127,7 @@ class HttpRoute:
         self.config = config
         self.gate = gate
         self.limits = gate.config.limits
+        self._free.clear()
         self.sessions.limit = config.sessions
         for session in self.sessions.sessions():
             old = session.channel
@@ -246,15 +253,27 @@ class HttpRoute:
 
     def left(self, relay: Relay) -> None:
         """An exchange is over."""
-        if relay not in self._relays:
+        relays = self._relays
+        if relay not in relays:
             return
-        self._relays.discard(relay)
+        relays.remove(relay)
         session = relay.session
         if session is not None:
             session.busy -= 1
             if relay.resumes:
                 session.replays -= 1
                 session.channel.replaying = session.replays > 0
+
+    def free(self, principal: str, channel: Channel) -> None:
+        """A modern exchange is answered and its Channel waits for nothing: the next one may have it."""
+        if channel.modern and not channel.pending:
+            free = self._free.get(principal)
+            if free is None:
+                if len(self._free) >= FREE_CHANNELS:
+                    self._free.clear()
+                free = self._free[principal] = []
+            if len(free) < FREE_CHANNELS:
+                free.append(channel)
 
     def opened(self, exchange: Exchange, session_id: bytes, channel: Channel, *, new: bool) -> Session | None:
         """The server named a session in its answer: it belongs to this caller from now on."""
@@ -293,6 +312,7 @@ class HttpRoute:
 
     def _tick(self) -> None:
         self.now = now = self._loop.time()
+        self.deadline = now + self.config.request_timeout_s
         self._troubles = 0
         for relay in tuple(self._relays):
             if relay.deadline < now:

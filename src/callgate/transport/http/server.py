@@ -13,9 +13,10 @@ from email.utils import formatdate
 from callgate.config import ListenConfig
 from callgate.gate import answers
 from callgate.protocol.limits import Limits
-from callgate.transport.http.connection import Connection
-from callgate.transport.http.exchange import Exchange, Headers, Route
+from callgate.transport.http.connection import NOT_FOUND, Connection
+from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE
+from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal, RequestPolicy
 from callgate.transport.http.waiting import until
 
@@ -34,6 +35,7 @@ class Endpoint:
 
     name: str
     route: Route
+    path: str
     methods: frozenset[bytes] = METHODS
     anonymous: bool = False
     """Answered without a token: health."""
@@ -64,6 +66,7 @@ class HttpServer:
         self.draining = False
         self.trusted = trusted
         self.now = time.monotonic()
+        self.idle_deadline = self.now + site.listen.idle_timeout_s
         self.date_line = b""
         self._note = note
         self._refusals: dict[tuple[int, str], int] = {}
@@ -107,6 +110,7 @@ class HttpServer:
 
     def _sweep(self) -> None:
         self.now = now = time.monotonic()
+        self.idle_deadline = now + self.site.listen.idle_timeout_s
         second = int(time.time())
         if second != self._second:
             self._second = second
@@ -132,28 +136,25 @@ class HttpServer:
 
     # -- requests --------------------------------------------------------------------------------
 
-    def admission(
-        self, method: bytes, target: bytes, sent: Headers, kept: Headers
-    ) -> Refusal | tuple[Endpoint, str]:
-        """The endpoint and the principal, or why not."""
+    def admission(self, head: RequestHead, endpoint: Endpoint | None) -> Refusal | str:
+        """The principal, or why not. Policy comes before the path: who may not ask learns nothing of what is here."""
+        if head.repeated:
+            return Refusal(400, "http-duplicate-header", f"the header {head.repeated} appears more than once")
         site = self.site
-        endpoint = site.endpoints.get(target)
-        if endpoint is None:
-            endpoint = site.endpoints.get(target.partition(b"?")[0])
         if self.trusted:
-            principal: str | Refusal = _vouched(sent, kept)
+            principal: str | Refusal = _vouched(head)
         elif endpoint is not None and endpoint.anonymous:
-            principal = site.open_policy.check(method, sent, kept)
+            principal = site.open_policy.check(head)
         else:
-            principal = site.policy.check(method, sent, kept)
+            principal = site.policy.check(head)
         if type(principal) is Refusal:
             return principal
         if endpoint is None:
-            return Refusal(404, "http-path", "nothing is served at this path")
-        if method not in endpoint.methods:
+            return NOT_FOUND
+        if head.method not in endpoint.methods:
             allowed = b", ".join(sorted(endpoint.methods))
             return Refusal(405, "http-method", "this method is not served here", ((b"allow", allowed),))
-        return endpoint, principal  # type: ignore[return-value]
+        return principal
 
     def refused(self, refusal: Refusal) -> None:
         """Count a refusal; the evidence log gets one note a second, however many there were."""
@@ -180,11 +181,8 @@ class HttpServer:
             exchange.respond(500, [JSON, NO_STORE], body)
 
 
-def _vouched(sent: Headers, kept: Headers) -> str:
-    principal = ""
-    for field in sent:
-        if field[0] == PRINCIPAL_HEADER:
-            principal = principal or field[1].decode("latin-1")
-        elif field[0] not in (b"host", b"content-length", b"connection", b"transfer-encoding"):
-            kept.append(field)
-    return principal
+def _vouched(head: RequestHead) -> str:
+    """The principal another worker has verified; its header goes no further."""
+    named = [value for name, value in head.kept if name == PRINCIPAL_HEADER]
+    head.kept = [field for field in head.kept if field[0] != PRINCIPAL_HEADER]
+    return named[0].decode("latin-1") if named else ""
