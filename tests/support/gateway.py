@@ -5,6 +5,8 @@ from __future__ import annotations
 import contextlib
 import http.client
 import json
+import os
+import subprocess
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,10 +24,30 @@ class Gateway:
     port: int
     state: Path
     log: Path
-    pid: int
+    config: Path
+    process: subprocess.Popen[bytes]
+    settings: Mapping[str, Any]
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
 
     def url(self, server: str) -> str:
         return f"http://127.0.0.1:{self.port}/{server}/mcp"
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self, seconds: float = 20.0) -> int:
+        return self.process.wait(seconds)
+
+    def rewrite(self, servers: Mapping[str, Table]) -> None:
+        """Other servers in the configuration file, everything else as before."""
+        write_config(self.config, servers, self.port, **self.settings)
+
+    def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
+        """Another `callgate` command on the same state."""
+        return callgate(*arguments, state=self.state)
 
 
 def toml(value: object) -> str:
@@ -53,12 +75,26 @@ def serve(directory: Path, servers: Mapping[str, Table], mode: str = "enforce", 
     """`callgate serve` with a fresh state directory inside `directory`, from ready to drained."""
     directory.mkdir(parents=True, exist_ok=True)
     port, state, log = free_port(), directory / "state", directory / "serve.log"
-    config = write_config(directory / "callgate.toml", servers, port, mode=mode, **sections)
+    settings = {"mode": mode, **sections}
+    config = write_config(directory / "callgate.toml", servers, port, **settings)
     environment = {"CALLGATE_STATE_DIR": str(state)}
     command = [CALLGATE, "serve", "--config", str(config)]
     with running(command, port, environment=environment, log=log) as process:
         wait_until(lambda: _ready(port), 20, "readyz")
-        yield Gateway(port, state, log, process.pid)
+        yield Gateway(port, state, log, config, process, settings)
+
+
+def callgate(*arguments: str, state: Path) -> subprocess.CompletedProcess[str]:
+    """Run a `callgate` command to its end."""
+    return subprocess.run(
+        [CALLGATE, *arguments],
+        env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
 
 
 def run_command(command: Sequence[str], *options: str) -> list[str]:
