@@ -147,6 +147,11 @@ def config_of(behaviour: str, **fields: Any) -> ServerConfig:
     return ServerConfig("x", command=(sys.executable, "-I", "-S", str(RAW), behaviour), **fields)
 
 
+def exists(pid: int) -> bool:
+    """Whether there is such a process, a zombie included."""
+    return Path(f"/proc/{pid}").exists()
+
+
 @asynccontextmanager
 async def route_to(
     behaviour: str, *controls: Any, limits: Limits | None = None, mode: str = "enforce", **fields: Any
@@ -160,5 +165,4 @@ async def route_to(
         await route.close(1.0)
         gate.close()
         pids = [fields["pid"] for kind, fields in journal.notes if kind == "launch"]
-        left = [pid for pid in pids if Path(f"/proc/{pid}").exists()]
-        assert not left
+        assert not [pid for pid in pids if exists(pid)]

@@ -64,10 +64,10 @@ class Model(RuleBasedStateMachine):
     @rule(pick=st.integers(0, 50))
     def reply(self, pick: int) -> None:
         if self.open:
-            gate_id, client, id, _ = self.open.pop(pick % len(self.open))
+            gate_id, client, given, _ = self.open.pop(pick % len(self.open))
             found = self.ids.answer({"id": gate_id, "error": {"code": 1, "message": ""}})
             assert found is not None
-            assert (found[0].owner, found[1]["id"], type(found[1]["id"])) == (client, id, type(id))
+            assert (found[0].owner, found[1]["id"], type(found[1]["id"])) == (client, given, type(given))
 
     @rule(pick=st.integers(0, 50))
     def progress(self, pick: int) -> None:

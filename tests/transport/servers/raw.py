@@ -240,6 +240,35 @@ def deaf_later() -> None:
             time.sleep(600)
 
 
+def asks_modern() -> None:
+    """Sends a request of its own, which servers must not since 2026-07-28, and tells what came back."""
+    waiting = None
+    for message in requests():
+        if "method" in message:
+            waiting = message
+            send({"jsonrpc": "2.0", "id": "q", "method": "roots/list"})
+        elif waiting:
+            answer(waiting, {"client": message["error"], "resultType": "complete"})
+
+
+def duplicates() -> None:
+    """Answers with a null result, which is no JSON-RPC result of MCP."""
+    for message in requests():
+        send({"jsonrpc": "2.0", "id": message["id"], "result": None})
+
+
+def progress_flood() -> None:
+    """Sends 2,000 progress notifications of 1 KB for a request `flood`, answers others."""
+    for message in requests():
+        token = message.get("params", {}).get("_meta", {}).get("progressToken")
+        if message["method"] == "flood":
+            for number in range(2000):
+                params = {"progressToken": token, "progress": number, "message": "x" * 1000}
+                send({"jsonrpc": "2.0", "method": "notifications/progress", "params": params})
+        else:
+            answer(message, {"resultType": "complete"})
+
+
 def environment() -> None:
     """Answers with its environment, directory and session."""
     for message in requests():

@@ -1,0 +1,248 @@
+"""Stateless requests (2026-07-28) of many clients on one real stdio server."""
+
+import asyncio
+import random
+
+import pytest
+
+from callgate.protocol.limits import Limits
+from tests.transport.exchanges import BOTH, MODERN, Client, route_to
+
+KEY = "io.modelcontextprotocol/subscriptionId"
+
+
+async def test_two_clients_with_equal_ids_get_their_own_answers() -> None:
+    async with route_to("echo") as (route, journal):
+        clients = [Client(route), Client(route)]
+        answers = []
+        for number in range(200):
+            for who, client in enumerate(clients):
+                answers.append((who, number % 3, client.modern(number % 3, "x", {"who": who, "n": number})))
+        for who, number, answer in answers:
+            await answer.end()
+            assert (answer.status, answer.json["id"]) == (200, number)
+            assert answer.json["result"]["echo"]["who"] == who
+        assert [kind for kind, _ in journal.notes] == ["launch"]  # one process for all
+
+
+async def test_each_principal_has_a_process_of_its_own() -> None:
+    async with route_to("echo") as (route, journal):
+        one = await Client(route, "alice").modern(1, "x").end()
+        other = await Client(route, "bob").modern(1, "x").end()
+        assert one.json["result"]["pid"] != other.json["result"]["pid"]
+        assert len(journal.notes) == 2
+
+
+async def test_progress_goes_to_its_own_request_under_its_own_token() -> None:
+    async with route_to("chatty") as (route, _):
+        clients = [Client(route), Client(route)]
+        answers = [client.modern(1, "x", {"_meta": {"progressToken": "same"}}) for client in clients]
+        plain = clients[0].modern(2, "x")
+        for answer in answers:
+            await answer.end()
+            assert answer.headers[b"content-type"] == b"text/event-stream"
+            assert not answer.event_ids  # there is no resumption in this revision
+            first, second, last = answer.events
+            assert first["params"] == {"progressToken": "same", "progress": 1, "total": 2}
+            assert second["params"]["progress"] == 2
+            assert (last["id"], last["result"]["echo"]["_meta"]["progressToken"]) != (1, None)
+        assert (await plain.end()).headers[b"content-type"] == b"application/json"
+
+
+async def test_a_client_that_goes_away_cancels() -> None:
+    async with route_to("slow") as (route, _):
+        client = Client(route)
+        client.modern(41, "silent")
+        client.modern(41, "silent")  # another exchange: the same id is another request
+        client.leave(0)
+        seen = await client.modern(1, "seen").end()
+        assert seen.json["result"]["cancelled"] == [1]
+        client.leave(1)
+        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [1, 2]
+
+
+async def test_a_cancellation_by_id_cannot_reach_the_requests_of_others() -> None:
+    async with route_to("slow") as (route, _):
+        client = Client(route)
+        victim = client.modern(1, "silent")
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1, "_meta": MODERN}}
+        assert client.post(note, (b"mcp-protocol-version", b"2026-07-28")).status == 202
+        assert (await client.modern(2, "seen").end()).json["result"]["cancelled"] == []
+        assert not victim.done
+
+
+async def test_subscriptions() -> None:
+    async with route_to("listen") as (route, _):
+        clients = [Client(route), Client(route)]
+        streams = [client.modern("L", "subscriptions/listen", {"notifications": {}}) for client in clients]
+        for stream in streams:
+            await stream.until(lambda answer: len(answer.events) == 2)
+            assert stream.headers[b"content-type"] == b"text/event-stream"
+            acknowledged, changed = stream.events
+            assert acknowledged["method"] == "notifications/subscriptions/acknowledged"
+            assert acknowledged["params"]["_meta"][KEY] == "L"
+            assert changed["params"]["_meta"][KEY] == "L"
+        clients[0].leave()
+        assert len((await clients[1].modern(5, "open").end()).json["result"]["open"]) == 1
+        await clients[1].modern(6, "finish").end()
+        await streams[1].end()
+        assert streams[1].events[-1] == {
+            "jsonrpc": "2.0",
+            "id": "L",
+            "result": {"resultType": "complete", "_meta": {KEY: "L"}},
+        }
+
+
+async def test_log_messages_go_to_the_one_that_asked_or_to_nobody() -> None:
+    level = {"_meta": {"io.modelcontextprotocol/logLevel": "info"}}
+    async with route_to("chatty") as (route, journal):
+        client = Client(route)
+        told = await client.modern(1, "log", {"data": "for you", **level}).end()
+        assert told.events[0]["params"]["data"] == "for you"
+        silent = await client.modern(2, "log", {"data": "for nobody"}).end()
+        assert silent.headers[b"content-type"] == b"application/json"
+        assert "deny" in journal.outcomes()
+
+
+async def test_a_legacy_server_answers_for_itself() -> None:
+    async with route_to("legacy_only") as (route, _):
+        answer = await Client(route).modern(1, "server/discover").end()
+        assert answer.status == 404
+        assert answer.json == {"jsonrpc": "2.0", "id": 1, "error": {"code": -32601, "message": "Method not found"}}
+
+
+async def test_a_server_may_not_ask() -> None:
+    async with route_to("asks_modern") as (route, journal):
+        answer = await Client(route).modern(1, "x").end()
+        assert answer.json["result"]["client"]["code"] == -32601
+        assert "deny" in journal.outcomes()
+
+
+@pytest.mark.parametrize(
+    ("headers", "code"),
+    [
+        ([], -32020),
+        ([(b"mcp-protocol-version", b"2025-11-25"), (b"mcp-method", b"x")], -32020),
+        ([(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"y")], -32020),
+        ([(b"mcp-protocol-version", b"2026-07-28")], -32020),
+    ],
+)
+async def test_headers_that_differ_from_the_body(headers: list[tuple[bytes, bytes]], code: int) -> None:
+    async with route_to("echo") as (route, journal):
+        message = {"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"_meta": MODERN}}
+        answer = Client(route).post(message, *headers)
+        assert (answer.status, answer.json["error"]["code"], answer.json["id"]) == (400, code, 1)
+        assert journal.notes == []
+
+
+async def test_a_crash_is_told_and_the_process_comes_back_after_a_pause() -> None:
+    async with route_to("dies") as (route, journal):
+        client = Client(route)
+        pair = [client.modern(1, "x"), client.modern(1, "x")]
+        for answer in pair:
+            await answer.end()
+            assert answer.status == 502
+            assert answer.json["id"] == 1
+            assert "exited with code 3" in answer.json["error"]["message"]
+        assert (await client.modern(2, "x").end()).status == 502  # started again at once
+        refused = client.modern(3, "x")
+        assert refused.status == 503
+        assert b"retry-after" in refused.headers
+        await asyncio.sleep(0.7)
+        assert (await client.modern(4, "x").end()).status == 502
+        assert [kind for kind, _ in journal.notes] == ["launch"] * 3
+
+
+async def test_a_program_that_is_not_there() -> None:
+    async with route_to("echo", cwd="/no/such/directory") as (route, _):
+        answer = Client(route).modern(1, "x")
+        assert answer.status == 503
+        assert "directory" in answer.json["error"]["message"]
+        assert answer.json["id"] == 1
+
+
+async def test_a_timeout_cancels_upstream() -> None:
+    async with route_to("slow", request_timeout_s=0.3) as (route, _):
+        client = Client(route)
+        answer = await client.modern(9, "silent").end()
+        assert answer.status == 504
+        assert answer.json["error"]["data"]["rule"] == "request-timeout"
+        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [1]
+
+
+async def test_garbage_and_too_long_answers() -> None:
+    async with route_to("garbage") as (route, journal):
+        assert (await Client(route).modern(1, "x").end()).json["result"]["ok"] is True
+        assert journal.outcomes().count("deny") == 3
+    async with route_to("too_long", limits=Limits(response_bytes=100_000)) as (route, _):
+        client = Client(route)
+        big = await client.modern(1, "x", {"size": 200_000}).end()
+        assert big.json["error"]["data"]["rule"] == "limit-response-bytes"
+        assert (await client.modern(2, "x", {"size": 5}).end()).status == 200
+
+
+async def test_an_answer_the_parser_refuses_reaches_its_caller_as_an_error() -> None:
+    async with route_to("duplicates") as (route, _):
+        client = Client(route)
+        answer = await client.modern("mine", "x").end(3)
+        assert answer.json["id"] == "mine"
+        assert answer.json["error"]["data"]["rule"].startswith("jsonrpc")
+
+
+async def test_a_slow_reader_loses_its_stream_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.STALL_BYTES", 500_000)
+    async with route_to("progress_flood") as (route, _):
+        client = Client(route)
+        slow = client.modern(1, "flood", {"_meta": {"progressToken": 1}}, room=100_000)
+        await slow.end()
+        assert slow.cut
+        assert len(slow.data) < 800_000
+        assert (await client.modern(2, "x").end()).status == 200
+
+
+async def test_ten_thousand_concurrent_requests_of_a_hundred_clients() -> None:
+    async with route_to("echo", limits=Limits(in_flight=6000)) as (route, _):
+        clients = [Client(route) for _ in range(100)]
+        order = [(client, number) for client in range(100) for number in range(100)]
+        random.Random(2).shuffle(order)
+        answers = {(who, number): clients[who].modern(number, "x", {"who": who}) for who, number in order}
+        passed = 0
+        for (who, number), answer in answers.items():
+            await answer.end(60)
+            assert answer.json["id"] == number
+            if answer.status == 200:
+                passed += 1
+                assert answer.json["result"]["echo"]["who"] == who
+            else:
+                assert answer.status == 503
+        assert passed >= 5000
+
+
+async def test_idle_processes_are_stopped(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.IDLE_S", 0.1)
+    monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)
+    async with route_to("echo") as (route, journal):
+        client = Client(route)
+        await client.modern(1, "x").end()
+        await asyncio.sleep(1.0)
+        assert (await client.modern(2, "x").end()).status == 200
+        assert len(journal.notes) == 2
+
+
+async def test_both_eras_at_once() -> None:
+    async with route_to("echo") as (route, _):
+        legacy, modern = Client(route), Client(route)
+        await legacy.initialize()
+        answers = [await legacy.request(1, "x").end(), await modern.modern(1, "x").end()]
+        assert len({answer.json["result"]["pid"] for answer in answers}) == 2
+
+
+async def test_modern_posts_ignore_a_session_header_and_notifications_are_accepted() -> None:
+    async with route_to("echo") as (route, _):
+        client = Client(route)
+        client.session = b"left-over"
+        assert (await client.modern(1, "x").end()).status == 200
+        note = {"jsonrpc": "2.0", "method": "notifications/own", "params": {"_meta": MODERN}}
+        version = (b"mcp-protocol-version", b"2026-07-28")
+        assert client.post(note, version).status == 202
+        assert client.exchange(b"POST", b"[]", [BOTH, version]).status == 400
