@@ -451,7 +451,7 @@ class Channel:
         """The outcome of a control's refusal."""
         if message.kind is _REQUEST:
             modern = direction is _CLIENT and self.modern
-            refused = answers.refusal(message.id or 0, method, decision.reason, decision.rule, modern=modern)  # type: ignore[arg-type]
+            refused = answers.refusal(message.id or 0, method, decision.reason, decision.rule, modern=modern)
             return Outcome(None, refused, decision.rule, HTTP_OK if method == "tools/call" else HTTP_FORBIDDEN)
         if message.kind is _NOTIFICATION or message.id is None:
             return Outcome(None, None, decision.rule, HTTP_FORBIDDEN)
