@@ -223,7 +223,8 @@ class PinStore:
     def seen_by(self, server: str) -> dict[tuple[str, str, str], list[str]]:
         """(kind, key, digest): principals it is shown to instead of the baseline; digest '' for absent items."""
         rows: Any = self._store.query(
-            "SELECT kind, key, digest, principal FROM sightings WHERE server = ? AND verdict != 'ok' ORDER BY principal",
+            "SELECT kind, key, digest, principal FROM sightings"
+            " WHERE server = ? AND verdict != 'ok' ORDER BY principal",
             (server,),
         )
         found: dict[tuple[str, str, str], list[str]] = {}

@@ -34,7 +34,7 @@ class ItemComparison:
         self._tools = tools
         self._changes: list[Change] = []
         self._new_words = 0
-        self._schemas = SchemaComparison(self._record, self._text)
+        self._schemas = SchemaComparison(self._record, self._text, self._new_text)
 
     def run(self, before: Any, after: Any) -> tuple[Change, ...]:
         """All changes, in the order of the members."""
@@ -93,6 +93,11 @@ class ItemComparison:
             why = "shorter" if shorter else f"wording ({change.new_words} new words), no new instruction or destination"
             self._record(at, left, right, "cosmetic", why)
 
+    def _new_text(self, at: str, value: Any) -> None:
+        """The texts of a parameter that is recorded as new already: only what stands out in them."""
+        for meaning, reason in compare_text("", _joined(value), self._tools, described=True).meanings:
+            self._record(at, ABSENT, value, meaning, reason)
+
     def _other(self, at: str, left: Any, right: Any) -> None:
         self._text(at, left, right)
         self._record(at, left, right, "widening", "a member whose meaning is not known here changed")
@@ -142,7 +147,7 @@ class ItemComparison:
             where = f"{at}/{escape(name)}"
             if name not in old:
                 self._record(where, ABSENT, new[name], "widening", f"new argument {name!r}")
-                self._text(where, ABSENT, new[name])
+                self._new_text(where, new[name])
             elif name not in new:
                 self._record(where, old[name], ABSENT, "cosmetic", f"narrower: argument {name!r} is gone")
             else:

@@ -12,9 +12,6 @@ from typing import Any, Final
 from callgate.trust.canonical import canonical
 from callgate.trust.changes import ABSENT, ChangeClass
 
-Record: Final = Callable[[str, Any, Any, ChangeClass, str], None]
-TextRule: Final = Callable[[str, Any, Any], None]
-
 UPPER: Final = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"})
 LOWER: Final = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
 TEXTS: Final = frozenset({"description", "title", "$comment"})
@@ -41,15 +38,17 @@ def escape(token: str) -> str:
 
 
 class SchemaComparison:
-    """Walks two schemas side by side and reports each difference through `record` and `text`."""
+    """Walks two schemas side by side and reports each difference through its three callbacks."""
 
     def __init__(
         self,
         record: Callable[[str, Any, Any, ChangeClass, str], None],
         text: Callable[[str, Any, Any], None],
+        new_text: Callable[[str, Any], None],
     ) -> None:
         self._record = record
         self._text = text
+        self._new_text = new_text
 
     def compare(self, pointer: str, before: Any, after: Any) -> None:
         """Differences of two schemas; ABSENT admits everything, like `true` and `{}`."""
@@ -124,7 +123,7 @@ class SchemaComparison:
             where = f"{at}/{escape(name)}"
             if name not in old:
                 self._record(where, ABSENT, new[name], "widening", f"new parameter {name!r}")
-                self._text(where, ABSENT, {name: new[name]})
+                self._new_text(where, {name: new[name]})
             elif name not in new:
                 self._record(where, old[name], ABSENT, "cosmetic", f"narrower: parameter {name!r} is gone")
             else:

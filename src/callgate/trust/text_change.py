@@ -27,6 +27,7 @@ from callgate.detect import escapes, hidden
 from callgate.text import visible
 from callgate.trust.destinations import destinations
 from callgate.trust.wording import (
+    COMMON,
     IMPERATIVES,
     LINKS,
     NEGATIONS,
@@ -49,6 +50,15 @@ _PAIRED: Final = 24
 _TITLE: Final = 6
 """A text of at most so many words where none was is a title, not an order."""
 _LONG_WORD: Final = 24
+_TONGUE: Final = 4
+"""A sentence of so many words has common words of its language in it."""
+
+
+MARKS: Final = (
+    "<!--", "<|", "###", "[inst", "[system", "[important", "<<sys", "<system", "<important", "<instruction", "<secret",
+    "<hidden", "<prompt", "system:", "assistant:", "user:", "human:", "tool:",
+)  # fmt: skip
+"""What sets a passage apart from the text around it, lower case."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +72,14 @@ class TextChange:
 _SAME = TextChange((), 0)
 
 
-def compare_text(before: str, after: str, tools: AbstractSet[str] = frozenset()) -> TextChange:
-    """What `after` says that `before` did not. `tools`: names of the server's other tools, lower case."""
+def compare_text(
+    before: str, after: str, tools: AbstractSet[str] = frozenset(), *, described: bool = False
+) -> TextChange:
+    """What `after` says that `before` did not. `tools`: names of the server's other tools, lower case.
+
+    `described`: the text belongs to something that is known to be new, so being new text is no news;
+    only what stands out in it counts.
+    """
     if before == after:
         return _SAME
     meanings: list[tuple[TextClass, str]] = []
@@ -80,7 +96,7 @@ def compare_text(before: str, after: str, tools: AbstractSet[str] = frozenset())
     marks = _markup(after) - _markup(before)
     if marks:
         meanings.append(("instruction-adding", f"marks a passage as something else: {_some(marks)}"))
-    new_words, reason = _compare_words(before, after, tools)
+    new_words, reason = _compare_words(before, after, tools, described)
     if reason:
         meanings.append(("instruction-adding", reason))
     return TextChange(tuple(meanings), new_words)
@@ -100,25 +116,19 @@ def _concealed(text: str) -> Counter[tuple[str, str]]:
 
 
 def _markup(text: str) -> set[str]:
-    """Tags and role labels: `<important>`, `[INST]`, `system:`."""
-    found: set[str] = set()
+    """Elements and role labels: `<note>...</note>`, `[INST]`, `system:`. A placeholder, `<width>`, is none."""
     low = text.casefold()
-    for opening, closing in (("<", ">"), ("[", "]")):
-        start = low.find(opening)
-        while start >= 0 and len(found) < 100:
-            end = low.find(closing, start + 1, start + 40)
-            name = low[start + 1 : end].strip("/| ") if end > 0 else ""
-            plain = name.replace("_", "").replace("-", "")
-            if plain.isalpha() and (opening == "<" or plain in ("inst", "system", "sys", "important", "instructions")):
-                found.add(opening + name + closing)
-            start = low.find(opening, start + 1)
-    for role in ("system:", "assistant:", "user:", "human:", "###", "<|", "<!--"):
-        if role in low:
-            found.add(role)
+    found = {mark for mark in MARKS if mark in low}
+    start = low.find("</")
+    while start >= 0 and len(found) < 100:
+        name = low[start + 2 : start + 42].partition(">")[0].strip()
+        if name and f"<{name}" in low:
+            found.add(f"<{name}>")
+        start = low.find("</", start + 2)
     return found
 
 
-def _compare_words(before: str, after: str, tools: AbstractSet[str]) -> tuple[int, str]:
+def _compare_words(before: str, after: str, tools: AbstractSet[str], described: bool) -> tuple[int, str]:
     """(new words, why they are an instruction or '')."""
     old_sentences, new_sentences = sentences(before), sentences(after)
     if _flat(old_sentences) == _flat(new_sentences):
@@ -137,13 +147,15 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str]) -> tuple[in
         if match is None:
             added = sentence
             verb = _imperative(sentence)
-            if verb and (old_sentences or len(sentence) > _TITLE):
+            if verb and not described and (old_sentences or len(sentence) > _TITLE):
                 return len(sentence), f"a new sentence tells the reader what to do ({verb!r})"
         else:
             old_left.remove(match)
             added, turned = _added(match, sentence)
             if turned:
                 return len(added), turned
+            if len(sentence) >= _TONGUE and known and (known | COMMON).isdisjoint(sentence):
+                return len(sentence), "a new sentence shares no word with the text, nor with plain English"
         total += sum(1 if len(word) <= _LONG_WORD else len(word) // 6 for word in added)
         reason = _strong(added, match or [], sentence, tools, quoted)
         if reason:
@@ -154,6 +166,8 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str]) -> tuple[in
     foreign = _foreign(_flat(new_left), known)
     if foreign and known:
         return total, f"text in another script was added ({visible(foreign, 20)})"
+    if described:
+        return total, ""
     if len(set(weak)) >= 2:
         return total, f"new words are about instructions, tools or data ({', '.join(sorted(set(weak))[:4])})"
     if total > WORD_BUDGET:

@@ -77,6 +77,12 @@ PHRASES: Final = _pairs(
 WEAK_PAIRS: Final = frozenset({("use", "the"), ("set", "to"), ("in", "order"), ("as", "well"), ("rather", "than")})
 """Those of PHRASES that are ordinary enough to count as weak."""
 
+COMMON: Final = _set(
+    "a an the of to in on at by for from with as is are be was were it its this that these those and or not can if",
+    "when which has have will all any each one no than then also only more into over per up out",
+)
+"""Words hardly any English sentence of four words does without."""
+
 LEXICON: Final = STRONG | WEAK | NEGATIONS
 _STOPS: Final = ".!?;\u3002\uff01\uff1f"
 _APOSTROPHES: Final = str.maketrans("", "", "'\u2019\u02bc")

@@ -1,0 +1,367 @@
+"""`callgate pins`: what is pinned, what changed since, and saying yes or no to a change."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callgate.cli.pins_diff import change_lines
+from callgate.config import Config, load, state_directory, user_config_file
+from callgate.errors import ConfigError
+from callgate.store.database import Store
+from callgate.text import visible
+from callgate.trust.changes import ABSENT
+from callgate.trust.definitions import KINDS, Item, address, parse_address
+from callgate.trust.judgement import Judgement, judge_changed, judge_new
+
+if TYPE_CHECKING:
+    from callgate.store.pins import Definition, PinStore
+
+EXIT_OK, EXIT_NO = 0, 1
+
+DESCRIPTION = """\
+Definitions of MCP servers are pinned when they are first seen. What changes later in more than wording
+waits here until someone says yes; until then it is withheld from clients.
+
+  callgate pins                        servers, what is pinned, what waits
+  callgate pins diff NAME[/ITEM]       the waiting changes, both sides, nothing hidden
+  callgate pins approve NAME[/ITEM]    show them, ask, and make them the baseline
+  callgate pins reject NAME/ITEM       keep withholding, and stop showing it as waiting
+  callgate pins reset NAME             forget the server; its next definitions are pinned anew
+
+ITEM is a tool's name, or prompt:NAME, resource:URI, template:URI, identity, instructions.
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Waiting:
+    """A definition that waits for approval, and what changed in it."""
+
+    definition: Definition
+    judgement: Judgement
+    seen_by: tuple[str, ...]
+
+    @property
+    def place(self) -> str:
+        """`NAME/ITEM`, safe to print and to paste."""
+        return f"{self.definition.server}/{visible(address(self.definition.kind, self.definition.key), 200)}"
+
+
+def main(argv: list[str]) -> int:
+    """The sub-command. 0 ok; 1 something waits (diff) or was not approved; 2 usage."""
+    arguments = _parser().parse_args(argv)
+    path = arguments.config or user_config_file()
+    config = load(path) if path else Config()
+    state = state_directory(config)
+    store = Store.open(state)
+    try:
+        command = _Command(config, state, store, arguments)
+        actions = {
+            "diff": command.diff,
+            "approve": command.approve,
+            "reject": command.reject,
+            "reset": command.reset,
+        }
+        return actions.get(arguments.action, command.overview)()
+    finally:
+        store.close()
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="callgate pins", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", metavar="FILE", default=argparse.SUPPRESS, help="the configuration to use")
+    shared.add_argument("--json", action="store_true", default=argparse.SUPPRESS, help="print one JSON document")
+    parser.set_defaults(config="", json=False, yes=False)
+    parser.add_argument("--config", metavar="FILE", default="", help="the configuration to use")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION")
+    for name, what in (
+        ("list", "servers, what is pinned, what waits (the default)"),
+        ("diff", "show waiting changes"),
+        ("approve", "make waiting changes the baseline"),
+        ("reject", "keep withholding a change"),
+        ("reset", "forget a server's pins"),
+    ):
+        action = actions.add_parser(name, help=what, parents=[shared])
+        if name != "list":
+            action.add_argument("target", metavar="NAME" if name == "reset" else "NAME[/ITEM]")
+        if name in ("approve", "reset"):
+            action.add_argument("--yes", action="store_true", help="do not ask")
+    return parser
+
+
+class _Command:
+    """One invocation."""
+
+    def __init__(self, config: Config, state: Path, store: Store, arguments: argparse.Namespace) -> None:
+        self._config = config
+        self._state = state
+        self._pins: PinStore = store.pins
+        self._arguments = arguments
+        target: str = getattr(arguments, "target", "")
+        self._server, slash, item = target.partition("/")
+        self._item = parse_address(item) if slash else None
+
+    def overview(self) -> int:
+        """All servers."""
+        servers = self._pins.servers()
+        entries = [(name, self._pins.definitions(name), list(self._waiting(name))) for name in servers]
+        if self._arguments.json:
+            _print_json([self._server_record(*entry) for entry in entries])
+            return EXIT_OK
+        if not entries:
+            print(f"nothing is pinned yet in {visible(str(self._state), 300)}")
+            return EXIT_OK
+        for name, definitions, waiting in entries:
+            counts = ", ".join(_counts(definitions))
+            state = f"{len(waiting)} waiting" if waiting else "unchanged"
+            print(
+                f"{name}: {state}; pinned {_date(min(d.seen_at for d in definitions))}: {counts}"
+                if definitions
+                else name
+            )
+            for one in waiting:
+                print(f"  {one.judgement.meaning:<19} {one.place}")
+            for kind, key in self._absent(name):
+                print(f"  {'removed':<19} {name}/{visible(address(kind, key), 200)}")
+            for definition in definitions:
+                if definition.state == "rejected":
+                    print(f"  {'rejected':<19} {name}/{visible(address(definition.kind, definition.key), 200)}")
+        if any(waiting for _, _, waiting in entries):
+            print("\nlook at a change: callgate pins diff NAME/ITEM")
+        return EXIT_OK
+
+    def diff(self) -> int:
+        """The waiting changes of one server or item."""
+        waiting = self._chosen()
+        if self._arguments.json:
+            _print_json([_waiting_record(one) for one in waiting])
+        elif not waiting:
+            print(f"nothing waits for approval in {visible(self._arguments.target, 300)}")
+        else:
+            _show(waiting)
+            print(f"\napprove: callgate pins approve {visible(self._arguments.target, 300)}")
+        return EXIT_NO if waiting else EXIT_OK
+
+    def approve(self) -> int:
+        """Approve exactly what is shown."""
+        waiting = self._chosen()
+        if not waiting:
+            print(f"nothing waits for approval in {visible(self._arguments.target, 300)}")
+            return EXIT_OK
+        if not self._arguments.json:
+            _show(waiting)
+            print()
+        if not self._confirmed(f"approve {_plural(len(waiting), 'change')}?"):
+            print("nothing was approved")
+            return EXIT_NO
+        return self._decide(waiting, approve=True)
+
+    def reject(self) -> int:
+        """Keep the "no"."""
+        if self._item is None:
+            raise ConfigError("callgate pins reject needs NAME/ITEM", next_step="see callgate pins diff NAME")
+        waiting = self._chosen()
+        if not waiting:
+            print(f"nothing waits for approval in {visible(self._arguments.target, 300)}")
+            return EXIT_NO
+        return self._decide(waiting, approve=False)
+
+    def reset(self) -> int:
+        """Forget a server."""
+        if self._item is not None:
+            raise ConfigError("callgate pins reset takes a server, not an item", next_step="callgate pins reset NAME")
+        self._known()
+        count = len(self._pins.definitions(self._server))
+        question = f"forget {_plural(count, 'definition')} of {self._server}? its next ones are pinned as they come"
+        if not self._confirmed(question):
+            print("nothing was forgotten")
+            return EXIT_NO
+        journal = self._journal()
+        try:
+            gone = self._pins.reset(self._server)
+            journal.note("pins-reset", {"server": self._server, "definitions": gone, "by": _user()})
+        finally:
+            journal.close()
+        if self._arguments.json:
+            _print_json({"server": self._server, "forgotten": gone})
+        else:
+            print(f"forgot {_plural(gone, 'definition')} of {self._server}")
+        return EXIT_OK
+
+    def _decide(self, waiting: list[Waiting], *, approve: bool) -> int:
+        journal = self._journal()
+        done, stale = [], []
+        try:
+            for one in waiting:
+                found, by = one.definition, _user()
+                if self._pins.decide(found.server, found.kind, found.key, found.digest, approve=approve, by=by):
+                    done.append(one)
+                    journal.note(
+                        "pin-approved" if approve else "pin-rejected",
+                        {
+                            "server": found.server,
+                            "kind": found.kind,
+                            "name": visible(found.key, 200),
+                            "digest": found.digest,
+                            "change": one.judgement.meaning,
+                            "by": by,
+                        },
+                    )
+                else:
+                    stale.append(one)
+        finally:
+            journal.close()
+        if self._arguments.json:
+            key = "approved" if approve else "rejected"
+            _print_json({key: [w.place for w in done], "changed_meanwhile": [w.place for w in stale]})
+        else:
+            for one in done:
+                print(f"{'approved' if approve else 'rejected'} {one.place}  {one.definition.digest[:16]}")
+            for one in stale:
+                print(f"not {'approved' if approve else 'rejected'}: {one.place} changed meanwhile; look again")
+        return EXIT_NO if stale else EXIT_OK
+
+    def _journal(self) -> Any:
+        from callgate.audit import open_journal
+
+        return open_journal(self._state, self._config.audit, process="pins")
+
+    def _confirmed(self, question: str) -> bool:
+        if self._arguments.yes:
+            return True
+        if not sys.stdin.isatty():
+            raise ConfigError(
+                "this needs a yes, and there is no terminal to ask on", next_step="look first, then --yes"
+            )
+        sys.stdout.write(f"{question} [y/N] ")
+        sys.stdout.flush()
+        return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+    def _known(self) -> None:
+        if self._server not in self._pins.servers():
+            raise ConfigError(
+                f"nothing is pinned for a server named {visible(self._server, 80)!r}",
+                effect="nothing was changed",
+                next_step="names: callgate pins",
+            )
+
+    def _chosen(self) -> list[Waiting]:
+        self._known()
+        found = [
+            one
+            for one in self._waiting(self._server)
+            if self._item is None or self._item == (one.definition.kind, one.definition.key)
+        ]
+        found.sort(key=lambda one: (KINDS.index(one.definition.kind), one.definition.key))
+        return found
+
+    def _waiting(self, server: str) -> Iterator[Waiting]:
+        definitions = self._pins.definitions(server)
+        seen = self._pins.seen_by(server)
+        tools = frozenset(d.key.lower() for d in definitions if d.kind == "tool")
+        for definition in definitions:
+            if definition.state == "pending":
+                judgement = _judgement(definition, definitions, tools)
+                place = (definition.kind, definition.key, definition.digest)
+                yield Waiting(definition, judgement, tuple(seen.get(place, ())))
+
+    def _absent(self, server: str) -> list[tuple[str, str]]:
+        return sorted({(kind, key) for kind, key, digest in self._pins.seen_by(server) if not digest})
+
+    def _server_record(self, name: str, definitions: list[Definition], waiting: list[Waiting]) -> dict[str, Any]:
+        return {
+            "server": name,
+            "pinned": {kind: sum(d.kind == kind and d.state == "approved" for d in definitions) for kind in KINDS},
+            "rejected": [address(d.kind, d.key) for d in definitions if d.state == "rejected"],
+            "removed": [address(kind, key) for kind, key in self._absent(name)],
+            "waiting": [_waiting_record(one) for one in waiting],
+        }
+
+
+def _judgement(definition: Definition, definitions: list[Definition], tools: frozenset[str]) -> Judgement:
+    item = Item(definition.kind, definition.key, definition.body, definition.digest, "")  # type: ignore[arg-type]
+    approved: dict[str, list[Any]] = {}
+    for other in definitions:
+        if other.kind == definition.kind and other.state == "approved":
+            approved.setdefault(other.key, []).append(other.body)
+    if definition.key in approved:
+        return judge_changed(item, approved[definition.key], tools)
+    return judge_new(item, approved)
+
+
+def _show(waiting: list[Waiting]) -> None:
+    for number, one in enumerate(waiting):
+        if number:
+            print()
+        found = one.definition
+        print(f"{one.place}  {one.judgement.meaning}")
+        by = ", ".join(visible(name, 60) for name in one.seen_by[:5] if name)
+        print(f"  digest {found.digest}")
+        print(f"  first seen {_date(found.seen_at)}" + (f" by {by}" if by else ""))
+        for change in one.judgement.changes:
+            print()
+            for line in change_lines(change):
+                print(line)
+
+
+def _waiting_record(one: Waiting) -> dict[str, Any]:
+    found = one.definition
+    return {
+        "server": found.server,
+        "item": address(found.kind, found.key),
+        "kind": found.kind,
+        "digest": found.digest,
+        "meaning": one.judgement.meaning,
+        "seen_at": found.seen_at,
+        "seen_by": list(one.seen_by),
+        "changes": [
+            {
+                "pointer": change.pointer,
+                "meaning": change.meaning,
+                "reason": change.reason,
+                **({} if change.before is ABSENT else {"before": change.before}),
+                **({} if change.after is ABSENT else {"after": change.after}),
+            }
+            for change in one.judgement.changes
+        ],
+    }
+
+
+def _counts(definitions: list[Definition]) -> Iterator[str]:
+    for kind in KINDS:
+        keys = {d.key for d in definitions if d.kind == kind and d.state == "approved"}
+        if keys:
+            yield _plural(len(keys), kind) if kind not in ("identity", "instructions") else kind
+
+
+def _plural(count: int, noun: str) -> str:
+    return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
+
+
+def _date(seconds: float) -> str:
+    return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
+
+
+def _user() -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        return f"uid {os.getuid()}"
+
+
+def _print_json(value: Any) -> None:
+    # ASCII only: whatever a server wrote, a terminal shows nothing of it as it is.
+    print(json.dumps(value, indent=2, ensure_ascii=True))
