@@ -21,9 +21,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from orjson import JSONDecodeError, loads
-
-from callgate.audit.records import Record, canonical, checkpoint_message
+from callgate.audit.records import Record, canonical, checkpoint_message, parse
 
 GENESIS: Final = "0" * 64
 """`prev` where nothing is before."""
@@ -114,11 +112,8 @@ class ChainChecker:
 
     def _parse(self, line: bytes) -> Record | None:
         expected = self._expected
-        try:
-            record = loads(line) if line.endswith(b"\n") and b"\0" not in line else None
-        except JSONDecodeError:
-            record = None
-        if type(record) is not dict or type(record.get("seq")) is not int or type(record.get("time")) is not int:
+        record = parse(line) if line.endswith(b"\n") and b"\0" not in line else None
+        if record is None or type(record.get("seq")) is not int or type(record.get("time")) is not int:
             self._problem("malformed", expected, f"the line where record {expected} should be is no record")
             return None
         if canonical(record) != line:
@@ -179,7 +174,8 @@ class ChainChecker:
             return
         verdict = self._signature(record)
         if verdict is None:
-            self._problem("unknown-key", seq, f"checkpoint {seq} is signed by key {str(record['key'])[:80]!r}, not known here")
+            what = f"checkpoint {seq} is signed by key {str(record['key'])[:80]!r}, which is not known here"
+            self._problem("unknown-key", seq, what)
         elif not verdict:
             self._problem("bad-signature", seq, f"the signature of checkpoint {seq} is not valid")
         else:
@@ -214,11 +210,8 @@ def check_index(lines: list[bytes]) -> tuple[dict[str, Any], list[Problem]]:
     problems: list[Problem] = []
     prev = GENESIS
     for number, line in enumerate(lines, 1):
-        try:
-            entry = loads(line) if line.endswith(b"\n") else None
-        except JSONDecodeError:
-            entry = None
-        if type(entry) is not dict or type(entry.get("chain")) is not str:
+        entry = parse(line) if line.endswith(b"\n") else None
+        if entry is None or type(entry.get("chain")) is not str:
             problems.append(Problem("index-malformed", number, f"line {number} of chains.jsonl is no entry"))
             continue
         if entry.get("prev") != prev:

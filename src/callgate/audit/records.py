@@ -40,7 +40,14 @@ from __future__ import annotations
 
 from typing import Any, Final, TypeAlias
 
-from orjson import OPT_APPEND_NEWLINE, OPT_SORT_KEYS, JSONEncodeError, dumps
+from orjson import (
+    OPT_APPEND_NEWLINE,
+    OPT_SORT_KEYS,
+    JSONDecodeError,
+    JSONEncodeError,
+    dumps,
+    loads,  # noqa: TID251 - our own lines, and verification compares them with their canonical form
+)
 
 Record: TypeAlias = dict[str, Any]
 
@@ -65,6 +72,15 @@ def canonical(record: Record) -> bytes:
         return dumps(record, None, OPT_SORT_KEYS | OPT_APPEND_NEWLINE)
     except JSONEncodeError:
         return dumps(_printable(record), str, OPT_SORT_KEYS | OPT_APPEND_NEWLINE)
+
+
+def parse(line: bytes) -> Record | None:
+    """The object on a line; None when it is no JSON object."""
+    try:
+        record = loads(line)
+    except JSONDecodeError:
+        return None
+    return record if type(record) is dict else None
 
 
 def canonical_value(value: Any) -> bytes:

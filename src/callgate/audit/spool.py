@@ -16,6 +16,7 @@ lies beyond the segment's end (`pending`).
 from __future__ import annotations
 
 import errno
+import fcntl
 import mmap
 import os
 from pathlib import Path
@@ -34,7 +35,8 @@ def segment_name(number: int) -> str:
 class Spool:
     """The files of a new log in `directory`, which must exist. Methods raise OSError and may then be repeated.
 
-    The writer assigns records to `tail[offset:…]` itself and keeps `offset`, HEADER_BYTES at first.
+    The writer assigns records to `tail[offset:…]` itself and keeps `offset`, HEADER_BYTES at first. An
+    advisory lock on `tail`, held while the process lives, tells readers that the log is in use.
     """
 
     __slots__ = ("_directory", "_position", "_segment_bytes", "_segment_number", "segment", "tail", "tail_file")
@@ -47,6 +49,7 @@ class Spool:
         self.tail_file = _create(directory / TAIL_NAME)
         try:
             _allocate(self.tail_file, TAIL_BYTES)
+            fcntl.flock(self.tail_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.tail = mmap.mmap(self.tail_file, TAIL_BYTES)
             self.segment = _create(directory / segment_name(1))
         except OSError:
@@ -84,10 +87,15 @@ class Spool:
         self.tail[0:8] = (self._segment_number << 32 | self._position).to_bytes(8, "little")
 
 
+def segment_of(tail: bytes) -> int:
+    """The number of the segment that the records in a `tail` file belong to; 0 if it is not one."""
+    return int.from_bytes(tail[:8], "little") >> 32 if len(tail) == TAIL_BYTES else 0
+
+
 def pending(tail: bytes, segment_number: int, segment_size: int) -> bytes:
     """Of a `tail` file, the bytes that follow the first `segment_size` bytes of that segment, zeros included."""
     mark = int.from_bytes(tail[:8], "little")
-    if mark >> 32 != segment_number:
+    if segment_of(tail) != segment_number:
         return b""
     return tail[HEADER_BYTES + max(0, segment_size - (mark & 0xFFFFFFFF)) :]
 

@@ -12,7 +12,6 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from base64 import b64encode
 from collections.abc import Callable
 from hashlib import sha256
 from pathlib import Path
@@ -20,8 +19,9 @@ from typing import Final
 
 import callgate
 from callgate.audit import index
-from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, checkpoint_message, cut
+from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut
 from callgate.audit.scope import Scope
+from callgate.audit.signer import Signer, sign
 from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, Spool
 from callgate.audit.syncer import Syncer
 from callgate.audit.texts import Texts
@@ -29,6 +29,8 @@ from callgate.config import AuditConfig
 from callgate.errors import AuditError
 
 AUDIT_DIRECTORY: Final = "audit"
+_SIGN_AFTER_S: Final = 60.0
+"""With fewer than `checkpoint_records` new records: this long after the last checkpoint, at an idle moment."""
 _FEW: Final = 1000
 """A checkpoint interval below this is watched at each record, a longer one whenever the tail is full."""
 
@@ -54,6 +56,9 @@ class Journal:
         "_checkpoint_due",
         "_closed",
         "_lost",
+        "_sign_at",
+        "_signed",
+        "_signer",
         "_spool",
         "_state_dir",
         "_syncer",
@@ -91,6 +96,9 @@ class Journal:
         self._lost = 0
         self._closed = False
         self._checkpoint_due = config.checkpoint_records
+        self._signer = Signer(state_dir)
+        self._signed = 0
+        self._sign_at = time.monotonic() + _SIGN_AFTER_S
         opened = {"chain": self.chain, "kind": "opened", "process": process, "time": time.time_ns() // 1000}
         try:
             self.path.mkdir(parents=True, mode=0o700)
@@ -137,27 +145,34 @@ class Journal:
         return self.append_record(record)
 
     def tick(self) -> bool:
-        """Housekeeping for an idle moment: start a sync when one is due. Cheap to call often.
+        """Housekeeping for an idle moment: start a sync or a signature that is due. Cheap to call often.
 
-        True when something waits for a later tick.
+        True when something waits for a later tick. Raises AuditError when a checkpoint cannot be written.
         """
         waiting = self._syncer.tick(self.seq)
         if self._syncer.error:
             self.limit = -1
+        if self.seq != self._signed:
+            waiting = True
+            if self._signer.busy:
+                self._take_signature()
+            elif time.monotonic() >= self._sign_at:
+                self._start_signature()
         return waiting
 
     def checkpoint(self) -> int:
-        """Sign for everything written so far; the checkpoint's `seq`."""
-        self._checkpoint_due = self.seq + 1 + self.config.checkpoint_records
-        return self.append_record(self._signed("checkpoint"))
+        """Sign for everything written so far, here and now (30 ms the first time); the checkpoint's `seq`."""
+        self._signer.drop()
+        record = self._unsigned()
+        return self._write_checkpoint("checkpoint", record | sign(self._state_dir, record))
 
     def close(self) -> None:
         """Write the signed closing record and put everything on disk. A second call does nothing."""
         if self._closed:
             return
-        record = self._signed("close")
-        record["lost"] = self._lost
-        self.append_record(record)
+        self._signer.drop()
+        record = self._unsigned()
+        self._write_checkpoint("close", record | sign(self._state_dir, record) | {"lost": self._lost})
         self._closed = True
         self.limit = -1
         now = time.time_ns() // 1000
@@ -199,8 +214,10 @@ class Journal:
             lost, self._lost = self._lost, 0
             self._set_limit()
             self.note("records-lost", {"count": lost})
-        if self.seq >= self._checkpoint_due:
-            self.checkpoint()
+        if self._signer.busy:
+            self._take_signature()
+        elif self.seq >= self._checkpoint_due:
+            self._start_signature()
         return seq
 
     def _ready(self, length: int) -> None:
@@ -225,25 +242,30 @@ class Journal:
         each = self._watch is not None or self.config.sync_ms == 0 or self.config.checkpoint_records < _FEW
         self.limit = -1 if each or self._lost else TAIL_BYTES
 
-    def _signed(self, kind: str) -> Record:
-        from callgate.audit.keys import key_id, signing_key
+    def _unsigned(self) -> Record:
+        """What a checkpoint signs for: everything up to the last record."""
+        return {"chain": self.chain, "covers": self.seq, "digest": self.prev, "signed_at": time.time_ns() // 1000}
 
-        record: Record = {
-            "chain": self.chain,
-            "covers": self.seq,
-            "digest": self.prev,
-            "key": "",
-            "kind": kind,
-            "signature": "",
-            "signed_at": time.time_ns() // 1000,
-        }
-        try:
-            key = signing_key(self._state_dir)
-        except AuditError:
-            return record  # unsigned, and verification says so; the chain goes on
-        record["key"] = key_id(key.public_key())
-        record["signature"] = b64encode(key.sign(checkpoint_message(record))).decode()
-        return record
+    def _start_signature(self) -> None:
+        self._schedule()
+        self._signer.start(self._unsigned())
+
+    def _take_signature(self) -> None:
+        record = self._signer.take()
+        if record is not None:
+            self._write_checkpoint("checkpoint", record)
+
+    def _write_checkpoint(self, kind: str, record: Record) -> int:
+        self._schedule()
+        covered_all = record["covers"] == self.seq
+        seq = self.append_record({**record, "kind": kind})
+        if covered_all:
+            self._signed = seq
+        return seq
+
+    def _schedule(self) -> None:
+        self._checkpoint_due = self.seq + self.config.checkpoint_records
+        self._sign_at = time.monotonic() + _SIGN_AFTER_S
 
 
 def _write_error(path: Path, error: OSError) -> AuditError:

@@ -1,0 +1,107 @@
+"""Reading logs, also those that are being written at this moment."""
+
+from __future__ import annotations
+
+import fcntl
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from callgate.audit.spool import TAIL_NAME, pending, segment_name, segment_of
+
+_CHUNK: Final = 1 << 20
+_TRIES: Final = 50
+
+
+def chains(audit_dir: Path) -> list[str]:
+    """Ids of the logs here, oldest first."""
+    try:
+        return sorted(entry.name for entry in audit_dir.iterdir() if entry.is_dir())
+    except FileNotFoundError:
+        return []
+
+
+def segment_paths(directory: Path) -> list[Path]:
+    """The segments of a log in order."""
+    return sorted(path for path in directory.glob("*.jsonl") if path.stem.isdigit())
+
+
+def in_use(directory: Path) -> bool:
+    """Whether a running process still writes this log: it holds a lock on `tail`."""
+    try:
+        with open(directory / TAIL_NAME, "rb") as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def read_lines(directory: Path, start: tuple[int, int] = (1, 0)) -> Iterator[tuple[bytes, tuple[int, int]]]:
+    """The lines from a place (segment, position) on, newline included, each with the place after it.
+
+    What follows the last newline comes last, as it is, without the zeros of the space reserved for
+    records to come: a record torn by a crash.
+    """
+    number, position = start
+    numbers = {int(path.stem) for path in segment_paths(directory)}
+    numbers.add(segment_of(_read_or_nothing(directory / TAIL_NAME)) or 1)
+    last = max(numbers)
+    for current in sorted(numbers):
+        if current < number:
+            continue
+        if current > number:
+            number, position = current, 0
+        rest = b""
+        for chunk in _bytes_of(directory, number, position, last=current == last):
+            *whole, rest = (rest + chunk).split(b"\n")
+            for line in whole:
+                position += len(line) + 1
+                yield line + b"\n", (number, position)
+        rest = rest.rstrip(b"\0")
+        if rest:
+            yield rest, (number, position + len(rest))
+
+
+def _bytes_of(directory: Path, number: int, position: int, *, last: bool) -> Iterator[bytes]:
+    path = directory / segment_name(number)
+    if not last:
+        with open(path, "rb") as file:
+            file.seek(position)
+            while chunk := file.read(_CHUNK):
+                yield chunk
+        return
+    tail, size = _stable(directory, path)
+    beyond = pending(tail, number, size)
+    if position < size:
+        with open(path, "rb") as file:
+            file.seek(position)
+            left = size - position
+            while left and (chunk := file.read(min(_CHUNK, left))):
+                left -= len(chunk)
+                yield chunk
+    elif position > size:
+        beyond = beyond[position - size :]
+    end = len(beyond.rstrip(b"\0"))
+    if end:
+        yield beyond[:end]
+
+
+def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
+    """`tail` and the size of the last segment as they were at one moment."""
+    tail = b""
+    size = 0
+    for _ in range(_TRIES):
+        tail = _read_or_nothing(directory / TAIL_NAME)
+        size = segment.stat().st_size if segment.exists() else 0
+        if _read_or_nothing(directory / TAIL_NAME)[:8] == tail[:8]:
+            break
+    return tail, size
+
+
+def _read_or_nothing(path: Path) -> bytes:
+    try:
+        return path.read_bytes()
+    except FileNotFoundError:
+        return b""
