@@ -23,6 +23,7 @@ import httptools
 
 from callgate.errors import ConfigError
 from callgate.transport.http.exchange import Headers
+from callgate.transport.http.fields import lowered
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_IDLE_S = 4.0
@@ -131,7 +132,7 @@ class Upstream(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if not self.answering and not self._complete:
-            self._headers.append((name.lower(), value))
+            self._headers.append((lowered(name) or name.lower(), value))
 
     def on_headers_complete(self) -> None:
         if self._complete:

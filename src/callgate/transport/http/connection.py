@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, TypeAlias
 import httptools
 
 from callgate.transport.http.exchange import Exchange, Headers, Route
-from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, STATUS_LINES, status_line
+from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, STATUS_LINES, lowered, status_line
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal
 
@@ -168,7 +168,7 @@ class Connection(asyncio.Protocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._stage == _HEAD:  # not so for a trailer, which is never merged into the header
-            self._sent.append((name.lower(), value))
+            self._sent.append((lowered(name) or name.lower(), value))
 
     def on_headers_complete(self) -> None:
         self._stage = _BODY

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from http import HTTPStatus
 
 HOP_BY_HOP = frozenset(
@@ -28,13 +29,25 @@ PRIVATE = frozenset(
 )
 """What a client says to the gate, or of itself, that no upstream may see or believe."""
 
+PROXY = frozenset(
+    (
+        b"proxy-authenticate",
+        b"proxy-authentication-info",
+        b"proxy-authorization",
+        b"proxy-features",
+        b"proxy-instruction",
+        b"proxy-status",
+    )
+)
+"""Between a client and its proxy (the registered names)."""
+
 NOT_FORWARDED = (
     HOP_BY_HOP
     | PRIVATE
     | {b"host", b"content-length", b"expect", b"origin", b"accept-encoding", b"upgrade-insecure-requests"}
 )
 """Dropped from a request before a route sees it. `accept-encoding` goes because a compressed answer could
-not be inspected; names that start with `proxy-` and those named by `connection` go as well."""
+not be inspected; PROXY and what `connection` names go as well."""
 
 ANSWER_DROPPED = HOP_BY_HOP | {
     b"content-length",
@@ -67,6 +80,21 @@ BODYLESS = frozenset((204, 304))
 
 _PHRASES = {status.value: status.phrase.encode() for status in HTTPStatus}
 STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, phrase) for status, phrase in _PHRASES.items()}
+
+
+_LOWER: dict[bytes, bytes] = {}
+_KNOWN = (
+    *NOT_FORWARDED, *PROXY, b"accept", b"accept-language", b"content-type", b"last-event-id", b"mcp-method",
+    b"mcp-name", b"mcp-protocol-version", b"mcp-session-id", b"traceparent", b"tracestate", b"user-agent", b"cache-control",
+    b"content-encoding", b"date", b"server", b"x-accel-buffering", b"www-authenticate", b"retry-after", b"allow",
+)  # fmt: skip
+for _name in _KNOWN:
+    for _spelling in (_name, _name.title(), _name.replace(b"mcp", b"MCP").title().replace(b"Mcp", b"MCP")):
+        _LOWER[_spelling] = _name
+
+
+lowered: Callable[[bytes], bytes | None] = _LOWER.get
+"""The lower case of a name that everybody sends, None for others: one object each, whose hash is known."""
 
 
 def status_line(status: int) -> bytes:

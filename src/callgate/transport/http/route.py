@@ -47,6 +47,9 @@ REPEATABLE = frozenset(
 """Requests that may reach the server twice when a kept-alive connection breaks under them."""
 FREE_CHANNELS = 256
 """Channels of answered modern exchanges kept for reuse, per principal and route."""
+_REQUEST = Kind.REQUEST
+_RESULT = Kind.RESULT
+_ERROR = Kind.ERROR
 _HANDSHAKE = {version.encode(): version for version in HANDSHAKE_VERSIONS}
 
 
@@ -84,10 +87,13 @@ class HttpRoute:
         for name, value in exchange.headers:
             if name == b"mcp-session-id":
                 if session_id is not None:
-                    _respond_error(exchange, 400, "header-repeated", "the header Mcp-Session-Id appears more than once")
+                    _respond_error(exchange, 400, "header-repeated", "Mcp-Session-Id appears more than once")
                     return
                 session_id = value
             elif name == b"mcp-protocol-version":
+                if revision is not None:
+                    _respond_error(exchange, 400, "header-repeated", "MCP-Protocol-Version appears more than once")
+                    return
                 revision = value
             if name not in own:
                 lines.append(name + b": " + value)
@@ -153,15 +159,17 @@ class HttpRoute:
             else:
                 self._post_batch(exchange, lines, channel, session, revision, message)  # type: ignore[arg-type]
             return
-        mismatch = check_request_headers(exchange.headers, message)
-        if mismatch is not None:
-            _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
-            return
         kind = message.kind
+        claimed = modern_version(message.body)
+        if claimed is not None or (revision is not None and revision not in _HANDSHAKE):
+            mismatch = check_request_headers(exchange.headers, message)
+            if mismatch is not None:
+                _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
+                return
         if session is None:
-            if kind is Kind.RESULT or kind is Kind.ERROR:
+            if kind is _RESULT or kind is _ERROR:
                 channel = self._asking(exchange, message, channel)
-        elif modern_version(message.body) is not None:
+        elif claimed is not None:
             session = None  # a modern request stands alone, whatever else its client sends along
             channel = self._channel(exchange.principal)
         if not channel.revision and revision is not None:
@@ -174,9 +182,9 @@ class HttpRoute:
                 return
             result = outcome.forward
         method = message.method
-        relay = Relay(self, exchange, channel, (message.id,) if kind is Kind.REQUEST else ())  # type: ignore[arg-type]
+        relay = Relay(self, exchange, channel, (message.id,) if kind is _REQUEST else ())  # type: ignore[arg-type]
         relay.opening = method == "initialize"
-        if kind is Kind.REQUEST:
+        if kind is _REQUEST:
             relay.cancel_on_disconnect = channel.modern
             relay.endless = method == "subscriptions/listen"
         self._send(relay, lines, result, session, repeatable=method in REPEATABLE)
@@ -368,5 +376,3 @@ def _respond_outcome(exchange: Exchange, outcome: Outcome) -> None:
 
 def _respond_error(exchange: Exchange, status: int, rule: str, text: str) -> None:
     exchange.respond(status, [JSON, NO_STORE], answers.error(None, -32600, f"callgate: {text}", rule))
-
-

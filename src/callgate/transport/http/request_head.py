@@ -1,0 +1,80 @@
+"""What the header of a request says, sorted once: for the gate itself, and for the route."""
+
+from __future__ import annotations
+
+from callgate.transport.http.exchange import Headers
+from callgate.transport.http.fields import HOP_BY_HOP, NOT_FORWARDED, PROXY
+
+_ORDINARY = frozenset((b"host", b"content-length", b"accept-encoding", b"connection"))
+_UNUSUAL = (NOT_FORWARDED | HOP_BY_HOP | PROXY) - _ORDINARY
+
+
+class RequestHead:
+    """The fields the gate judges, and `kept`: the fields a route may see, in the order they came.
+
+    `repeated` names a field that came twice where only one makes sense. `length` is the Content-Length
+    (llhttp has checked that it is one decimal number), 0 when absent.
+    """
+
+    # Values of the class, not set for each request: most requests have none of these.
+    authorization: bytes | None = None
+    connection: bytes | None = None
+    expect: bytes | None = None
+    origin: bytes | None = None
+    repeated = ""
+    length = 0
+
+    def __init__(self, method: bytes, sent: Headers) -> None:
+        self.method = method
+        found = dict(sent)
+        connection = found.get(b"connection")
+        if (
+            len(found) != len(sent)
+            or not found.keys().isdisjoint(_UNUSUAL)
+            or (connection is not None and connection.lower() not in (b"keep-alive", b"close"))
+        ):
+            self._sort(sent)
+            return
+        self.host = found.pop(b"host", None)
+        length = found.pop(b"content-length", None)
+        if length is not None:
+            self.length = int(length)
+        found.pop(b"accept-encoding", None)
+        if connection is not None:
+            self.connection = found.pop(b"connection")
+        self.content_type = found.get(b"content-type")
+        self.kept: Headers = list(found.items())
+
+    def _sort(self, sent: Headers) -> None:
+        """The same field by field, for a header with repeated or unusual fields."""
+        single: dict[bytes, bytes] = {}
+        connection: list[bytes] = []
+        self.kept = []
+        for name, value in sent:
+            if name == b"connection":
+                connection.append(value)
+            elif name in _JUDGED:
+                if name in single:
+                    self.repeated = name.decode()
+                single[name] = value
+            if name not in NOT_FORWARDED and name not in PROXY:
+                self.kept.append((name, value))
+        self.host = single.get(b"host")
+        self.origin = single.get(b"origin")
+        self.authorization = single.get(b"authorization")
+        self.content_type = single.get(b"content-type")
+        self.expect = single.get(b"expect")
+        self.length = int(single.get(b"content-length", b"0"))
+        if connection:
+            self.connection = b",".join(connection)
+            self._drop_named(self.connection)
+
+    def _drop_named(self, value: bytes) -> None:
+        """Remove what `Connection` declares to be for this hop only (RFC 9110 section 7.6.1)."""
+        names = {token.strip().lower() for token in value.split(b",")}
+        # A client must not be able to take away what is checked against the body.
+        names = {name for name in names if not name.startswith(b"mcp-") and name != b"content-type"}
+        self.kept = [field for field in self.kept if field[0] not in names]
+
+
+_JUDGED = frozenset((b"host", b"origin", b"authorization", b"content-type", b"expect", b"content-length"))
