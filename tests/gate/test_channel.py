@@ -259,6 +259,16 @@ def _without_underscore(event: Any) -> Rewrite:
     return Rewrite((ReplaceSpan("/result/content/0/text", at, at + 1, ""),))
 
 
+def test_what_the_gate_made_itself_is_no_news_to_controls_without_patterns() -> None:
+    seen: list[int] = []
+    ledger = control("ledger", content=lambda e: seen.append(len(e.message.body["result"]["content"])) or ALLOW)
+    joiner = control("joiner", pattern=b"_", content=lambda e: _without_underscore(e))
+    channel, _ = channel_of(ledger, joiner)
+    channel.client(call())
+    channel.server(answer(text="a_b"))
+    assert seen == [1]
+
+
 def test_a_rewrite_that_never_settles_is_denied() -> None:
     more = control("c", pattern=b"x", content=lambda e: Rewrite((ReplaceValue("/result/content", ["x"]),)))
     channel, _ = channel_of(more)

@@ -365,7 +365,7 @@ class Channel:
             changed = Event(
                 event.hook, event.direction, message, self.conversation, event.method, event.name, event.request
             )
-            again = gate.decide(gate.asked(event.hook, message.hits), changed, self.conversation.mode)
+            again = gate.decide(gate.asked_again(event.hook, message.hits), changed, self.conversation.mode)
             if again.outcome == "deny":
                 decision.findings += again.findings
                 decision.deny(again.reason, again.rule)

@@ -85,6 +85,7 @@ class Gate:
         self.watchdog = Watchdog()
         self.always: dict[Hook, tuple[Bound, ...]] = dict.fromkeys(HOOKS, ())
         self._on_hit: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
+        self._by_pattern: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
         patterns = list(LEXICAL)
         for control in self.controls:
             first = len(patterns)
@@ -109,6 +110,8 @@ class Gate:
                 self.always[hook] += (bound,)
             else:
                 self._on_hit[hook] += ((ids, bound),)
+            if ids:
+                self._by_pattern[hook] += ((ids, bound),)
 
     def channel(
         self, *, server: str, principal: str, session: str = "", transport: str = "stdio", mode: str = ""
@@ -126,6 +129,13 @@ class Gate:
             return self.always[hook]
         woken = tuple(bound for ids, bound in self._on_hit[hook] if not ids.isdisjoint(hits))
         return self.always[hook] + woken
+
+    def asked_again(self, hook: Hook, hits: tuple[int, ...]) -> tuple[Bound, ...]:
+        """The controls to ask of a message another control changed: those one of whose patterns is in it.
+
+        The others judged what the server or client really said; what the gate made of it is not news to them.
+        """
+        return tuple(bound for ids, bound in self._by_pattern[hook] if not ids.isdisjoint(hits))
 
     def decide(self, asked: tuple[Bound, ...], event: Event | LaunchEvent, mode: str) -> Decision:
         """Ask each control and compose: Deny over Ask over Rewrite over Annotate over Allow.
