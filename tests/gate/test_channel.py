@@ -259,6 +259,16 @@ def _without_underscore(event: Any) -> Rewrite:
     return Rewrite((ReplaceSpan("/result/content/0/text", at, at + 1, ""),))
 
 
+def test_a_list_with_something_withheld_is_cached_by_nobody() -> None:
+    channel, _ = channel_of(control("c", catalog=lambda e: Rewrite((Remove("/result/tools/0"),))))
+    channel.client(dump(id=1, method="tools/list"))
+    listing = {"tools": [{"name": "a"}], "ttlMs": 60000, "cacheScope": "public", "resultType": "complete"}
+    out = refused(channel.server(dump(id=1, result=listing)))
+    assert json.loads(out.forward or b"")["result"] == {
+        "tools": [], "ttlMs": 0, "cacheScope": "private", "resultType": "complete"
+    }  # fmt: skip
+
+
 def test_what_the_gate_made_itself_is_no_news_to_controls_without_patterns() -> None:
     seen: list[int] = []
     ledger = control("ledger", content=lambda e: seen.append(len(e.message.body["result"]["content"])) or ALLOW)

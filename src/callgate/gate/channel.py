@@ -357,6 +357,8 @@ class Channel:
             body = orjson.loads(message.data)
             try:
                 apply(body, edits)
+                if event.hook == "catalog":
+                    _forbid_caching(body)
                 message = self._codec.encode(body)
             except (EditConflict, ProtocolError) as error:
                 decision.deny("two controls want to change the same place", "edit-conflict")
@@ -565,6 +567,16 @@ class Channel:
             )
         self.pending.clear()
         self.asked.clear()
+
+
+def _forbid_caching(body: dict[str, Any]) -> None:
+    """What is withheld changes with an approval, and may differ by caller: no cache may keep it (2026-07-28)."""
+    result = body.get("result")
+    if type(result) is dict:
+        if "ttlMs" in result:
+            result["ttlMs"] = 0
+        if "cacheScope" in result:
+            result["cacheScope"] = "private"
 
 
 def _reused() -> ProtocolError:
