@@ -61,31 +61,47 @@ def site() -> Iterator[str]:
         server.shutdown()
 
 
+Transcripts = dict[tuple[str, str], dict[str, Any]]
+
+
+@pytest.fixture(scope="module")
+def direct() -> Transcripts:
+    """What was seen without the gate, by server and mode: recorded once each."""
+    return {}
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("work")
+
+
+@pytest.mark.parametrize("route", ["run", "serve"])
 @pytest.mark.parametrize(("server", "mode"), CASES)
 async def test_lists_and_calls_are_the_same_through_the_gate(
-    server: RealServer, mode: str, site: str, tmp_path: Path
+    server: RealServer, mode: str, route: str, site: str, place: Path, direct: Transcripts, tmp_path: Path
 ) -> None:
-    work = tmp_path / "work"
-    command, environment = server.command(work), {**os.environ, **server.environment(work)}
-    calls = server.calls(work, site)
+    work = place / server.name
+    command, calls = server.command(work), server.calls(work, site)
+    # All get the environment that `callgate serve` has, so that a tool that prints it can be compared.
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(place / "state"), **server.environment(work)}
 
-    async def through(argv: list[str]) -> dict[str, Any]:
+    async def over_stdio(argv: list[str]) -> dict[str, Any]:
         server.fresh(work)
         parameters = StdioServerParameters(command=argv[0], args=argv[1:], env=environment)
         return await record(parameters, mode, calls, server.prompts)
 
-    direct = await through(command)
-    assert uncalled(direct) == set(server.uncalled)
+    if (server.name, mode) not in direct:
+        direct[server.name, mode] = await over_stdio(command)
+        assert uncalled(direct[server.name, mode]) == set(server.uncalled)
 
-    guarded = await through(run_command(command))
-    assert without_now(guarded) == without_now(direct)
-
-    table = {"command": command, "environment": dict(server.environment(work))}
-    server.fresh(work)
-    # The environment of the gateway is the server's: the same as above, so that `get-env` can be compared.
-    with serve(tmp_path / "gate", {server.name: table}) as gateway:
-        served = await record(gateway.url(server.name), mode, calls, server.prompts)
-    assert without_now(served) == without_now(direct)
+    if route == "run":
+        seen = await over_stdio(run_command(command, "--name", f"{server.name}-{mode}"))
+    else:
+        server.fresh(work)
+        table = {"command": command, "environment": dict(server.environment(work))}
+        with serve(tmp_path, {server.name: table}, state=place / "state") as gateway:
+            seen = await record(gateway.url(server.name), mode, calls, server.prompts)
+    assert without_now(seen) == without_now(direct[server.name, mode])
 
 
 def _converse(argv: list[str], environment: dict[str, str], messages: list[dict[str, Any]]) -> list[Any]:

@@ -71,10 +71,16 @@ def write_config(path: Path, servers: Mapping[str, Table], port: int = 8484, **s
 
 
 @contextlib.contextmanager
-def serve(directory: Path, servers: Mapping[str, Table], mode: str = "enforce", **sections: Any) -> Iterator[Gateway]:
-    """`callgate serve` with a fresh state directory inside `directory`, from ready to drained."""
+def serve(
+    directory: Path,
+    servers: Mapping[str, Table],
+    mode: str = "enforce",
+    state: Path | None = None,
+    **sections: Any,
+) -> Iterator[Gateway]:
+    """`callgate serve`, from ready to drained; its state is `state`, else fresh inside `directory`."""
     directory.mkdir(parents=True, exist_ok=True)
-    port, state, log = free_port(), directory / "state", directory / "serve.log"
+    port, state, log = free_port(), state or directory / "state", directory / "serve.log"
     settings = {"mode": mode, **sections}
     config = write_config(directory / "callgate.toml", servers, port, **settings)
     environment = {"CALLGATE_STATE_DIR": str(state)}
