@@ -260,18 +260,19 @@ class _Command:
         self._known()
         found = [
             one
-            for one in self._waiting(self._server)
+            for one in self._waiting(self._server, rejected=self._item is not None)
             if self._item is None or self._item == (one.definition.kind, one.definition.key)
         ]
         found.sort(key=lambda one: (KINDS.index(one.definition.kind), one.definition.key))
         return found
 
-    def _waiting(self, server: str) -> Iterator[Waiting]:
+    def _waiting(self, server: str, *, rejected: bool = False) -> Iterator[Waiting]:
+        """What waits; with `rejected` also what was rejected, for whoever changes their mind."""
         definitions = self._pins.definitions(server)
         seen = self._pins.seen_by(server)
         tools = frozenset(d.key.lower() for d in definitions if d.kind == "tool")
         for definition in definitions:
-            if definition.state == "pending":
+            if definition.state == "pending" or (rejected and definition.state == "rejected"):
                 judgement = _judgement(definition, definitions, tools)
                 place = (definition.kind, definition.key, definition.digest)
                 yield Waiting(definition, judgement, tuple(seen.get(place, ())))
@@ -305,7 +306,7 @@ def _show(waiting: list[Waiting]) -> None:
         if number:
             print()
         found = one.definition
-        print(f"{one.place}  {one.judgement.meaning}")
+        print(f"{one.place}  {one.judgement.meaning}" + ("  (rejected)" if found.state == "rejected" else ""))
         by = ", ".join(visible(name, 60) for name in one.seen_by[:5] if name)
         print(f"  digest {found.digest}")
         print(f"  first seen {_date(found.seen_at)}" + (f" by {by}" if by else ""))
@@ -322,6 +323,7 @@ def _waiting_record(one: Waiting) -> dict[str, Any]:
         "item": address(found.kind, found.key),
         "kind": found.kind,
         "digest": found.digest,
+        "state": found.state,
         "meaning": one.judgement.meaning,
         "seen_at": found.seen_at,
         "seen_by": list(one.seen_by),

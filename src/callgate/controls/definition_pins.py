@@ -9,6 +9,7 @@ See docs/controls/definition-pins.md.
 from __future__ import annotations
 
 import time
+from hashlib import blake2b
 from pathlib import Path
 from typing import Any, Final
 
@@ -42,7 +43,7 @@ META: Final = ControlMeta(
     id="definition-pins",
     title="Changed definitions are withheld until approved",
     risks=("rug-pull",),
-    since="0.1",
+    since="0.1.0",
     always=frozenset({"catalog", "call"}),
 )
 RISK: Final = "rug-pull"
@@ -154,7 +155,7 @@ class DefinitionPins:
         key = (event.conversation.server, event.conversation.principal, event.method)
         mark = b""
         if whole:
-            mark = orjson.dumps(event.message.body["result"])
+            mark = blake2b(orjson.dumps(event.message.body["result"]), digest_size=16).digest()
             known = self._answers.get(key)
             if known is not None and known[0] == self._map[:] and known[1] == mark:
                 return known[2]
@@ -228,7 +229,7 @@ class _Catalogue:
 
     def kind(self, kind: str, items: list[Item], listed: set[str] | None, tools: frozenset[str]) -> None:
         """Judge the items of one kind. `listed`: all names of a list that was read to its end, else None."""
-        pins = self._pin_first(kind, items)
+        pins = self._pin_first(kind, items, complete=listed is not None)
         names = tools | {key.lower() for key in pins.approved} if kind == "tool" else tools
         rows: dict[str, Sighting] = {}
         gone: set[str] = set()
@@ -246,7 +247,7 @@ class _Catalogue:
             )
             self.wrote = True
 
-    def _pin_first(self, kind: str, items: list[Item]) -> KindPins:
+    def _pin_first(self, kind: str, items: list[Item], *, complete: bool) -> KindPins:
         """Pin what was never seen, while the baseline of this kind is open."""
         pins = self._view.kind(self._server, kind)
         late = pins.first_at is not None and time.time() - pins.first_at > OPEN_S
@@ -260,10 +261,11 @@ class _Catalogue:
         if not fresh:
             return pins
         rows = [(item.key, item.digest, canonical(item.body)) for item in fresh.values()]
-        pinned = self._view.pins.pin_first(self._server, kind, rows)
+        pinned = self._view.pins.pin_first(self._server, kind, rows, complete=complete)
         self.wrote = True
         if pinned:
-            what = f"{len(pinned)} {kind}s" if kind in KEY_MEMBER else f"the server's {kind}"
+            number = f"{len(pinned)} {kind}" + ("s" if len(pinned) != 1 else "")
+            what = number if kind in KEY_MEMBER else f"the server's {kind}"
             self.findings.append(_finding("first-use", f"{what} pinned at first use", severity="info"))
         return self._view.kind(self._server, kind)
 

@@ -33,6 +33,11 @@ VARIANTS: Final = 8
 WAITING: Final = 5000
 """Definitions of one server that may wait for approval at once."""
 
+_LISTED: Final = (
+    "INSERT INTO listings VALUES (?, ?, ?, ?)"
+    " ON CONFLICT (server, kind) DO UPDATE SET complete = 1 WHERE excluded.complete AND NOT complete"
+)
+
 
 @dataclass(slots=True)
 class KindPins:
@@ -112,8 +117,12 @@ class PinStore:
         )
         return {(name, digest): _parsed(body) for name, digest, body in rows}
 
-    def pin_first(self, server: str, kind: str, items: Iterable[tuple[str, str, bytes]]) -> set[str]:
+    def pin_first(
+        self, server: str, kind: str, items: Iterable[tuple[str, str, bytes]], *, complete: bool = False
+    ) -> set[str]:
         """Pin (key, digest, body) of items nobody pinned before; the keys that were pinned by this call.
+
+        `complete`: these are all there are, so that what comes later is new.
 
         The first writer wins: an item another process pinned meanwhile, or a list it has completed, is
         left alone, and the caller compares with it.
@@ -126,7 +135,7 @@ class PinStore:
             ).fetchone()
             if closed and closed[0] and kind != "resource":
                 return pinned
-            database.execute("INSERT OR IGNORE INTO listings VALUES (?, ?, ?, 0)", (server, kind, now))
+            database.execute(_LISTED, (server, kind, now, complete))
             for key, digest, body in items:
                 known = database.execute(
                     "SELECT 1 FROM definitions WHERE server = ? AND kind = ? AND key = ? AND state = 'approved'",
@@ -154,11 +163,7 @@ class PinStore:
         now = time.time()
         with self._store.transaction() as database:
             if complete:
-                database.execute(
-                    "INSERT INTO listings VALUES (?, ?, ?, 1)"
-                    " ON CONFLICT (server, kind) DO UPDATE SET complete = 1 WHERE complete = 0",
-                    (server, kind, now),
-                )
+                database.execute(_LISTED, (server, kind, now, True))
             for key in gone:
                 database.execute(
                     "DELETE FROM sightings WHERE server = ? AND kind = ? AND key = ? AND principal = ?",

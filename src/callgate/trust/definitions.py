@@ -34,7 +34,7 @@ LISTS: Final[Mapping[str, tuple[ItemKind, str, str]]] = {
 }
 """List method: (kind of its items, member of the result that holds them, member that names an item)."""
 
-KEY_MEMBER: Final[Mapping[str, str]] = {kind: key for kind, _, key in LISTS.values()}
+KEY_MEMBER: Final[Mapping[ItemKind, str]] = {kind: key for kind, _, key in LISTS.values()}
 
 SURFACES: Final = ("prompts", "resources", "tools")
 """Capabilities that open something a model reads."""
@@ -87,21 +87,27 @@ class Extract:
 
 
 def address(kind: str, key: str) -> str:
-    """`search`, `prompt:greet`, `resource:file:///a`, `identity`, `instructions`."""
+    """`search`, `prompt:greet`, `resource:file:///a`, `identity`, `instructions`.
+
+    A tool whose name would read as another kind is written `tool:NAME`.
+    """
     if kind in ("identity", "instructions"):
         return kind
-    return key if kind == "tool" else f"{kind}:{key}"
+    if kind == "tool" and key not in ("identity", "instructions") and key.partition(":")[0] not in KEY_MEMBER:
+        return key
+    return f"{kind}:{key}"
 
 
 def parse_address(text: str) -> tuple[ItemKind, str]:
-    """The inverse of `address`. A tool whose name looks like another kind is written `tool:NAME`."""
+    """The inverse of `address`."""
     if text == "identity":
         return "identity", ""
     if text == "instructions":
         return "instructions", ""
     prefix, colon, rest = text.partition(":")
-    if colon and prefix in KEY_MEMBER:
-        return prefix, rest  # type: ignore[return-value]
+    for kind in KEY_MEMBER:
+        if colon and prefix == kind:
+            return kind, rest
     return "tool", text
 
 

@@ -13,7 +13,7 @@ from typing import Any, Final, Literal, TypeAlias
 
 from callgate.trust.canonical import digest
 from callgate.trust.changes import ABSENT, CLASSES, Change, ChangeClass, compare, needs_approval, worst
-from callgate.trust.definitions import KEY_MEMBER, Item
+from callgate.trust.definitions import KEY_MEMBER, Item, ItemKind
 
 Standing: TypeAlias = Literal["approved", "first", "cosmetic", "changed", "added", "renamed"]
 
@@ -67,6 +67,6 @@ def judge_new(item: Item, approved: Mapping[str, Iterable[Any]]) -> Judgement:
     return Judgement("added", (Change("", ABSENT, item.body, "added", reason),))
 
 
-def _nameless(kind: str, body: Any) -> str:
+def _nameless(kind: ItemKind, body: Any) -> str:
     member = KEY_MEMBER.get(kind, "")
     return digest({k: v for k, v in body.items() if k != member} if isinstance(body, dict) else body)

@@ -146,6 +146,8 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str], described: 
         match = _closest(sentence, old_left)
         if match is None:
             added = sentence
+            if len(sentence) >= _TONGUE and known and (known | COMMON).isdisjoint(sentence):
+                return len(sentence), "a new sentence shares no word with the text, nor with plain English"
             verb = _imperative(sentence)
             if verb and not described and (old_sentences or len(sentence) > _TITLE):
                 return len(sentence), f"a new sentence tells the reader what to do ({verb!r})"
@@ -154,8 +156,6 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str], described: 
             added, turned = _added(match, sentence)
             if turned:
                 return len(added), turned
-            if len(sentence) >= _TONGUE and known and (known | COMMON).isdisjoint(sentence):
-                return len(sentence), "a new sentence shares no word with the text, nor with plain English"
         total += sum(1 if len(word) <= _LONG_WORD else len(word) // 6 for word in added)
         reason = _strong(added, match or [], sentence, tools, quoted)
         if reason:
@@ -220,8 +220,8 @@ def _added(old: list[str], new: list[str]) -> tuple[list[str], str]:
     old_fixed = [fixed.get(word, word) for word in old]
     if Counter(w for w in old_fixed if w in NEGATIONS) != Counter(w for w in new if w in NEGATIONS):
         return added, "a negation or restriction within a sentence came or went"
-    turned = {pair for pair in _pairs(new) if pair[0] in NEGATIONS} - set(_pairs(old_fixed))
-    if turned and any(pair[1] in old_fixed for pair in turned):
+    before, after = _negated(old_fixed), _negated(new)
+    if any(word in old_fixed for word in after - before) or any(word in new for word in before - after):
         return added, "a negation or restriction applies to other words than before"
     return added, ""
 
@@ -254,6 +254,11 @@ def _imperative(sentence: list[str]) -> str:
 
 def _pairs(parts: list[str]) -> list[tuple[str, str]]:
     return list(itertools.pairwise(parts))
+
+
+def _negated(parts: list[str]) -> set[str]:
+    """The words right after a negation or restriction."""
+    return {second for first, second in _pairs(parts) if first in NEGATIONS}
 
 
 def _quoted(text: str) -> set[str]:
