@@ -77,26 +77,26 @@ help:  ## this list
 # Stamps: each names the locked set that .venv holds. The package itself is installed from the checkout.
 
 $(VENV)/.venv:
-	tools/make-venv $(VENV)
+	@tools/make-venv $(VENV)
 	@touch $@
 
 $(VENV)/.run: $(VENV)/.venv requirements/run.lock pyproject.toml
 	@echo "installing callgate into $(VENV)"
-	$(LOCKED) -r requirements/run.lock
-	$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@$(LOCKED) -r requirements/run.lock
+	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
 	@touch $@
 
 $(VENV)/.test: $(VENV)/.run requirements/test.lock
 	@echo "installing what the tests need"
-	$(LOCKED) -r requirements/test.lock
+	@$(LOCKED) -r requirements/test.lock
 	@touch $@
 
 $(VENV)/.lint: $(VENV)/.test requirements/lint.lock
 	@echo "installing what the checks need"
-	$(LOCKED) -r requirements/lint.lock
+	@$(LOCKED) -r requirements/lint.lock
 	@touch $@
 
 $(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.lock
 	@echo "installing the fuzzer"
-	$(LOCKED) -r requirements/fuzz.lock
+	@$(LOCKED) -r requirements/fuzz.lock
 	@touch $@

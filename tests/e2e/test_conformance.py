@@ -78,6 +78,16 @@ def test_the_suite_says_the_same_of_a_server_behind_the_gate(
     assert difference(direct[revision], gated) == ""
 
 
+@pytest.mark.parametrize("revision", LEAST_DIRECT)
+def test_the_same_server_on_stdio_behind_the_gate_passes_what_is_required(revision: str, tmp_path: Path) -> None:
+    """Here the gate itself speaks HTTP for the server: statuses, sessions, header checks and streams are its own."""
+    command = [sys.executable, str(FIXTURES / "servers" / "conformance_server.py")]
+    with serve(tmp_path / "gate", {"fixture": {"command": command}}, mode="enforce") as gateway:
+        report = run_server_suite(gateway.url("fixture"), tmp_path / "gated", *SELECTIONS[revision])
+    least, _ = LEAST_DIRECT[revision]
+    assert len(report.passing(requirements(revision, "server"))) >= least, report.output
+
+
 def test_the_client_scenarios_are_all_that_need_no_authorization() -> None:
     for revision in LEAST_DIRECT:
         wanted = [name for name in requirements(revision, "client") if not name.startswith("auth/")]
