@@ -21,6 +21,7 @@ from callgate.gate.events import Event, Hook
 from callgate.gate.hooks import CATALOG_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook, request_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
 from callgate.gate.verdicts import Finding
+from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 
 if TYPE_CHECKING:
@@ -548,6 +549,16 @@ class Channel:
                 break  # the table is in order of arrival
             found.append((request_id, waiting.method, age))
         return found
+
+    def answer_too_long(self, edges: list[bytes]) -> list[bytes]:
+        """Errors for callers whose answer was too long to keep. `edges`: its first or last bytes, where the id stands."""
+        errors: list[bytes] = []
+        for edge in edges:
+            for request_id in (id_at_head(edge), id_at_tail(edge)):
+                if request_id is not None and self.pending.pop(request_id, None) is not None:
+                    text = "Refused by callgate: the server's answer exceeds limits.response_bytes"
+                    errors.append(answers.error(request_id, answers.DENIED, text, "limit-response-bytes"))
+        return errors
 
     def unanswered(self, why: str) -> list[bytes]:
         """Errors for every request still waiting: the server is gone. Empties the table."""

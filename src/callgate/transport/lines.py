@@ -5,21 +5,31 @@ Pure: chunks in, lines out. Memory is bounded by the limit plus one chunk, whate
 
 from __future__ import annotations
 
+from callgate.protocol.fragments import EDGE_BYTES
+
 
 class LineFramer:
     """Cuts a byte stream into lines of at most `limit` bytes.
 
     A longer line is dropped: `feed` yields None for it once, as soon as the limit is passed, and
-    `skipping` counts the bytes thrown away until its newline comes.
+    `skipping` counts the bytes thrown away until its newline comes. The first and the last bytes of
+    dropped lines wait in `take_edges`, because the id of the message often stands there.
     """
 
-    __slots__ = ("_parts", "_size", "limit", "skipping")
+    __slots__ = ("_edges", "_parts", "_size", "_tail", "limit", "skipping")
 
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self.skipping = 0
         self._parts: list[bytes] = []
         self._size = 0
+        self._edges: list[bytes] = []
+        self._tail = b""
+
+    def take_edges(self) -> list[bytes]:
+        """First and last bytes of lines dropped since the last call, each when it became known."""
+        edges, self._edges = self._edges, []
+        return edges
 
     def feed(self, chunk: bytes) -> list[bytes | None]:
         """The lines that `chunk` completes, without their newline; None stands for an over-long one."""
@@ -36,7 +46,7 @@ class LineFramer:
             if last - start <= self.limit:
                 lines.extend(chunk[start:last].split(b"\n"))
             else:
-                lines.extend(line if len(line) <= self.limit else None for line in chunk[start:last].split(b"\n"))
+                lines.extend(self._within(line) for line in chunk[start:last].split(b"\n"))
         if last + 1 < len(chunk):
             lines.extend(self._hold(chunk[last + 1 :]))
         return lines
@@ -51,10 +61,14 @@ class LineFramer:
     def _hold(self, part: bytes) -> list[bytes | None]:
         if self.skipping:
             self.skipping += len(part)
+            self._tail = (self._tail + part[-EDGE_BYTES:])[-EDGE_BYTES:]
             return []
         self._size += len(part)
         if self._size > self.limit:
             self.skipping = self._size
+            whole = b"".join([*self._parts, part])
+            self._edges.append(whole[:EDGE_BYTES])
+            self._tail = whole[-EDGE_BYTES:]
             self._parts.clear()
             self._size = 0
             return [None]
@@ -64,10 +78,17 @@ class LineFramer:
     def _complete(self, tail: bytes) -> list[bytes | None]:
         if self.skipping:
             self.skipping = 0
+            self._edges.append((self._tail + tail[-EDGE_BYTES:])[-EDGE_BYTES:])
+            self._tail = b""
             return []
-        size = self._size + len(tail)
         self._parts.append(tail)
         line = b"".join(self._parts)
         self._parts.clear()
         self._size = 0
-        return [line if size <= self.limit else None]
+        return [self._within(line)]
+
+    def _within(self, line: bytes) -> bytes | None:
+        if len(line) <= self.limit:
+            return line
+        self._edges += (line[:EDGE_BYTES], line[-EDGE_BYTES:])
+        return None

@@ -22,6 +22,7 @@ from typing import TYPE_CHECKING, Any
 from callgate.errors import LimitExceeded
 from callgate.protocol.message import Direction
 from callgate.text import visible
+from callgate.transport.lines import LineFramer
 
 if TYPE_CHECKING:
     from callgate.audit import Journal
@@ -113,62 +114,6 @@ class Sink:
             self.close()
 
 
-class Lines:
-    """Cuts a stream into lines within a byte limit."""
-
-    __slots__ = ("limit", "parts", "size", "skipping")
-
-    def __init__(self, limit: int) -> None:
-        self.limit = limit
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.skipping = False
-
-    def feed(self, chunk: bytes) -> tuple[list[bytes], int]:
-        """Whole lines without their ends, and how many over-long lines were dropped."""
-        end = chunk.rfind(b"\n")
-        if end < 0:
-            return [], self._keep(chunk)
-        dropped = 0
-        if end == len(chunk) - 1:
-            head = chunk[:-1]
-        else:
-            head = chunk[:end]
-        if self.skipping:
-            # The rest of a line that was already refused.
-            self.skipping = False
-            first = head.find(b"\n")
-            head = head[first + 1 :] if first >= 0 else b""
-            lines = head.split(b"\n") if head else []
-        else:
-            if self.parts:
-                self.parts.append(head)
-                head = b"".join(self.parts)
-                self.parts = []
-                self.size = 0
-            lines = head.split(b"\n") if b"\n" in head else [head]
-        if end != len(chunk) - 1:
-            dropped = self._keep(chunk[end + 1 :])
-        return lines, dropped
-
-    def _keep(self, rest: bytes) -> int:
-        if self.skipping:
-            return 0
-        self.parts.append(rest)
-        self.size += len(rest)
-        if self.size > self.limit:
-            self.parts = []
-            self.size = 0
-            self.skipping = True
-            return 1
-        return 0
-
-    @property
-    def unfinished(self) -> bool:
-        """Whether a line has begun and not ended."""
-        return self.size > 0
-
-
 class Relay:
     """One client on our stdin and stdout, one server in a child process."""
 
@@ -180,9 +125,9 @@ class Relay:
         self._name = visible(name)
         self._to_server = Sink(child.stdin)
         self._to_client = Sink(1)
-        self._from_client = Lines(limits.request_bytes)
-        self._from_server = Lines(limits.response_bytes)
-        self._stderr = Lines(STDERR_LINE)
+        self._from_client = LineFramer(limits.request_bytes)
+        self._from_server = LineFramer(limits.response_bytes)
+        self._stderr = LineFramer(STDERR_LINE)
         self._poll: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._interest: dict[int, int] = {}
         self._reported: set[object] = set()
@@ -297,8 +242,9 @@ class Relay:
         if not chunk:
             self._client_gone()
             return
-        lines, dropped = self._from_client.feed(chunk)
-        self._forward(lines, dropped, Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
+        lines = self._from_client.feed(chunk)
+        self._forward(lines, Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
+        self._from_client.take_edges()  # the refusal went out with the id null
 
     def _read_server(self) -> None:
         fd = self._child.stdout
@@ -312,33 +258,28 @@ class Relay:
             self._unwatch(fd)
             self._server_open = False
             return
-        lines, dropped = self._from_server.feed(chunk)
-        self._forward(lines, dropped, Direction.SERVER, self._channel.server, self._to_client, self._to_server, fd)
+        lines = self._from_server.feed(chunk)
+        self._forward(lines, Direction.SERVER, self._channel.server, self._to_client, self._to_server, fd)
+        for error in self._channel.answer_too_long(self._from_server.take_edges()):
+            self._send(self._to_client, error + b"\n", fd)
 
     def _forward(
         self,
-        lines: list[bytes],
-        dropped: int,
+        lines: list[bytes | None],
         direction: Direction,
         decide: Callable[[bytes], bytes | Outcome],
         onward: Sink,
         back: Sink,
         source: int,
     ) -> None:
-        if len(lines) == 1 and not dropped:
-            line = lines[0]
-            result = decide(line[:-1] if line.endswith(b"\r") else line) if line else b""
-            if type(result) is bytes:
-                if result and onward.write(result + b"\n"):
-                    self._blocked(onward, source)
-                return
-            self._outcome(result, onward, back, source)  # type: ignore[arg-type]  # not bytes, so an Outcome
-            return
         out: list[bytes] = []
         for line in lines:
-            if not line or line == b"\r":
+            if line is None:
+                result: bytes | Outcome = self._channel.refuse(_too_long(direction), direction)
+            elif not line or line == b"\r":
                 continue
-            result = decide(line[:-1] if line.endswith(b"\r") else line)
+            else:
+                result = decide(line[:-1] if line.endswith(b"\r") else line)
             if type(result) is bytes:
                 out.append(result)
                 continue
@@ -347,9 +288,9 @@ class Relay:
                 out = []
             self._outcome(result, onward, back, source)  # type: ignore[arg-type]  # not bytes, so an Outcome
         if out:
-            self._send(onward, b"\n".join(out) + b"\n", source)
-        if dropped:
-            self._outcome(self._channel.refuse(_too_long(direction), direction), onward, back, source)
+            out.append(b"")
+            if onward.write(b"\n".join(out)):
+                self._blocked(onward, source)
 
     def _outcome(self, outcome: Outcome, onward: Sink, back: Sink, source: int) -> None:
         if outcome.forward is not None:
@@ -370,11 +311,8 @@ class Relay:
         if not chunk:
             self._unwatch(fd)
             return
-        lines, dropped = self._stderr.feed(chunk)
-        text = "".join(visible(line.decode("utf-8", "replace").rstrip("\r"), STDERR_LINE) + "\n" for line in lines)
-        if dropped:
-            text += "(a longer line of the server's stderr was left out)\n"
-        _to_stderr(text)
+        _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
+        self._stderr.take_edges()
 
     # -- writing and back-pressure ---------------------------------------------------------------
 
@@ -430,9 +368,9 @@ class Relay:
         """The client closed its end: so do we towards the server, and give it time to finish."""
         self._client_open = False
         self._unwatch(0)
-        if self._from_client.unfinished:
-            lines, dropped = self._from_client.feed(b"\n")
-            self._forward(lines, dropped, Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
+        last = self._from_client.rest()
+        if last:
+            self._forward([last], Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
         fd = self._to_server.fd
         self._to_server.finish()
         if self._to_server.closed:
@@ -490,7 +428,7 @@ class Relay:
         died = self._client_open and self._signal == 0
         if died:
             self.say(f"the server ended ({_how(status)})")
-        if self._from_server.unfinished:
+        if self._from_server.rest():
             self.say("the server ended in the middle of a message, which was discarded")
         for answer in self._channel.unanswered(f"the server {self._name} ended ({_how(status)}); restart it"):
             self._to_client.write(answer + b"\n")
@@ -536,6 +474,12 @@ class Relay:
     def say(self, text: str) -> None:
         """One line on stderr, from callgate itself. `text` is safe to print."""
         _to_stderr(f"callgate: {self._name}: {text}\n")
+
+
+def _shown(line: bytes | None) -> str:
+    if line is None:
+        return "(a longer line of the server's stderr was left out)\n"
+    return visible(line.decode("utf-8", "replace").rstrip("\r"), STDERR_LINE) + "\n"
 
 
 def _to_stderr(text: str) -> None:
