@@ -15,16 +15,13 @@ rewritten with new digests by someone who can write the files. See docs/evidence
 
 from __future__ import annotations
 
-import hashlib
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, Final, TypeAlias
 
-from callgate.audit.records import Record, canonical, checkpoint_message, parse
+from callgate.audit.records import GENESIS, Record, canonical, checkpoint_message, digest_of, parse
 
-GENESIS: Final = "0" * 64
-"""`prev` where nothing is before."""
 PROBLEMS: Final = 50
 """Problems kept for one log; the rest is counted."""
 COVER_WINDOW: Final = 65_536
@@ -32,11 +29,6 @@ COVER_WINDOW: Final = 65_536
 
 VerifySignature: TypeAlias = Callable[[str, bytes, bytes], bool | None]
 """(key id, message, signature) -> whether it verifies; None when the key is not known."""
-
-
-def digest_of(line: bytes) -> str:
-    """Hex SHA-256 of a line, newline included."""
-    return hashlib.sha256(line).hexdigest()
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,8 +14,7 @@ import os
 from pathlib import Path
 from typing import Final
 
-from callgate.audit.chain import GENESIS, digest_of
-from callgate.audit.records import Record, canonical
+from callgate.audit.records import GENESIS, Record, canonical, digest_of
 
 INDEX_NAME: Final = "chains.jsonl"
 _TAIL: Final = 4096

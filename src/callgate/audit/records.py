@@ -38,6 +38,7 @@ last record of a log that was closed in good order; `lost` counts decisions that
 
 from __future__ import annotations
 
+import hashlib
 from typing import Any, Final, TypeAlias
 
 from orjson import (
@@ -52,6 +53,8 @@ from orjson import (
 Record: TypeAlias = dict[str, Any]
 
 FORMAT: Final = 1
+GENESIS: Final = "0" * 64
+"""`prev` where nothing is before."""
 RECORD_BYTES: Final = 64 * 1024
 """Longest line the writer makes, newline included."""
 CONTENT_BYTES: Final = 32 * 1024
@@ -64,6 +67,11 @@ FINDINGS: Final = 20
 """Findings kept per decision; `findings_dropped` counts the rest."""
 
 _SIGNED_PREFIX: Final = b"callgate audit checkpoint 1\n"
+
+
+def digest_of(line: bytes) -> str:
+    """Hex SHA-256 of a line, newline included."""
+    return hashlib.sha256(line).hexdigest()
 
 
 def canonical(record: Record) -> bytes:

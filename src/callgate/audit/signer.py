@@ -3,7 +3,8 @@
 Importing `cryptography` takes 30 ms and 9 MB: too long a pause for the one thread that carries messages,
 and a third of what a guarded server's gate may weigh. So while the gate runs, a checkpoint is signed by
 a `python -P` of our own (`main` below), which reads what to sign from its standard input, writes
-key id and signature and is gone; the private key is never in the memory of a process that reads hostile bytes.
+key id and signature and is gone. The private key is in the memory of a process that reads hostile bytes only
+at the very end, for the closing record.
 """
 
 from __future__ import annotations

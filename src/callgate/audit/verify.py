@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from callgate.audit import index
-from callgate.audit.chain import GENESIS, ChainChecker, Findings, Problem, VerifySignature, check_index
+from callgate.audit.chain import ChainChecker, Findings, Problem, VerifySignature, check_index
 from callgate.audit.keys import public_keys
 from callgate.audit.reader import chains, in_use, read_lines, segment_paths
+from callgate.audit.records import GENESIS
 
 if TYPE_CHECKING:
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey

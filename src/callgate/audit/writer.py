@@ -10,7 +10,6 @@ When the disk is full the append raises AuditError and has changed nothing; the 
 from __future__ import annotations
 
 import os
-import secrets
 import time
 from collections.abc import Callable
 from hashlib import sha256
@@ -42,7 +41,7 @@ def open_journal(state_dir: Path, config: AuditConfig, *, process: str) -> Journ
 
 def chain_id() -> str:
     """`20261122T095500-4711-9f86d081`: start in UTC, process id, eight random hex digits."""
-    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{secrets.token_hex(4)}"
+    return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
 class Journal:
