@@ -135,7 +135,7 @@ async def test_a_changed_description_is_withheld_shown_approved_and_on_record(st
     # The evidence verifies and tells the story.
     code, said = stage.command("audit", "verify")
     assert code == 0, said
-    code, said = stage.command("audit", "tail", "-n", "200")
+    code, said = stage.command("audit", "tail", "--all", "-n", "200")
     assert code == 0
     assert "pin-approved" in said
     assert "definition-pins" in said
