@@ -31,7 +31,10 @@ LEXICAL: tuple[tuple[str, bytes], ...] = (
 _SMALL = 400
 """Up to here orjson is the faster parser; fewer bytes than this cannot nest deeper than 200."""
 _MAX_EXACT = 2**53
+_ENVELOPE = keys.ENVELOPE
+_PARAMS = keys.PARAMS
 _REQUEST = Kind.REQUEST
+_NOTIFICATION = Kind.NOTIFICATION
 _RESULT = Kind.RESULT
 
 
@@ -49,7 +52,8 @@ class Codec:
         self._walk_from = min(2 * limits.nodes, 4 * limits.keys, limits.string_bytes)
         if limits.depth < 200:
             self._walk_from = min(self._walk_from, 2 * limits.depth)
-        self._name_bytes = limits.name_bytes
+        self._name_length = limits.name_bytes // 4
+        """Names of up to so many characters are short enough in any spelling."""
         self._max_bytes = (limits.request_bytes, limits.response_bytes)
 
     def decode(self, raw: bytes, direction: Direction) -> Message | list[Message]:
@@ -103,7 +107,9 @@ class Codec:
             data = orjson.dumps(body)
         except TypeError:
             self._walk(body, b"")
-            raise ProtocolError("json-integer-range", _INTEGER_RANGE, next_step="send such numbers as strings") from None
+            raise ProtocolError(
+                "json-integer-range", "an integer does not fit 64 bits", next_step="send such numbers as strings"
+            ) from None
         return body, data, data != raw
 
     def _walk(self, body: Any, data: bytes) -> None:
@@ -170,11 +176,25 @@ class Codec:
         try:
             if body.get("jsonrpc") != "2.0":
                 raise ProtocolError("jsonrpc-version", 'the member "jsonrpc" must be "2.0"')
-            if not keys.ENVELOPE.issuperset(body):
-                keys.refuse_variants(body, keys.ENVELOPE, "the message")
-            if "method" in body:
-                return self._call(body, data, hits, body["method"])
-            return self._answer(body, data, hits)
+            if not _ENVELOPE.issuperset(body):
+                keys.refuse_variants(body, _ENVELOPE, "the message")
+            if "method" not in body:
+                return self._answer(body, data, hits)
+            method = body["method"]
+            if type(method) is not str or not method:
+                raise ProtocolError("jsonrpc-method", '"method" must be a non-empty string')
+            if len(method) > self._name_length or "\0" in method:
+                self._name(method, "method")
+            if "result" in body or "error" in body:
+                raise ProtocolError("jsonrpc-hybrid", "a message has both a method and a result or error")
+            if "params" in body and (params := body["params"]) is not None:
+                self._params(params)
+            if "id" not in body:
+                return Message(body, data, _NOTIFICATION, method, None, hits)
+            request_id = body["id"]
+            if type(request_id) is not int:
+                request_id = self._id(request_id)
+            return Message(body, data, _REQUEST, method, request_id, hits)
         except ProtocolError as error:
             found = body.get("id")
             if error.request_id is None and type(found) in (str, int):
@@ -182,32 +202,15 @@ class Codec:
             error.is_answer = "method" not in body
             raise
 
-    def _call(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...], method: Any) -> Message:
-        if type(method) is not str or not method:
-            raise ProtocolError("jsonrpc-method", '"method" must be a non-empty string')
-        if len(method) > self._name_bytes or "\0" in method:
-            self._name(method, "method")
-        if "result" in body or "error" in body:
-            raise ProtocolError("jsonrpc-hybrid", "a message has both a method and a result or error")
-        params = body.get("params")
-        if params is not None:
-            self._params(params)
-        if "id" not in body:
-            return Message(body, data, Kind.NOTIFICATION, method, None, hits)
-        request_id = body["id"]
-        return Message(
-            body, data, _REQUEST, method, request_id if type(request_id) is int else self._id(request_id), hits
-        )
-
     def _params(self, params: Any) -> None:
         if type(params) is not dict:
             raise ProtocolError("jsonrpc-params", '"params" must be an object')
-        if not keys.PARAMS.issuperset(params):
-            keys.refuse_variants(params, keys.PARAMS, "params")
+        if not _PARAMS.issuperset(params):
+            keys.refuse_variants(params, _PARAMS, "params")
         if "_meta" in params:
             _check_meta(params["_meta"])
         name = params.get("name")
-        if type(name) is str and (len(name) > self._name_bytes or "\0" in name):
+        if type(name) is str and (len(name) > self._name_length or "\0" in name):
             self._name(name, "params.name")
         arguments = params.get("arguments")
         if arguments is not None:
@@ -226,9 +229,9 @@ class Codec:
                 raise ProtocolError("jsonrpc-id", "a result must carry the id of its request")
             keys.check_result(result)
             request_id = body["id"]
-            return Message(
-                body, data, _RESULT, None, request_id if type(request_id) is int else self._id(request_id), hits
-            )
+            if type(request_id) is not int:
+                request_id = self._id(request_id)
+            return Message(body, data, _RESULT, None, request_id, hits)
         if "error" not in body:
             raise ProtocolError("jsonrpc-kind", "a message needs a method, a result or an error")
         error = body["error"]
@@ -250,8 +253,9 @@ class Codec:
         raise ProtocolError("jsonrpc-id", f"an id must be a string or an integer, not {shown}")
 
     def _name(self, value: str, what: str) -> None:
-        if len(value) > self._name_bytes:
-            raise _limit("name_bytes", f"{what} is longer than {self.limits.name_bytes} characters")
+        longest = self.limits.name_bytes
+        if len(value) > self._name_length and len(value.encode()) > longest:
+            raise _limit("name_bytes", f"{what} is longer than {longest} bytes")
         if "\0" in value:
             raise ProtocolError("nul-in-name", f"{what} contains NUL (U+0000)")
 
@@ -275,7 +279,6 @@ def _limit(name: str, what: str) -> LimitExceeded:
     return LimitExceeded(rule, what, next_step=f"send less, or raise limits.{name}")
 
 
-_INTEGER_RANGE = "an integer does not fit 64 bits"
 _NOT_JSON = "the message is not valid JSON"
 
 
@@ -290,7 +293,7 @@ def _explain(raw: bytes, error: ValueError) -> ProtocolError:
         raw.decode()
     except UnicodeDecodeError as bad:
         return ProtocolError("json-utf8", f"the message is not valid UTF-8 at byte {bad.start}", rpc_code=-32700)
-    if "surrogate" in text:
+    if "surrogate" in text or "end of hex escape" in text:
         return ProtocolError("json-lone-surrogate", "a string has a lone surrogate escape", rpc_code=-32700)
     if "recursion" in text or "depth" in text:
         return _limit("depth", "nested deeper than 200 levels")
