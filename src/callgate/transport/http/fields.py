@@ -85,7 +85,8 @@ STATUS_LINES = {status: b"HTTP/1.1 %d %b" % (status, phrase) for status, phrase 
 _LOWER: dict[bytes, bytes] = {}
 _KNOWN = (
     *NOT_FORWARDED, *PROXY, b"accept", b"accept-language", b"content-type", b"last-event-id", b"mcp-method",
-    b"mcp-name", b"mcp-protocol-version", b"mcp-session-id", b"traceparent", b"tracestate", b"user-agent", b"cache-control",
+    b"mcp-name", b"mcp-protocol-version", b"mcp-session-id", b"traceparent", b"tracestate", b"user-agent",
+    b"cache-control",
     b"content-encoding", b"date", b"server", b"x-accel-buffering", b"www-authenticate", b"retry-after", b"allow",
 )  # fmt: skip
 for _name in _KNOWN:

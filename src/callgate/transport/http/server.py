@@ -6,9 +6,11 @@ import asyncio
 import socket
 import ssl
 import time
+import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
+from pathlib import Path
 
 from callgate.config import ListenConfig
 from callgate.gate import answers
@@ -173,7 +175,9 @@ class HttpServer:
 
     def failed(self, exchange: Exchange, error: Exception) -> None:
         """A route raised: answer 500 if nothing was sent yet, else cut the stream."""
-        self._note("internal-error", {"route": exchange.route, "error": type(error).__name__})
+        where = traceback.extract_tb(error.__traceback__)[-1]
+        place = f"{Path(where.filename).name}:{where.lineno}"
+        self._note("internal-error", {"route": exchange.route, "error": type(error).__name__, "at": place})
         body = answers.error(None, answers.UNAVAILABLE, "callgate failed; the message did not pass", "internal")
         if exchange.streaming:
             exchange.abort()

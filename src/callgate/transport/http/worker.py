@@ -1,0 +1,217 @@
+"""One worker of `callgate serve`: a gate, its routes and the sockets, from start to drain.
+
+SIGTERM and SIGINT drain: stop accepting, finish what is in flight, end streams in good order, close upstreams
+and evidence. SIGHUP reads the configuration again: later requests are judged by it, earlier ones finish
+under the old one; a configuration that does not work is reported and changes nothing.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+import socket
+import sys
+from collections.abc import Callable, Coroutine, Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callgate.config import Config, ServerConfig, state_directory
+from callgate.errors import AuditError, CallgateError
+from callgate.gate.engine import Gate
+from callgate.transport.http import tls
+from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
+from callgate.transport.http.exchange import Route
+from callgate.transport.http.health import HealthRoute
+from callgate.transport.http.request_policy import RequestPolicy
+from callgate.transport.http.route import HttpRoute
+from callgate.transport.http.server import Endpoint, HttpServer, Site
+from callgate.transport.routes import build_route
+
+if TYPE_CHECKING:
+    from callgate.audit.writer import Journal
+
+GET_ONLY = frozenset((b"GET", b"HEAD"))
+SSE_PATHS: Mapping[str, frozenset[bytes]] = {"sse": frozenset((b"GET",)), "messages": frozenset((b"POST",))}
+"""HTTP+SSE of 2024-11-05, beside `/NAME/mcp`, for routes that speak it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What a worker needs to know and cannot import: where its configuration and its gate come from.
+
+    `load` raises ConfigError; `open_journal` and `build_gate` make the evidence log and the gate. `seal_key`
+    and `worker_sockets` serve session affinity and are empty for a single worker.
+    """
+
+    load: Callable[[], Config]
+    open_journal: Callable[[Config], Journal]
+    build_gate: Callable[[Config, Path, Journal], Gate]
+    watch: Callable[[Journal], None] | None = None
+    seal_key: bytes = b""
+    worker_sockets: list[str] = field(default_factory=list)
+
+
+class Worker:
+    """See the module. Lives on one event loop."""
+
+    def __init__(self, plan: Plan, config: Config, index: int = 0) -> None:
+        self._plan = plan
+        self._config = config
+        self._index = index
+        self._journal = plan.open_journal(config)
+        self._state = state_directory(config)
+        if plan.watch is not None:
+            plan.watch(self._journal)
+        self._gate = plan.build_gate(config, self._state, self._journal)
+        self._tls = tls.server_context(config.listen)
+        self._stop = asyncio.Event()
+        self._routes: dict[str, tuple[ServerConfig, Route]] = {}
+        self._retired: set[asyncio.Task[None]] = set()
+        self._seal = SessionSeal(plan.seal_key, index) if plan.seal_key else None
+        self._sockets = WorkerSockets(plan.worker_sockets)
+        self._server = HttpServer(self._site(config), self._note)
+        self._private = HttpServer(self._server.site, self._note, trusted=True)
+
+    # -- lifecycle -------------------------------------------------------------------------------
+
+    async def run(self, sock: socket.socket, private: socket.socket | None = None) -> int:
+        """Serve until told to stop; the exit code: 0, or 1 when requests had to be cut at the end."""
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGTERM, signal.SIGINT):
+            loop.add_signal_handler(number, self._stop.set)
+        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        await self._server.listen(sock, self._tls)
+        if private is not None:
+            await self._private.listen(private)
+        listen = self._config.listen
+        self._note("start", {"worker": self._index, "host": listen.host, "port": listen.port})
+        while not self._stop.is_set():
+            self._journal.tick()
+            try:
+                await asyncio.wait_for(self._stop.wait(), 1.0)
+            except TimeoutError:
+                continue
+        return await self._drain()
+
+    def stop(self) -> None:
+        """Begin to drain."""
+        self._stop.set()
+
+    async def _drain(self) -> int:
+        grace = self._config.listen.drain_s
+        self._server.draining = self._private.draining = True
+        routes = [route.close(grace) for _, route in self._routes.values()]
+        *_, public, private = await asyncio.gather(
+            *routes, *self._retired, self._server.drain(grace), self._private.drain(grace), return_exceptions=True
+        )
+        complete = public is True and private is True
+        self._sockets.close()
+        self._note("stop", {"worker": self._index, "complete": complete})
+        self._gate.close()
+        self._journal.close()
+        return 0 if complete else 1
+
+    # -- configuration ---------------------------------------------------------------------------
+
+    def reload(self) -> None:
+        """Read the configuration again and put it in force, or say why not and leave everything as it is."""
+        try:
+            config = self._plan.load()
+            self._replace(config)
+        except CallgateError as error:
+            self._note("reload-failed", {"reason": error.what})
+            sys.stderr.write(f"callgate: the configuration was not changed: {error.diagnostics()}\n")
+            return
+        sys.stderr.write("callgate: the configuration was read again\n")
+
+    def _replace(self, config: Config) -> None:
+        old = self._config
+        # What was bound or opened at the start stays as it is until the next start.
+        fixed = {name: getattr(old.listen, name) for name in ("host", "port", "workers")}
+        kept = replace(config, listen=replace(config.listen, **fixed), state_dir=old.state_dir, audit=old.audit)
+        if kept != config:
+            sys.stderr.write("callgate: listen.address, listen.workers, state_dir and audit change at the next start\n")
+        gate = self._plan.build_gate(kept, self._state, self._journal)
+        if self._tls is not None and kept.listen.tls_certificate:
+            tls.load(self._tls, kept.listen)
+        retired_gate, retired_routes = self._gate, dict(self._routes)
+        self._gate = gate
+        try:
+            site = self._site(kept)
+        except CallgateError:
+            self._gate = retired_gate
+            raise
+        self._config = kept
+        self._server.site = self._private.site = site
+        in_use = {id(route) for _, route in self._routes.values()}
+        gone = [route for _, route in retired_routes.values() if id(route) not in in_use]
+        self._later(self._retire(gone, retired_gate, kept.listen.drain_s))
+        self._note("reload", {"source": config.source, "servers": sorted(config.servers)})
+
+    def _later(self, work: Coroutine[None, None, None]) -> None:
+        task = asyncio.get_running_loop().create_task(work)
+        self._retired.add(task)
+        task.add_done_callback(self._retired.discard)
+
+    async def _retire(self, routes: list[Route], gate: Gate, grace_s: float) -> None:
+        """Let routes that are no longer configured finish."""
+        await asyncio.gather(*(route.close(grace_s) for route in routes), return_exceptions=True)
+        gate.close()
+        self._gate.watchdog.disarm()  # the timer is the process's: closing one gate has stopped it for both
+
+    def _site(self, config: Config) -> Site:
+        """The site for `config`, with the routes of unchanged servers kept. Raises ConfigError and changes nothing."""
+        policy = RequestPolicy(config.listen)
+        open_policy = RequestPolicy(replace(config.listen, token_file="", host="127.0.0.1"))
+        routes: dict[str, tuple[ServerConfig, Route]] = {}
+        made: list[Route] = []
+        same_rules = replace(self._config, servers={}, source="") == replace(config, servers={}, source="")
+        try:
+            for name, server in config.servers.items():
+                known = self._routes.get(name)
+                if known is not None and known[0] == server and (same_rules or isinstance(known[1], HttpRoute)):
+                    routes[name] = known
+                else:
+                    route = build_route(server, self._gate)
+                    routes[name] = (server, route)
+                    made.append(route)
+        except CallgateError:
+            for route in made:
+                self._later(route.close(0.0))
+            raise
+        for server, route in routes.values():
+            if isinstance(route, HttpRoute) and route not in made:
+                route.renew(server, self._gate)
+        self._routes = routes
+        return Site(config.listen, config.limits, policy, open_policy, self._endpoints(config))
+
+    def _endpoints(self, config: Config) -> dict[bytes, Endpoint]:
+        alive = HealthRoute(lambda: "")
+        ready = HealthRoute(self._trouble)
+        endpoints = {
+            b"/healthz": Endpoint("", alive, "/healthz", GET_ONLY, anonymous=True),
+            b"/readyz": Endpoint("", ready, "/readyz", GET_ONLY, anonymous=True),
+        }
+        single = len(self._routes) == 1
+        for name, (_, plain) in self._routes.items():
+            route: Route = AffinityRoute(plain, self._seal, self._sockets) if self._seal is not None else plain
+            for base in (f"/{name}", "") if single else (f"/{name}",):
+                endpoints[f"{base}/mcp".encode()] = Endpoint(name, route, f"{base}/mcp")
+                if getattr(plain, "serves_sse", False):
+                    for last, methods in SSE_PATHS.items():
+                        endpoints[f"{base}/{last}".encode()] = Endpoint(name, route, f"{base}/{last}", methods)
+        return endpoints
+
+    def _trouble(self) -> str:
+        if self._server.draining:
+            return "draining"
+        if self._journal.lost:
+            return "evidence log cannot be written"
+        return ""
+
+    def _note(self, kind: str, fields: dict[str, object]) -> None:
+        try:
+            self._journal.note(kind, fields)
+        except AuditError as error:
+            sys.stderr.write(f"callgate: {error.what}\n")

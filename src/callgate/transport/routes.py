@@ -1,0 +1,22 @@
+"""From a configured server to the route that reaches it."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TYPE_CHECKING
+
+from callgate.config import ServerConfig
+from callgate.transport.http.exchange import Route
+from callgate.transport.http.route import HttpRoute
+
+if TYPE_CHECKING:
+    from callgate.gate.engine import Gate
+
+
+def build_route(server: ServerConfig, gate: Gate) -> Route:
+    """The route for `server`, by its transport. Call it on the running loop. Raises ConfigError."""
+    if server.transport == "http":
+        return HttpRoute(server, gate)
+    from callgate.transport.stdio_upstream import StdioRoute
+
+    return StdioRoute(server, gate, asyncio.get_running_loop())
