@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from time import monotonic_ns
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any
 
 import orjson
 
@@ -18,7 +18,7 @@ from callgate.gate import answers
 from callgate.gate.edits import EditConflict, apply
 from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
-from callgate.gate.hooks import CATALOG_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook, request_hook
+from callgate.gate.hooks import CATALOG_METHODS, CONNECT_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
 from callgate.gate.verdicts import Finding
 from callgate.protocol.fragments import id_at_head, id_at_tail
@@ -43,14 +43,17 @@ _ERROR = Kind.ERROR
 _EVIDENCE = "the evidence log cannot be written, so nothing passes; free disk space or see callgate audit verify"
 
 
-class Pending(NamedTuple):
-    """A request that waits for its answer."""
+class Pending:
+    """A request that waits for its answer. `seq` is its record; `started_ns` is negative once cancelled."""
 
-    method: str
-    name: str
-    seq: int
-    started_ns: int
-    modern: bool
+    __slots__ = ("method", "modern", "name", "seq", "started_ns")
+
+    def __init__(self, method: str, name: str, seq: int, started_ns: int, modern: bool) -> None:  # noqa: FBT001 - hot
+        self.method = method
+        self.name = name
+        self.seq = seq
+        self.started_ns = started_ns
+        self.modern = modern
 
 
 class Channel:
@@ -176,13 +179,12 @@ class Channel:
                 if revision != self.revision and type(revision) is str:
                     self._negotiated(revision)
         self.modern = modern
-        hook = request_hook(method)
+        hook: Hook = "connect" if method in CONNECT_METHODS else "call"
         hits = message.hits
         gate = self._gate
         asked = gate.asked(hook, hits) if hits else gate.always[hook]
-        waiting = Pending(method, name, 0, monotonic_ns(), modern)
         if asked:
-            event = Event(hook, _CLIENT, message, self.conversation, method, name, waiting)
+            event = Event(hook, _CLIENT, message, self.conversation, method, name)
             decision = gate.decide(asked, event, self.conversation.mode)
             if decision is not CLEAR:
                 return self._settle(decision, event, params, pending)
@@ -192,7 +194,7 @@ class Channel:
             if self.enforce:
                 return self._no_evidence(_CLIENT, message, method, modern)
             seq = 0
-        pending[request_id] = waiting if seq == 0 else Pending(method, name, seq, waiting.started_ns, modern)
+        pending[request_id] = Pending(method, name, seq, monotonic_ns(), modern)
         return message.data
 
     def _server_answer(self, message: Message) -> bytes | Outcome:
@@ -207,7 +209,8 @@ class Channel:
                 return self.refuse(_unissued(), _SERVER)
         else:
             self._remember(_SERVER, request_id, waiting)
-        method, name, seq, started, modern = waiting
+        method = waiting.method
+        name = waiting.name
         result = message.body.get("result")
         hook: Hook = "content"
         if result is not None:
@@ -237,12 +240,12 @@ class Channel:
                 result,
                 "allow",
                 (),
-                seq,
-                (monotonic_ns() - started) // 1000,
+                waiting.seq,
+                (monotonic_ns() - waiting.started_ns) // 1000,
             )
         except AuditError:
             if self.enforce:
-                return self._no_evidence(_SERVER, message, method, modern)
+                return self._no_evidence(_SERVER, message, method, waiting.modern)
         return message.data
 
     def _client_answer(self, message: Message) -> bytes | Outcome:
@@ -265,8 +268,7 @@ class Channel:
                 return self.refuse(_reused(), _SERVER, request_id)
         elif len(self.asked) >= self._codec.limits.in_flight:
             return self.refuse(_too_many(self._codec.limits.in_flight), _SERVER, request_id)
-        waiting = Pending(method, "", 0, monotonic_ns(), modern=False)
-        event = Event("server_request", _SERVER, message, self.conversation, method, "", waiting)
+        event = Event("server_request", _SERVER, message, self.conversation, method)
         decision = self._gate.decide(
             self._gate.asked("server_request", message.hits), event, self.conversation.mode
         )
@@ -322,7 +324,7 @@ class Channel:
             decision.reason = f"{decision.reason}: needs a person's approval, and no approver is connected"
             outcome = "deny"
         about = spent = 0
-        if waiting is not None and table is None:
+        if waiting is not None:
             about = waiting.seq
             spent = (monotonic_ns() - waiting.started_ns) // 1000
         try:
@@ -345,8 +347,10 @@ class Channel:
             seq = 0
         if outcome == "deny":
             return self._denied(direction, message, method, waiting, decision)
-        if table is not None and waiting is not None:
-            table[message.id] = waiting._replace(seq=seq)  # type: ignore[index]  # a request has an id
+        if table is not None:
+            modern = direction is _CLIENT and self.modern
+            waiting = Pending(method, event.name, seq, monotonic_ns(), modern)
+            table[message.id] = waiting  # type: ignore[index]  # a request has an id
         return message.data if message is original else Outcome(message.data, None, decision.rule, HTTP_OK)
 
     def _rewrite(self, event: Event, decision: Decision) -> Message:
@@ -524,7 +528,8 @@ class Channel:
         waiting = self._answered.get((direction, request_id))
         if waiting is not None and waiting.started_ns < 0:
             del self._answered[direction, request_id]
-            return waiting._replace(started_ns=-waiting.started_ns)
+            waiting.started_ns = -waiting.started_ns
+            return waiting
         return None
 
     def _cancelled(self, message: Message, table: dict[RequestId, Pending], direction: Direction) -> None:
@@ -537,7 +542,8 @@ class Channel:
         if waiting is not None:
             # The answer comes from the other side; a negative start marks "cancelled".
             other = _SERVER if direction is _CLIENT else _CLIENT
-            self._keep(other, request_id, waiting._replace(started_ns=-waiting.started_ns))  # type: ignore[arg-type]
+            waiting.started_ns = -waiting.started_ns
+            self._keep(other, request_id, waiting)  # type: ignore[arg-type]  # checked above
 
     def overdue(self, seconds: float) -> list[tuple[RequestId, str, float]]:
         """Requests older than `seconds` without an answer: id, method, age. Oldest first, at most 100."""

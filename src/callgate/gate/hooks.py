@@ -26,11 +26,6 @@ MODERN_KEY = "io.modelcontextprotocol/protocolVersion"
 """`params._meta` key that marks a request of the stateless era (2026-07-28)."""
 
 
-def request_hook(method: str) -> Hook:
-    """The hook a client's request or notification meets."""
-    return "connect" if method in CONNECT_METHODS else "call"
-
-
 def answer_hook(method: str, input_required: bool) -> Hook:
     """The hook a server's answer to a request of `method` meets."""
     if input_required:
