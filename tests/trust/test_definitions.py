@@ -115,6 +115,12 @@ def test_a_server_without_instructions_is_pinned_as_one_without() -> None:
     assert found.items[1].body == ""
 
 
+def test_an_answer_that_does_not_say_who_speaks_pins_no_identity() -> None:
+    found = extract("server/discover", {"result": {"capabilities": {"tools": {}}, "instructions": "Hello."}})
+    assert found is not None
+    assert [item.kind for item in found.items] == ["instructions"]
+
+
 def test_elements_without_a_name_are_pointed_at() -> None:
     found = extract("tools/list", {"result": {"tools": ["x", {"name": 5}, {"name": "ok"}, None]}})
     assert found is not None

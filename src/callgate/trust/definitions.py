@@ -119,7 +119,8 @@ def extract(method: str, body: Mapping[str, Any]) -> Extract | None:
     if method in LISTS:
         return _list(method, result)
     if method in ("initialize", "server/discover"):
-        return Extract("", (_identity(result), _instructions(result)))
+        identity = _identity(result)
+        return Extract("", (_instructions(result),) if identity is None else (identity, _instructions(result)))
     return None
 
 
@@ -177,12 +178,15 @@ def identity_pointer(result: Mapping[str, Any]) -> str:
     return "/result/_meta/" + _SERVER_INFO.replace("/", "~1")
 
 
-def _identity(result: Mapping[str, Any]) -> Item:
+def _identity(result: Mapping[str, Any]) -> Item | None:
+    """None when the answer does not say who the server is, which since 2026-07-28 it need not."""
     info = result.get("serverInfo")
     if not isinstance(info, dict):
         meta = result.get("_meta")
         info = meta.get(_SERVER_INFO) if isinstance(meta, dict) else None
-    body: dict[str, Any] = dict(info) if isinstance(info, dict) else {}
+    if not isinstance(info, dict):
+        return None
+    body: dict[str, Any] = dict(info)
     capabilities = result.get("capabilities")
     if isinstance(capabilities, dict):
         body["capabilities"] = [name for name in SURFACES if name in capabilities]

@@ -11,7 +11,7 @@ from callgate.trust.destinations import destinations
 from callgate.trust.schema_change import SchemaComparison, canonical_or_absent, escape
 from callgate.trust.text_change import WORD_BUDGET, compare_text
 
-ITEM_BUDGET: Final = 2 * WORD_BUDGET
+ITEM_BUDGET: Final = WORD_BUDGET + WORD_BUDGET // 2
 """New words all texts of one item together may gain and still be cosmetic."""
 
 HINTS: Final[Mapping[str, bool]] = {
@@ -42,9 +42,16 @@ class ItemComparison:
             for member in sorted(before.keys() | after.keys()):
                 left, right = before.get(member, ABSENT), after.get(member, ABSENT)
                 if canonical_or_absent(left) != canonical_or_absent(right):
+                    recorded = len(self._changes)
                     self._member("/" + escape(member), member, left, right)
+                    if len(self._changes) == recorded:
+                        self._record(
+                            "/" + escape(member), left, right, "widening", "changed in a way that is not judged"
+                        )
         elif canonical_or_absent(before) != canonical_or_absent(after):
             self._text("", before, after)
+            if not self._changes:
+                self._record("", before, after, "widening", "changed in a way that is not judged")
         if self._new_words > ITEM_BUDGET and not needs_approval(self._changes):
             reason = f"{self._new_words} new words, spread over several texts"
             self._record("", before, after, "instruction-adding", reason)
@@ -67,7 +74,8 @@ class ItemComparison:
         elif member == "version" and self._kind == "identity":
             self._version(at, left, right)
         elif member == "name" and self._kind == "identity":
-            self._record(at, left, right, "renamed", "the server goes by another name")
+            if left is not ABSENT and right is not ABSENT:
+                self._record(at, left, right, "renamed", "the server goes by another name")
             self._text(at, left, right)
         elif member == "capabilities":
             self._capabilities(at, left, right)
@@ -143,6 +151,8 @@ class ItemComparison:
         if old is None or new is None:
             self._other(at, left, right)
             return
+        if list(old) != list(new) and old.keys() == new.keys():
+            self._record(at, left, right, "cosmetic", "the same arguments in another order")
         for name in sorted(old.keys() | new.keys()):
             where = f"{at}/{escape(name)}"
             if name not in old:

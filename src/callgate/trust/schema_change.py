@@ -46,13 +46,14 @@ class SchemaComparison:
         text: Callable[[str, Any, Any], None],
         new_text: Callable[[str, Any], None],
     ) -> None:
-        self._record = record
-        self._text = text
+        self._report = record
+        self._recorded = 0
+        self._compare_texts = text
         self._new_text = new_text
 
     def compare(self, pointer: str, before: Any, after: Any) -> None:
         """Differences of two schemas; ABSENT admits everything, like `true` and `{}`."""
-        if before == after and type(before) is type(after):
+        if canonical_or_absent(before) == canonical_or_absent(after):
             return
         if before is False or after is False:
             if before is not False:
@@ -70,7 +71,19 @@ class SchemaComparison:
         for keyword in sorted(old.keys() | new.keys()):
             left, right = old.get(keyword, ABSENT), new.get(keyword, ABSENT)
             if canonical_or_absent(left) != canonical_or_absent(right):
-                self._keyword(f"{pointer}/{escape(keyword)}", keyword, left, right, old, new)
+                at = f"{pointer}/{escape(keyword)}"
+                recorded = self._recorded
+                self._keyword(at, keyword, left, right, old, new)
+                if self._recorded == recorded:
+                    self._record(at, left, right, "widening", "changed in a way that is not judged")
+
+    def _record(self, at: str, left: Any, right: Any, meaning: ChangeClass, reason: str) -> None:
+        self._recorded += 1
+        self._report(at, left, right, meaning, reason)
+
+    def _text(self, at: str, left: Any, right: Any) -> None:
+        self._recorded += _are_texts(left, right)
+        self._compare_texts(at, left, right)
 
     def _keyword(
         self, at: str, keyword: str, left: Any, right: Any, old: Mapping[str, Any], new: Mapping[str, Any]
@@ -91,6 +104,7 @@ class SchemaComparison:
             self._default(at, left, right)
         elif keyword == "examples":
             self._text(at, left, right)
+            self._record(at, left, right, "cosmetic", "other examples")
         elif keyword in OPENING:
             self._opening(at, keyword, left, right)
         elif keyword in MAPS:
@@ -239,6 +253,10 @@ class SchemaComparison:
 def canonical_or_absent(value: Any) -> bytes:
     """A text that is equal for equal JSON values (1, 1.0 and true are three)."""
     return b"" if value is ABSENT else canonical(value)
+
+
+def _are_texts(left: Any, right: Any) -> bool:
+    return all(value is ABSENT or isinstance(value, str) for value in (left, right))
 
 
 def _members(value: Any) -> frozenset[bytes]:

@@ -47,7 +47,7 @@ COMPARED_CHARS: Final = 200_000
 """Longer texts that differ are not compared but treated as instruction-adding."""
 _SENTENCES: Final = 64
 _PAIRED: Final = 24
-_TITLE: Final = 6
+_TITLE: Final = 5
 """A text of at most so many words where none was is a title, not an order."""
 _LONG_WORD: Final = 24
 _TONGUE: Final = 4
