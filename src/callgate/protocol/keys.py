@@ -119,10 +119,17 @@ def check_result(result: Mapping[str, Any]) -> None:
 
 
 def _check_items(items: Any, name: str) -> None:
+    """Each item of a list, and the one object within it that holds text: a block's resource, a message's content."""
     if type(items) is list:
         for item in items:
-            if type(item) is dict and not ITEM.issuperset(item):
-                refuse_variants(item, ITEM, f"an item of {name}")
+            if type(item) is dict:
+                if not ITEM.issuperset(item):
+                    refuse_variants(item, ITEM, f"an item of {name}")
+                if "resource" in item:
+                    _check_items([item["resource"]], name)
+                if "content" in item:
+                    inner = item["content"]
+                    _check_items(inner if type(inner) is list else [inner], name)
 
 
 def _collision(name: str, where: str) -> ProtocolError:
