@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import http.client
 import json
 import re
 import signal
@@ -19,7 +18,7 @@ from typing import Any
 import pytest
 
 from tests.support import modern
-from tests.support.gateway import Gateway, serve
+from tests.support.gateway import Gateway, get_status, serve
 from tests.support.processes import FIXTURES, alive, free_port, peak_rss_bytes, running, wait_until
 
 pytestmark = pytest.mark.timeout(120)
@@ -315,7 +314,4 @@ def test_it_refuses_to_listen_beyond_loopback_without_authentication(tmp_path: P
 
 def test_health_and_readiness_answer(shared: Gateway) -> None:
     for path in ("/healthz", "/readyz"):
-        connection = http.client.HTTPConnection("127.0.0.1", shared.port, timeout=5)
-        connection.request("GET", path)
-        assert connection.getresponse().status == 200
-        connection.close()
+        assert get_status(shared.port, path) == 200

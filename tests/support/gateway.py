@@ -109,9 +109,14 @@ def run_command(command: Sequence[str], *options: str) -> list[str]:
 
 
 def _ready(port: int) -> bool:
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=2)
     with contextlib.suppress(OSError, http.client.HTTPException):
-        connection.request("GET", "/readyz")
-        return connection.getresponse().status == 200
-    connection.close()
+        return get_status(port, "/readyz") == 200
     return False
+
+
+def get_status(port: int, path: str) -> int:
+    """The status of a GET."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+        connection.request("GET", path)
+        with connection.getresponse() as response:
+            return response.status

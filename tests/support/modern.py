@@ -70,9 +70,9 @@ def post(port: int, path: str, message: Json, seconds: float = 30, **extra: str)
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
         connection.request("POST", path, json.dumps(message), {**headers(message), **extra})
-        response = connection.getresponse()
-        fields = {name.lower(): value for name, value in response.getheaders()}
-        return Answer(response.status, fields, response.read())
+        with connection.getresponse() as response:
+            fields = {name.lower(): value for name, value in response.getheaders()}
+            return Answer(response.status, fields, response.read())
     finally:
         connection.close()
 
