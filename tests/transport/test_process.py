@@ -34,7 +34,7 @@ class Recorder:
         self.lines.append(data)
         self.news.set()
 
-    def too_long(self, endless: bool) -> None:
+    def too_long(self, edges: list[bytes], *, endless: bool) -> None:
         self.long.append(endless)
         self.news.set()
 
@@ -196,7 +196,7 @@ sys.path[:0] = {sys.path!r}
 from callgate.transport.process import ServerProcess, server_environment
 class Events:
     def line(self, data): print(data.decode(), flush=True)
-    def too_long(self, endless): pass
+    def too_long(self, edges, *, endless): pass
     def drained(self): pass
     def exited(self, how): pass
 async def main():

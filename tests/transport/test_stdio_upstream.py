@@ -172,6 +172,8 @@ async def test_an_answer_over_the_limit_is_an_error_and_the_next_one_passes() ->
         await client.initialize()
         big = await client.request(1, "x", {"size": 200_000}).end()
         assert big.json["error"]["data"]["rule"] == "limit-response-bytes"
+        last = await client.request(3, "last", {"size": 300_000}).end()  # its id comes at the end of the line
+        assert last.json["error"]["data"]["rule"] == "limit-response-bytes"
         assert (await client.request(2, "x", {"size": 9}).end()).json["result"]["text"] == "x" * 9
         assert "deny" in journal.outcomes()
 
@@ -285,12 +287,12 @@ async def test_no_more_sessions_than_configured() -> None:
 
 
 async def test_idle_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callgate.transport.session.IDLE_S", 0.1)
+    monkeypatch.setattr("callgate.transport.session.IDLE_S", 0.7)
     monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)
     async with route_to("echo") as (route, journal):
         client = Client(route)
         await client.initialize()
-        await asyncio.sleep(0.4)
+        await asyncio.sleep(1.2)
         assert client.request(1, "x").status == 404
         pid = journal.notes[0][1]["pid"]
         async with asyncio.timeout(5):

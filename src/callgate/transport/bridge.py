@@ -14,8 +14,10 @@ import orjson
 
 from callgate.errors import LimitExceeded, ProtocolError
 from callgate.gate.channel import Channel
+from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
 from callgate.protocol.codec import Codec
+from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.transport.process import ProcessEvents
 
@@ -72,6 +74,19 @@ class Link:
         self._refused = 0
         self.upstream = connect(self)
 
+    def renew(self, gate: Gate, server: str) -> None:
+        """Decide by another gate from now on; what waits for an answer still does."""
+        old = self.channel
+        conversation = old.conversation
+        new = gate.channel(
+            server=server, principal=conversation.principal, session=conversation.session, transport="http"
+        )
+        new.pending, new.asked = old.pending, old.asked
+        new.revision = new.conversation.revision = new.scope.revision = old.revision
+        new.conversation.labels = conversation.labels
+        self.channel = new
+        self._codec = gate.codec
+
     # -- from the client -------------------------------------------------------------------------
 
     def client(self, message: Message | list[Message]) -> Outcome | None:
@@ -90,7 +105,10 @@ class Link:
         return decided if isinstance(decided, Outcome) else None
 
     def cancel(self, request_id: RequestId, reason: str) -> None:
-        """Tell the server that nobody waits for `request_id` any more."""
+        """Tell the server that nobody waits for `request_id` any more; `initialize` must not be cancelled."""
+        waiting = self.channel.pending.get(request_id)
+        if waiting is not None and waiting.method == "initialize":
+            return
         params = {"requestId": request_id, "reason": reason}
         self.client(self._codec.encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
         self._forget(request_id)
@@ -145,12 +163,14 @@ class Link:
 
     def _malformed(self, data: bytes, error: ProtocolError) -> None:
         """Garbage. In enforce mode the channel refuses it; in observe mode it may pass, on record."""
-        request_id = error.request_id
+        request_id = error.request_id if error.is_answer else None
         decided = self.channel.server(data)
         if isinstance(decided, Outcome):
             self._refused += 1
             if self._refused > REFUSED_IN_A_ROW:
                 self.upstream.stop(0.0)
+            if decided.reply is not None:
+                self.upstream.send(decided.reply)
             if decided.forward is None or request_id is None:
                 return
             decided = decided.forward
@@ -161,16 +181,17 @@ class Link:
             self._forget(request_id)
             self._face.answer(request_id, decided, Kind.ERROR)
 
-    def too_long(self, endless: bool) -> None:
-        """A line over the limit was dropped. With one request waiting it was its answer."""
-        limit = self._codec.limits.response_bytes
-        error = too_long(limit)
-        waiting = list(self.channel.pending)
-        request_id = waiting[0] if len(waiting) == 1 and not endless else None
-        outcome = self.channel.refuse(error, Direction.SERVER, request_id)
-        if outcome.forward is not None and request_id is not None:
+    def too_long(self, edges: list[bytes], *, endless: bool) -> None:
+        """Lines over the limit were dropped. Where their ids can be read, who waits is told."""
+        error = too_long(self._codec.limits.response_bytes)
+        found = [one for one in ids_at(edges) if one in self.channel.pending]
+        for request_id in found:
+            outcome = self.channel.refuse(error, Direction.SERVER, request_id)
             self._forget(request_id)
-            self._face.answer(request_id, outcome.forward, Kind.ERROR)
+            if outcome.forward is not None:
+                self._face.answer(request_id, outcome.forward, Kind.ERROR)
+        if not found:
+            self.channel.refuse(error, Direction.SERVER)
 
     def drained(self) -> None:
         """The upstream takes messages again."""
@@ -187,9 +208,17 @@ class Link:
 
 def too_long(limit: int) -> LimitExceeded:
     """The error for a line of a server that passes limits.response_bytes."""
-    return LimitExceeded(
+    error = LimitExceeded(
         "limit-response-bytes", f"a message exceeds the limit of {limit} bytes", next_step="raise limits.response_bytes"
     )
+    error.is_answer = True
+    return error
+
+
+def ids_at(edges: list[bytes]) -> list[RequestId]:
+    """The ids that the first or last bytes of dropped lines seem to show."""
+    found = [one for edge in edges for one in (id_at_head(edge), id_at_tail(edge))]
+    return [one for one in found if one is not None]
 
 
 def progress_token(request: Message) -> str | int | None:

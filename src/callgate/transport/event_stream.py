@@ -11,6 +11,8 @@ SSE_HEADERS: Headers = [
     (b"cache-control", b"no-cache, no-transform"),
     (b"x-accel-buffering", b"no"),
 ]
+KEEP_ALIVE_S = 25.0
+"""Between comments on an open stream."""
 LOG_BYTES = 1 << 20
 LOG_EVENTS = 1000
 
@@ -78,6 +80,11 @@ class EventStream:
             event = b"id: %d-%d\nevent: message\ndata: %b\n\n" % (self.key, self._sent, data)
             self._log.add(self.key, self._sent, event)
         return self.exchange.write(event) if self.exchange is not None else True
+
+    def keep_alive(self) -> None:
+        """A comment, so that nothing between here and the client takes the stream for dead."""
+        if self.open and self.exchange is not None:
+            self.exchange.write(b":\n\n")
 
     def finish(self) -> None:
         """No further event."""

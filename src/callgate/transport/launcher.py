@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+from hashlib import sha256
 
 from callgate.config import ServerConfig
 from callgate.errors import LaunchError
@@ -38,5 +40,17 @@ class Launcher:
         except LaunchError as error:
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
-        gate.journal.note("launch", {"server": server.name, "command": list(server.command), "pid": process.pid})
+        gate.journal.note("launch", launch_record(server, process.pid))
         return process
+
+
+def launch_record(server: ServerConfig, pid: int) -> dict[str, object]:
+    """What was started, without its arguments: they may hold secrets. The digest tells two commands apart."""
+    line = "\0".join(server.command).encode("utf-8", "surrogateescape")
+    return {
+        "arguments": len(server.command) - 1,
+        "pid": pid,
+        "program": os.path.basename(server.command[0]),
+        "server": server.name,
+        "sha256": sha256(line).hexdigest(),
+    }

@@ -48,8 +48,11 @@ class ProcessEvents(Protocol):
     def line(self, data: bytes) -> None:
         """One line of stdout, without its newline."""
 
-    def too_long(self, endless: bool) -> None:
-        """A line passed the limit and is dropped; `endless`: the process is being stopped for it."""
+    def too_long(self, edges: list[bytes], *, endless: bool) -> None:
+        """Lines passed the limit and were dropped; `endless`: the process is being stopped for it.
+
+        `edges`: their first and last bytes, each when it became known; the id often stands there.
+        """
 
     def drained(self) -> None:
         """After `send` said False: what was waiting has been written."""
@@ -239,12 +242,13 @@ class ServerProcess:
             self._end_of_output()
             return
         for line in self._framer.feed(chunk):
-            if line is None:
-                self._events.too_long(False)
-            elif line and line != b"\r":
+            if line and line != b"\r":
                 self._events.line(line)
+        edges = self._framer.take_edges()
+        if edges:
+            self._events.too_long(edges, endless=False)
         if self._framer.skipping > 4 * self._framer.limit and self._term_at == inf:
-            self._events.too_long(True)
+            self._events.too_long([], endless=True)
             self.stop(0.0)
 
     def _end_of_output(self) -> None:

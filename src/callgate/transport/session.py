@@ -18,7 +18,7 @@ from callgate.gate.outcome import Outcome
 from callgate.protocol.codec import Codec
 from callgate.protocol.message import Kind, Message, RequestId
 from callgate.transport.bridge import Connect, Link
-from callgate.transport.event_stream import EventLog, EventStream, parse_event_id
+from callgate.transport.event_stream import KEEP_ALIVE_S, EventLog, EventStream, parse_event_id
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
 from callgate.transport.reply import Reply
@@ -52,6 +52,7 @@ class Session:
         self.principal = channel.conversation.principal
         self.over = False
         self.last_active = now()
+        self._keep_alive_at = now() + KEEP_ALIVE_S
         self._now = now
         self._ended = ended
         self._timeout_s = timeout_s
@@ -250,6 +251,10 @@ class Session:
             if deadline > now:
                 break
             self._expire(request_id)
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + KEEP_ALIVE_S
+            for stream in self._streams.values():
+                stream.keep_alive()
         if any(now - since > STALL_S for target, since in self._blocked.items() if target is not _QUEUE):
             self.end("the client does not read")
         elif not self._replies and not (self._listener and self._listener.open) and now - self.last_active > IDLE_S:
@@ -260,8 +265,7 @@ class Session:
             text, rule = "callgate: the client cancelled the request", "request-cancelled"
         else:
             text, rule = f"callgate: no answer from the server within {self._timeout_s:g} s", "request-timeout"
-            if request_id != self._initializing:  # initialize must not be cancelled
-                self.link.cancel(request_id, "timed out")
+            self.link.cancel(request_id, "timed out")
         self.answer(request_id, answers.error(request_id, answers.UNAVAILABLE, text, rule), Kind.ERROR)
 
     # -- the end ---------------------------------------------------------------------------------

@@ -16,14 +16,16 @@ from callgate.gate import answers
 from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.protocol.codec import Codec
+from callgate.protocol.headers import check_request_headers
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.protocol.revisions import META_LOG_LEVEL
-from callgate.transport.bridge import REFUSED_IN_A_ROW, Connect, Upstream, encode, too_long
-from callgate.transport.event_stream import EventStream
+from callgate.transport.bridge import REFUSED_IN_A_ROW, Connect, Upstream, encode, ids_at, too_long
+from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
 from callgate.transport.idmap import Entry, IdMap
 from callgate.transport.reply import Reply
+from callgate.transport.tool_schemas import ToolSchemas
 
 STALL_S = 60.0
 """A client that does not read its event stream for so long loses it."""
@@ -82,6 +84,7 @@ class SharedProcess:
         self._connect = connect
         self._timeout_s = timeout_s
         self._in_flight = in_flight
+        self._keep_alive_at = now() + KEEP_ALIVE_S
         self._now = now
         self._upstream: Upstream | None = None
         self._started = 0.0
@@ -90,6 +93,7 @@ class SharedProcess:
         self._last_active = now()
         self._refused = 0
         self._stopping = False
+        self._schemas = ToolSchemas()
         self._calls: IdMap[Call] = IdMap()
 
     @property
@@ -102,6 +106,12 @@ class SharedProcess:
         """Whether there is a process."""
         return self._upstream is not None
 
+    def renew(self, codec: Codec, observer: Channel) -> None:
+        """Decode and judge by another gate from now on; requests in flight keep their channels."""
+        self._codec = codec
+        self._observer = observer
+        observer.modern = True
+
     def forgettable(self, now: float) -> bool:
         """Whether nothing would be lost without this object: no process, no pause to keep."""
         return not self.busy and now > self._not_before and now - self._last_active > LONGEST_PAUSE_S
@@ -109,8 +119,13 @@ class SharedProcess:
     # -- from clients ----------------------------------------------------------------------------
 
     def post(self, exchange: Exchange, message: Message, channel: Channel) -> None:
-        """A decoded request or notification whose headers agree with it."""
+        """A decoded request or notification; its headers are checked against it first."""
         self._last_active = self._now()
+        error = check_request_headers(exchange.headers, message, self._schemas.of_call(message.body))
+        if error is not None:
+            outcome = channel.refuse(error, Direction.CLIENT, message.id)
+            exchange.respond(outcome.status, [JSON], outcome.reply or b"")
+            return
         decided = channel.client_message(message)
         if isinstance(decided, Outcome):
             if decided.forward is None:
@@ -204,6 +219,8 @@ class SharedProcess:
         call = entry.owner
         decided = call.channel.server_message(_mapped(message, body, entry))
         status = 200
+        if call.request.method == "tools/list":
+            self._schemas.learn(body.get("result"))
         if isinstance(decided, Outcome):
             decided = decided.forward or b""
         elif message.kind is Kind.ERROR:
@@ -241,9 +258,11 @@ class SharedProcess:
         self._refused += 1
         if self._refused > REFUSED_IN_A_ROW and self._upstream is not None:
             self._upstream.stop(0.0)
-        entry = self._calls.find(error.request_id)
+        entry = self._calls.find(error.request_id) if error.is_answer else None
         if entry is None:
-            self._observer.refuse(error, Direction.SERVER)
+            outcome = self._observer.refuse(error, Direction.SERVER, error.request_id)
+            if outcome.reply is not None and self._upstream is not None:
+                self._upstream.send(outcome.reply)
         else:
             self._calls.close(error.request_id)  # type: ignore[arg-type]  # find() accepts integers only
             self._refused_answer(entry, error)
@@ -252,14 +271,14 @@ class SharedProcess:
         outcome = entry.owner.channel.refuse(error, Direction.SERVER, entry.id)
         self._finish(entry.owner, outcome.forward or b"", 502)
 
-    def too_long(self, endless: bool) -> None:
-        """A line over the limit was dropped. With one request waiting it was its answer."""
-        entries = self._calls.entries
+    def too_long(self, edges: list[bytes], *, endless: bool) -> None:
+        """Lines over the limit were dropped. Where their ids can be read, who waits is told."""
         error = too_long(self._codec.limits.response_bytes)
-        if len(entries) == 1 and not endless:
-            _, entry = entries.popitem()
-            self._refused_answer(entry, error)
-        else:
+        entries = [self._calls.close(one) for one in ids_at(edges) if type(one) is int]
+        for entry in entries:
+            if entry is not None:
+                self._refused_answer(entry, error)
+        if not any(entries):
             self._observer.refuse(error, Direction.SERVER)
 
     def drained(self) -> None:
@@ -310,6 +329,10 @@ class SharedProcess:
 
     def tick(self, now: float) -> None:
         """About once a second: requests without answer, clients that do not read, idleness."""
+        if now >= self._keep_alive_at:
+            self._keep_alive_at = now + KEEP_ALIVE_S
+            for entry in self._calls.entries.values():
+                entry.owner.reply.stream.keep_alive()
         for gate_id, entry in list(self._calls.entries.items()):
             call = entry.owner
             if call.stalled_at and now - call.stalled_at > STALL_S:

@@ -1,9 +1,10 @@
-"""Streamable HTTP towards clients, one message at a time towards the server: the route of a stdio server.
+"""HTTP towards clients, one message at a time towards the server: the route of stdio and HTTP+SSE servers.
 
 Handshake era: each `initialize` starts a process of its own and gets an `Mcp-Session-Id` (144 random bits,
 bound to the principal). Modern era (2026-07-28): no sessions; the requests of one principal share a process.
 Eras are not bridged: a server that knows only the handshake answers a modern request with its own error,
-which is relayed. The body decides the era; headers are only checked against it.
+which is relayed. The body decides the era; headers are only checked against it. Clients of 2024-11-05 find HTTP+SSE
+at `…/sse` and `…/messages`.
 """
 
 from __future__ import annotations
@@ -23,11 +24,14 @@ from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MODERN_VERSIONS, mod
 from callgate.transport.bridge import Connect, Upstream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
+from callgate.transport.http.route import _configured as configured_headers
 from callgate.transport.http.sessions import session_label
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import ProcessEvents
 from callgate.transport.session import Session
 from callgate.transport.shared_process import SharedProcess
+from callgate.transport.sse_client import SseConnector
+from callgate.transport.sse_legacy import SseFace
 
 SESSION_HEADER = b"mcp-session-id"
 TICK_S = 1.0
@@ -36,10 +40,13 @@ _KNOWN = _MODERN | frozenset(version.encode() for version in HANDSHAKE_VERSIONS)
 
 
 class StdioRoute:
-    """One configured stdio server. At most `sessions` processes at once, both eras together.
+    """One configured stdio server, or one with `transport = "sse"`.
 
-    Raises nothing when made: the server starts with the first request that needs it.
+    At most `sessions` processes at once, both eras together; the first starts with the first request. Raises
+    ConfigError for headers or a URL that cannot be used.
     """
+
+    serves_sse = True
 
     def __init__(
         self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop, connect: Connect | None = None
@@ -47,10 +54,12 @@ class StdioRoute:
         self._server = server
         self._gate = gate
         self._loop = loop
-        self._connect = connect or Launcher(server, gate, loop).start
+        self._connect = connect or self._connector(server, gate)
         self._sessions: dict[bytes, Session] = {}
         self._shared: dict[str, SharedProcess] = {}
+        self._retired: list[SharedProcess] = []
         self._upstreams: set[Upstream] = set()
+        self._sse = self._sse_face()
         self._closing = False
         self._ticker: asyncio.TimerHandle | None = None
 
@@ -61,6 +70,8 @@ class StdioRoute:
         self._tick_later()
         if self._closing:
             self._problem(exchange, 503, "closing", "the gateway is being stopped")
+        elif exchange.path.endswith(("/sse", "/messages")):
+            self._sse_request(exchange)
         elif exchange.method == b"POST":
             self._post(exchange)
         elif exchange.method in (b"GET", b"DELETE"):
@@ -79,12 +90,12 @@ class StdioRoute:
             exchange.respond(decoded.status, [JSON] if decoded.reply else [], decoded.reply or b"")
             return
         if isinstance(decoded, Message):
+            if modern_version(decoded.body) is not None:
+                self._modern(exchange, decoded, channel if session is None else self._channel(exchange))
+                return
             error = check_request_headers(exchange.headers, decoded)
             if error is not None:
                 self._refuse(exchange, channel, error, decoded)
-                return
-            if modern_version(decoded.body) is not None:
-                self._modern(exchange, decoded, channel if session is None else self._channel(exchange))
                 return
         self._handshake(exchange, decoded, session, channel)
 
@@ -116,14 +127,9 @@ class StdioRoute:
             self._refuse(exchange, channel, error, first)
 
     def _initialize(self, exchange: Exchange, message: Message) -> None:
+        """A session of its own, and its server."""
         if self._full(exchange):
             return
-        session = self.open_session(exchange)
-        if session is not None:
-            session.post(exchange, message)
-
-    def open_session(self, exchange: Exchange) -> Session | None:
-        """A session for the principal of `exchange`, its server started; None when it has been refused."""
         session_id = secrets.token_urlsafe(18).encode()
         channel = self._channel(exchange, session_label(session_id))
         limit_s = self._server.request_timeout_s
@@ -133,14 +139,16 @@ class StdioRoute:
             )
         except CallgateError as error:
             channel.close()
-            self._problem(exchange, 502, "server-start", f"the server could not be started: {error.what}")
-            return None
+            self._problem(exchange, 502, "server-start", f"the server could not be started: {error.what}", message)
+            return
         self._sessions[session_id] = session
-        return session
+        session.post(exchange, message)
 
     def _full(self, exchange: Exchange) -> bool:
         """Whether no further process may be started; the client is then told."""
-        if len(self._sessions) + sum(one.running for one in self._shared.values()) < self._server.sessions:
+        self._sse.sweep()
+        shared = sum(one.running for one in (*self._shared.values(), *self._retired))
+        if len(self._sessions) + len(self._sse.sessions) + shared < self._server.sessions:
             return False
         text = f"{self._server.sessions} sessions are open; end one or raise sessions"
         self._problem(exchange, 503, "sessions", text, retry=True)
@@ -161,6 +169,18 @@ class StdioRoute:
                     self._loop.time,
                 )
         shared.post(exchange, message, channel)
+
+    def _sse_request(self, exchange: Exchange) -> None:
+        """HTTP+SSE of 2024-11-05: `GET …/sse` and `POST …/messages`."""
+        wanted = b"GET" if exchange.path.endswith("/sse") else b"POST"
+        if exchange.method != wanted:
+            exchange.respond(405, [(b"allow", wanted)], b"")
+        elif wanted == b"POST":
+            self._sse.post(exchange)
+        elif not _accepts(exchange, b"text/event-stream"):
+            self._problem(exchange, 406, "http-accept", "Accept must allow text/event-stream")
+        elif not self._full(exchange):
+            self._sse.open(exchange)
 
     def _session_request(self, exchange: Exchange) -> None:
         """GET and DELETE: the handshake era only."""
@@ -199,9 +219,22 @@ class StdioRoute:
         exchange.respond(outcome.status, [JSON], outcome.reply or b"")
 
     @staticmethod
-    def _problem(exchange: Exchange, status: int, rule: str, text: str, *, retry: bool = False) -> None:
+    def _problem(
+        exchange: Exchange, status: int, rule: str, text: str, message: Message | None = None, *, retry: bool = False
+    ) -> None:
         headers = [JSON, (b"retry-after", b"1")] if retry else [JSON]
-        exchange.respond(status, headers, answers.error(None, answers.UNAVAILABLE, f"callgate: {text}", rule))
+        request_id = message.id if message is not None else None
+        exchange.respond(status, headers, answers.error(request_id, answers.UNAVAILABLE, f"callgate: {text}", rule))
+
+    def _sse_face(self) -> SseFace:
+        return SseFace(self._gate.codec, self._channel, self._start, self._server.request_timeout_s, self._loop.time)
+
+    def _connector(self, server: ServerConfig, gate: Gate) -> Connect:
+        if server.command:
+            return Launcher(server, gate, self._loop).start
+        limit = gate.config.limits.response_bytes
+        headers = configured_headers(server)
+        return SseConnector(self._loop, server.url, headers, limit, gate.journal.note, server.name).start
 
     # -- lifecycle -------------------------------------------------------------------------------
 
@@ -223,12 +256,39 @@ class StdioRoute:
         now = self._loop.time()
         for session in list(self._sessions.values()):
             session.tick(now)
+        for sse in self._sse.sessions.values():
+            sse.tick(now)
+        self._sse.sweep()
         for principal, shared in list(self._shared.items()):
             shared.tick(now)
             if not shared.running and shared.forgettable(now):
                 del self._shared[principal]
-        if (self._sessions or self._shared) and not self._closing:
+        for shared in self._retired:
+            shared.tick(now)
+            if not shared.busy:
+                shared.stop(2.0)
+        self._retired = [shared for shared in self._retired if shared.running]
+        if (self._sessions or self._shared or self._sse.sessions or self._retired) and not self._closing:
             self._tick_later()
+
+    def renew(self, server: ServerConfig, gate: Gate) -> None:
+        """Judge later requests by another gate and start later processes by another command.
+
+        Sessions and requests in flight go on, and keep the process they have.
+        """
+        old, self._server = self._server, server
+        self._gate = gate
+        if old != server:
+            self._connect = self._connector(server, gate)
+            self._retired += self._shared.values()
+            self._shared.clear()
+        links = [one.link for one in self._sessions.values()] + [one.link for one in self._sse.sessions.values()]
+        for link in links:
+            link.renew(gate, server.name)
+        for principal, shared in self._shared.items():
+            shared.renew(gate.codec, gate.channel(server=server.name, principal=principal, transport="http"))
+        sessions, self._sse = self._sse.sessions, self._sse_face()
+        self._sse.sessions = sessions
 
     async def close(self, grace_s: float) -> None:
         """Let requests in flight finish within half of `grace_s`, then stop every server and wait for its end."""
@@ -240,7 +300,9 @@ class StdioRoute:
             await asyncio.sleep(0.02)
         for session in list(self._sessions.values()):
             session.end("the gateway was stopped", grace_s / 8)
-        for shared in self._shared.values():
+        for sse in self._sse.sessions.values():
+            sse.end("the gateway was stopped", grace_s / 8)
+        for shared in (*self._shared.values(), *self._retired):
             shared.stop(grace_s / 8)
         for upstream in self._upstreams:
             upstream.stop(grace_s / 8)
@@ -249,7 +311,11 @@ class StdioRoute:
             await asyncio.wait(waiting, timeout=grace_s / 2 + 3.0)
 
     def _busy(self) -> bool:
-        return any(one.busy for one in self._sessions.values()) or any(one.busy for one in self._shared.values())
+        return (
+            any(one.busy for one in self._sessions.values())
+            or any(one.busy for one in self._sse.sessions.values())
+            or any(one.busy for one in (*self._shared.values(), *self._retired))
+        )
 
 
 def _accepts(exchange: Exchange, wanted: bytes) -> bool:

@@ -121,7 +121,11 @@ def too_long() -> None:
     for message in requests():
         if not initialize(message):
             size = message.get("params", {}).get("size", 1)
-            answer(message, {"text": "x" * size, "resultType": "complete"})
+            if message["method"] == "last":
+                OUT.write(b'{"jsonrpc":"2.0","result":{"text":"%b"},"id":%d}\n' % (b"x" * size, message["id"]))
+                OUT.flush()
+            else:
+                answer(message, {"text": "x" * size, "resultType": "complete"})
 
 
 def stubborn() -> None:
