@@ -1,0 +1,133 @@
+"""What is approved, what waits, who saw what."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from callgate.errors import StoreError
+from callgate.store import pins as pins_module
+from callgate.store.database import Store
+from callgate.store.pins import VARIANTS, PinStore, Sighting
+
+
+@pytest.fixture
+def pins(tmp_path: Path) -> Iterator[PinStore]:
+    store = Store.open(tmp_path)
+    yield store.pins
+    store.close()
+
+
+def body(text: str) -> bytes:
+    return f'{{"text":"{text}"}}'.encode()
+
+
+def withheld(key: str, digest: str) -> Sighting:
+    return Sighting(key, "withheld", digest, body(digest))
+
+
+def test_the_first_pin_wins(pins: PinStore) -> None:
+    assert pins.pin_first("s", "tool", [("a", "d1", body("1"))]) == {"a"}
+    assert pins.pin_first("s", "tool", [("a", "d2", body("2")), ("b", "d3", body("3"))]) == {"b"}
+    assert pins.load("s", "tool").approved == {"a": ("d1",), "b": ("d3",)}
+    assert pins.bodies("s", "tool", "a") == {("a", "d1"): {"text": "1"}}
+    assert set(pins.bodies("s", "tool")) == {("a", "d1"), ("b", "d3")}
+
+
+def test_a_complete_list_takes_no_more_but_resources_come_and_go(pins: PinStore) -> None:
+    assert pins.pin_first("s", "tool", [("a", "d1", body("1"))], complete=True) == {"a"}
+    assert pins.load("s", "tool").complete
+    assert pins.pin_first("s", "tool", [("b", "d2", body("2"))]) == set()
+    assert pins.pin_first("s", "resource", [("a", "d1", body("1"))], complete=True) == {"a"}
+    assert pins.pin_first("s", "resource", [("b", "d2", body("2"))]) == {"b"}
+
+
+def test_a_list_stays_complete(pins: PinStore) -> None:
+    pins.see("s", "tool", "p", [], complete=True)
+    pins.pin_first("s", "tool", [])
+    assert pins.load("s", "tool").complete
+
+
+def test_servers_kinds_and_principals_are_apart(pins: PinStore) -> None:
+    pins.pin_first("s", "tool", [("a", "d", body("1"))])
+    pins.see("s", "tool", "p", [withheld("a", "x")])
+    assert pins.load("t", "tool").approved == {}
+    assert pins.load("s", "prompt").approved == {}
+    assert pins.load("s", "tool").sightings == {"a": {"p": ("withheld", "x")}}
+    assert pins.servers() == ["s"]
+
+
+def test_a_waiting_definition_is_forgotten_when_nobody_is_shown_it(pins: PinStore) -> None:
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    pins.see("s", "tool", "q", [withheld("a", "d1")])
+    pins.see("s", "tool", "p", [withheld("a", "d2")])
+    assert [d.digest for d in pins.definitions("s", "pending")] == ["d1", "d2"]
+    pins.see("s", "tool", "q", [], gone=["a"])
+    assert [d.digest for d in pins.definitions("s", "pending")] == ["d2"]
+
+
+def test_approval_is_of_one_digest_and_clears_it_for_all(pins: PinStore) -> None:
+    pins.pin_first("s", "tool", [("a", "d0", body("0"))])
+    for principal in "pq":
+        pins.see("s", "tool", principal, [withheld("a", "d1")])
+    assert not pins.decide("s", "tool", "a", "d9", approve=True, by="ada")
+    assert pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+    loaded = pins.load("s", "tool")
+    assert loaded.approved == {"a": ("d0", "d1")}
+    assert loaded.sightings == {}
+    (first, second) = pins.definitions("s", "approved")
+    assert (first.decided_by, second.decided_by) == ("first use", "ada")
+    assert not pins.decide("s", "tool", "a", "d1", approve=False, by="ada"), "what is approved does not wait"
+
+
+def test_approval_of_what_is_no_longer_shown_is_refused(pins: PinStore) -> None:
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    pins.see("s", "tool", "p", [withheld("a", "d2")])
+    assert not pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+
+
+def test_a_rejection_is_kept_and_can_be_taken_back(pins: PinStore) -> None:
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    assert pins.decide("s", "tool", "a", "d1", approve=False, by="ada")
+    pins.see("s", "tool", "p", [], gone=["a"])
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    assert pins.load("s", "tool").rejected == {("a", "d1")}
+    assert pins.definitions("s", "pending") == []
+    assert pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+    assert pins.load("s", "tool").approved == {"a": ("d1",)}
+
+
+def test_only_the_newest_variants_are_kept(pins: PinStore) -> None:
+    for number in range(VARIANTS + 3):
+        pins.see("s", "tool", "p", [withheld("a", f"d{number}")])
+        assert pins.decide("s", "tool", "a", f"d{number}", approve=True, by="ada")
+    assert pins.load("s", "tool").approved["a"] == tuple(f"d{n}" for n in range(3, VARIANTS + 3))
+
+
+def test_too_many_waiting_definitions_are_refused_and_nothing_is_kept(
+    pins: PinStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(pins_module, "WAITING", 3)
+    pins.see("s", "tool", "p", [withheld(key, "d") for key in "abc"])
+    with pytest.raises(StoreError, match="wait for approval") as caught:
+        pins.see("s", "tool", "p", [withheld("d", "d")])
+    assert "callgate pins reset s" in caught.value.next_step
+    assert len(pins.definitions("s", "pending")) == 3
+
+
+def test_reset_forgets_one_server(pins: PinStore) -> None:
+    for server in ("s", "t"):
+        pins.pin_first(server, "tool", [("a", "d", body("1"))], complete=True)
+        pins.see(server, "tool", "p", [withheld("b", "d2")])
+    assert pins.reset("s") == 2
+    assert pins.servers() == ["t"]
+    assert pins.load("s", "tool") == pins_module.KindPins()
+    assert pins.load("t", "tool").complete
+
+
+def test_who_sees_what(pins: PinStore) -> None:
+    pins.see("s", "tool", "q", [withheld("a", "d1"), Sighting("b", "absent", ""), Sighting("c", "ok", "d3")])
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    assert pins.seen_by("s") == {("tool", "a", "d1"): ["p", "q"], ("tool", "b", ""): ["q"]}
