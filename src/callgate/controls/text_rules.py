@@ -123,8 +123,24 @@ def judge(event: Event, rule: TextRule, action: Action) -> Verdict:
         elif surface.key:
             collected.edits.append(RenameKey(pointer, replace(surface.text, spans, form)))
         else:
-            collected.edits += [ReplaceSpan(pointer, s.start, s.end, form(surface.text, s)) for s in spans]
+            for span in spans:
+                collected.edits += _edits(pointer, surface.text, span, form)
     return collected.verdict(denied)
+
+
+def _edits(pointer: str, text: str, span: Span, form: Form) -> list[Edit]:
+    """The change of one span, without its middle where that stays: there another control may have to work."""
+    start, end, replacement = span.start, span.end, form(text, span)
+    first = start + (2 if text[start] == "\x1b" else 1)
+    last = end - (2 if text[end - 2 : end - 1] == "\x1b" else 1)
+    middle = text[first:last]
+    where = replacement.find(middle) if middle else -1
+    if where < 0:
+        return [ReplaceSpan(pointer, start, end, replacement)]
+    return [
+        ReplaceSpan(pointer, start, first, replacement[:where]),
+        ReplaceSpan(pointer, last, end, replacement[where + len(middle) :]),
+    ]
 
 
 def item_pointer(event: Event, pointer: str) -> str:

@@ -150,7 +150,7 @@ def _collector(search: Callable[..., Any]) -> Scan:
 
 
 def _re2(patterns: Sequence[tuple[str, bytes]]) -> Scan:
-    import re2  # type: ignore[import-untyped]
+    import re2  # type: ignore[import-not-found,import-untyped]  # optional, without types
 
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1  # bytes as they are
