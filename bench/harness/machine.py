@@ -5,7 +5,8 @@ Modes:
          without the wake-up of an idle core. The most repeatable mode; added latency is measured in it.
   split  the gateway alone on CPU 1, client and server on CPU 0: what one core of gateway carries.
   free   the scheduler decides, as deployed.
-Where it is permitted the pinned modes run under SCHED_RR, so that nothing else gets in between.
+Where it is permitted the pinned modes run under SCHED_RR, so that nothing else gets in between. Some series are
+repeated under the default scheduler, as deployed: it makes a pump of two threads dearer, a single loop hardly.
 """
 
 from __future__ import annotations
@@ -43,9 +44,9 @@ class Placement:
         os.sched_setscheduler(0, os.SCHED_OTHER, os.sched_param(0))
         return True
 
-    def prefix(self, mode: Mode) -> list[str]:
-        """The command prefix for a process of this mode."""
-        return ["chrt", "-r", "1"] if self.realtime and mode != "free" else []
+    def prefix(self, mode: Mode, realtime: bool) -> list[str]:
+        """The command prefix for a process of this mode; `realtime`: the series asks for SCHED_RR."""
+        return ["chrt", "-r", "1"] if self.realtime and realtime and mode != "free" else []
 
     def possible(self, mode: Mode) -> bool:
         """`split` needs two CPUs that are called 0 and 1."""
@@ -135,7 +136,9 @@ def describe(placement: Placement) -> dict[str, str]:
         + ("with" if optimised else "without")
         + " profile-guided optimisation",
         "compiler": re.sub(r"\s*\(.*?\)", "", _first_line(["cc", "--version"])),
-        "scheduling": "SCHED_RR in the pinned modes" if placement.realtime else "default scheduler",
+        "scheduling": "SCHED_RR in the pinned modes, but for the series that say otherwise"
+        if placement.realtime
+        else "default scheduler",
         "load before": f"{os.getloadavg()[0]:.2f}",
         "executable": Path(sys.executable).name,
     }

@@ -29,7 +29,7 @@ def stdio(subject: StdioSubject, series: Series, placement: Placement, scratch: 
         server = [*server, str(CLIENT_CPU[series.mode])]
     seconds = max(series.seconds, subject.pace_s)
     command = [
-        *placement.prefix(series.mode),
+        *placement.prefix(series.mode, series.realtime),
         program("stdio_load"),
         *("--seconds", str(seconds), "--warmup", str(series.warmup)),
         *(("--client-cpu", str(CLIENT_CPU[series.mode])) if pinned else ()),
@@ -69,10 +69,10 @@ class StartError(Exception):
 
 
 @contextlib.contextmanager
-def echo_server(placement: Placement) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def echo_server(prefix: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The HTTP server behind every gateway, and its port."""
     port = free_port()
-    process = _start([*placement.prefix("1cpu"), program("http_echo"), str(port)], {}, None)
+    process = _start([*prefix, program("http_echo"), str(port)], {}, None)
     try:
         _wait_for(process, port, 5, None)
         yield process, port
@@ -80,7 +80,7 @@ def echo_server(placement: Placement) -> Iterator[tuple[subprocess.Popen[bytes],
         stop(process)
 
 
-def start_gateway(subject: HttpSubject, server: tuple[subprocess.Popen[bytes], int], placement: Placement,
+def start_gateway(subject: HttpSubject, server: tuple[subprocess.Popen[bytes], int], prefix: list[str],
                   scratch: Path) -> Gateway:  # fmt: skip
     """Start the subject in front of the server. Raises StartError with the end of its log."""
     process, server_port = server
@@ -90,7 +90,7 @@ def start_gateway(subject: HttpSubject, server: tuple[subprocess.Popen[bytes], i
     port = free_port()
     launch = subject.launch(port, server_port, scratch)
     log = scratch / "gateway.log"
-    process = _start([*placement.prefix("1cpu"), *launch.command], launch.environment, log)
+    process = _start([*prefix, *launch.command], launch.environment, log)
     try:
         _wait_for(process, port, subject.start_timeout_s, log)
         more = launch.setup() if launch.setup else ()
@@ -107,7 +107,7 @@ def http(gateway: Gateway, series: Series, placement: Placement, server: int) ->
     placement.pin(pids, GATEWAY_CPU[series.mode])
     client_cpu = CLIENT_CPU[series.mode]
     command = [
-        *placement.prefix(series.mode),
+        *placement.prefix(series.mode, series.realtime),
         program("http_load"),
         *("--port", str(gateway.port)),
         *("--seconds", str(max(series.seconds, gateway.subject.pace_s)), "--warmup", str(series.warmup)),

@@ -70,6 +70,10 @@ class Log:
         self.results.add(series, subject, sample)
         self._write({"kind": "sample", "series": series, "subject": subject, "round": round_number, "sample": sample})
 
+    def close(self) -> None:
+        """Close the file; the results stay in memory."""
+        self._file.close()
+
     def _write(self, record: dict[str, Any]) -> None:
         self._file.write(json.dumps(record) + "\n")
         self._file.flush()

@@ -52,14 +52,15 @@ def _stdio_series(series: Series, rounds: int, placement: Placement, scratch: Pa
 
 def _http_series(series: Series, rounds: int, placement: Placement, scratch: Path, log: Log,
                  say: Callable[[str], None]) -> None:  # fmt: skip
-    with measure.echo_server(placement) as server, contextlib.ExitStack() as stack:
+    prefix = placement.prefix(series.mode, series.realtime)
+    with measure.echo_server(prefix) as server, contextlib.ExitStack() as stack:
         gateways = []
         for name in series.subjects:
             if _absent(name, HTTP[name].absent(), log):
                 continue
             place = Path(tempfile.mkdtemp(prefix=f"http-{name}-", dir=scratch))
             try:
-                gateway = measure.start_gateway(HTTP[name], server, placement, place)
+                gateway = measure.start_gateway(HTTP[name], server, prefix, place)
             except measure.StartError as error:
                 _keep(series, name, 0, {"ok": False, "error": f"did not start: {error}"}, log, say)
                 continue

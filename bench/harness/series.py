@@ -30,6 +30,8 @@ class Series:
     warmup: float = 0.2
     rounds: int | None = None
     """Instead of the run's own number."""
+    realtime: bool = True
+    """Under SCHED_RR where that is permitted; else under the system's default scheduler."""
     server: Literal["instant", "real"] = "instant"
     """`start` only: the C server, or server-everything under Node.js."""
 
@@ -38,14 +40,16 @@ def stdio_series() -> list[Series]:
     """One call at a time by size; then a window; then the time to the first answer."""
     series = [
         Series(
-            f"stdio {label}",
-            f"stdio, one call at a time, {label}",
+            f"stdio {label}" + ("" if realtime else " default"),
+            f"stdio, one call at a time, {label}" + ("" if realtime else ", default scheduler"),
             "stdio",
             "1cpu",
-            (*STDIO_FLOORS[:2], "c-pump-splice", "callgate"),
+            ("direct", "c-pump", "c-pump-splice", "callgate"),
             ("--size", str(size)),
             seconds=1.0 if size >= 1_000_000 else 0.6,
+            realtime=realtime,
         )
+        for realtime in (True, False)
         for label, size in SIZES.items()
     ]
     return [
@@ -65,6 +69,8 @@ def http_series() -> list[Series]:
     modern = ("--modern", "--size", "600")
     return [
         Series("http c1", "HTTP, 1 connection, 200 B, sessions", "http", "1cpu", HTTP_FLOORS),
+        Series("http c1 default", "HTTP, 1 connection, 200 B, sessions, default scheduler", "http", "1cpu", HTTP_FLOORS,
+               realtime=False),
         Series("http c1 modern", "HTTP, 1 connection, 600 B, revision 2026-07-28", "http", "1cpu", HTTP_FLOORS, modern),
         Series("http c1 20 KB", "HTTP, 1 connection, 20 KB, sessions", "http", "1cpu", HTTP_FLOORS,
                ("--size", "20000")),

@@ -119,16 +119,19 @@ def worker_memory(results: Results) -> float | None:
 
 
 TARGETS = (
-    Target("stdio, 200 B: added p50, to the C pump's", added("stdio 200 B", "c-pump"), "<=", 3),
-    Target("stdio, 2 KB: added p50, to the C pump's", added("stdio 2 KB", "c-pump"), "<=", 3),
-    Target("stdio, 20 KB: added p50, to the C pump's", added("stdio 20 KB", "c-pump"), "<=", 4),
-    Target("stdio, 1 MB: added p50, to the C pump's", added("stdio 1 MB", "c-pump"), "<=", 6),
+    *(
+        Target(f"stdio, {size}{note}: added p50, to the C pump's", added(f"stdio {size}{name}", "c-pump"), "<=", limit)
+        for name, note in (("", ""), (" default", ", default scheduler"))
+        for size, limit in (("200 B", 3), ("2 KB", 3), ("20 KB", 4), ("1 MB", 6))
+    ),
     Target("stdio, window of 32, 200 B", absolute("stdio window", "rate"), ">=", 100_000, "calls/s"),
     Target("first answer of an instant server, later than direct", added_absolute("start instant", "first_ms"),
            "<=", 70, "ms"),
     Target("first answer of a real server, later than direct, in its noise", noise("start real"), "<=", 1, "IQR"),
     Target("RSS of the stdio shim", absolute("stdio 200 B", "rss_kb", 1 / 1024), "<=", 35, "MiB"),
     Target("HTTP, 1 connection: added p50, to nginx's", added("http c1", "nginx"), "<=", 1.6),
+    Target("HTTP, 1 connection, default scheduler: added p50, to nginx's", added("http c1 default", "nginx"),
+           "<=", 1.6),
     Target("HTTP, 1 connection, 2026-07-28: added p50, to nginx's", added("http c1 modern", "nginx"), "<=", 1.6),
     Target("HTTP, 64 connections: calls/s, to nginx", rate("http c64", "nginx"), ">=", 0.5),
     Target("HTTP, 64 connections: calls/s, to Envoy", rate("http c64", "envoy"), ">=", 1.1),
