@@ -99,12 +99,16 @@ def sdk(data: bytes) -> tuple[Kind, dict[str, Any]]:
     return _KINDS[type(read)], read.model_dump(by_alias=True, exclude_unset=True)
 
 
-# What a typed server in Go has as struct fields, each with the fields of its own struct, if any.
+# What a typed server in Go has as struct fields, each with the fields of its own struct, if any. The name ""
+# stands for any: a map.
 _TEXT: dict[str, Any] = {}
 _META = dict.fromkeys(("progressToken", "io.modelcontextprotocol/protocolVersion"), _TEXT)
 _RESOURCE = dict.fromkeys(("uri", "mimeType", "text", "blob"), _TEXT)
 _BLOCK = {**dict.fromkeys(("type", "text", "data", "mimeType", "uri", "name"), _TEXT), "resource": _RESOURCE}
 _TOOL = dict.fromkeys(("name", "title", "description", "inputSchema", "outputSchema"), _TEXT)
+_INFO = dict.fromkeys(("name", "version", "title"), _TEXT)
+_MESSAGE = {"role": _TEXT, "content": _BLOCK}
+_SAMPLING = {**dict.fromkeys(("message", "systemPrompt", "mode", "url"), _TEXT), "messages": _MESSAGE, "tools": _TOOL}
 STRUCT: dict[str, Any] = {
     "jsonrpc": _TEXT,
     "id": _TEXT,
@@ -112,6 +116,12 @@ STRUCT: dict[str, Any] = {
     "params": {
         **dict.fromkeys(("name", "arguments", "uri", "cursor", "taskId", "requestState", "level"), _TEXT),
         "_meta": _META,
+        "ref": dict.fromkeys(("type", "name", "uri"), _TEXT),
+        "argument": dict.fromkeys(("name", "value"), _TEXT),
+        "clientInfo": _INFO,
+        "messages": _MESSAGE,
+        "tools": _TOOL,
+        "inputResponses": {"": {"action": _TEXT, "content": _BLOCK, "roots": {"uri": _TEXT, "name": _TEXT}}},
     },
     "result": {
         **dict.fromkeys(("resultType", "isError", "structuredContent", "nextCursor", "instructions"), _TEXT),
@@ -121,7 +131,12 @@ STRUCT: dict[str, Any] = {
         "prompts": dict.fromkeys(("name", "description", "arguments"), _TEXT),
         "resources": {**_RESOURCE, "name": _TEXT, "description": _TEXT},
         "contents": _RESOURCE,
-        "messages": {"role": _TEXT, "content": _BLOCK},
+        "messages": _MESSAGE,
+        "serverInfo": _INFO,
+        "completion": dict.fromkeys(("values", "total", "hasMore"), _TEXT),
+        "inputRequests": {"": {"method": _TEXT, "params": _SAMPLING}},
+        "result": {"content": _BLOCK, "contents": _RESOURCE},
+        "task": dict.fromkeys(("taskId", "status", "statusMessage"), _TEXT),
     },
     "error": dict.fromkeys(("code", "message", "data"), _TEXT),
 }
@@ -135,6 +150,8 @@ def exact(value: Any, struct: dict[str, Any] = STRUCT) -> Any:
         return [exact(item, struct) for item in value]
     if not isinstance(value, dict):
         return value
+    if "" in struct:
+        return {name: exact(item, struct[""]) for name, item in value.items()}
     return {name: exact(value[name], below) for name, below in struct.items() if name in value}
 
 
@@ -146,6 +163,8 @@ def careless(value: Any, struct: dict[str, Any] = STRUCT) -> Any:
         return [careless(item, struct) for item in value]
     if not isinstance(value, dict):
         return value
+    if "" in struct:
+        return {name: careless(item, struct[""]) for name, item in value.items()}
     folded = {name.casefold(): name for name in struct}
     read: dict[str, Any] = {}
     for key, item in value.items():

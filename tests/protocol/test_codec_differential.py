@@ -162,14 +162,16 @@ def _places(struct, path=()):
         yield from _places(below, (*path, name))
 
 
-LISTS = {"content", "tools", "prompts", "resources", "contents", "messages"}
+LISTS = {"tools", "prompts", "resources", "contents", "messages", "roots"}
 
 
 def _planted(path, key):
     """A message with `key` beside or in place of the member at `path`."""
     value = {key: "planted"}
-    for name in reversed(path[:-1]):
-        value = {name: [value] if name in LISTS and path[0] == "result" and path.index(name) == 1 else value}
+    for depth in range(len(path) - 2, -1, -1):
+        name = path[depth]
+        listed = name in LISTS or (name == "content" and path[depth - 1] == "result")
+        value = {name: [value] if listed else value}
     body = {"jsonrpc": "2.0", "id": 1} | value
     if path[0] in {"method", "id", "jsonrpc"}:
         body |= {"method": "x"} if path[0] != "method" else {}

@@ -53,6 +53,24 @@ ITEM = frozenset(
         "structuredContent", "isError",
     }
 )  # fmt: skip
+COMMON = PARAMS - {
+    "ref", "argument", "clientInfo", "task", "notifications", "inputRequests", "inputResponses", "result", "messages",
+    "tools",
+}  # fmt: skip
+"""Members of params that hold no further members of the protocol: nothing to check below them."""
+INNER = ITEM | {
+    "value", "version", "websiteUrl", "method", "params", "action", "model", "stopReason", "roots", "values", "total",
+    "hasMore", "statusMessage", "createdAt", "lastUpdatedAt", "ttl", "ttlMs", "pollInterval", "pollIntervalMs",
+    "resourceSubscriptions", "taskIds", "toolsListChanged", "promptsListChanged", "resourcesListChanged",
+}  # fmt: skip
+"""Members of the objects that a single member of params or of a result holds."""
+NESTED = frozenset(
+    {
+        "ref", "argument", "clientInfo", "serverInfo", "task", "tasks", "completion", "notifications", "roots",
+        "inputRequests", "inputResponses", "result",
+    }
+)  # fmt: skip
+"""Members that hold such objects; few messages have one."""
 LISTS = frozenset({"tools", "prompts", "resources", "resourceTemplates", "contents", "messages"})
 
 
@@ -62,7 +80,7 @@ def fold(name: str) -> str:
 
 
 _FOLDED: dict[frozenset[str], dict[str, str]] = {
-    known: {fold(name): name for name in known} for known in (ENVELOPE, ERROR, PARAMS, META, RESULT, ITEM)
+    known: {fold(name): name for name in known} for known in (ENVELOPE, ERROR, PARAMS, META, RESULT, ITEM, INNER)
 }
 
 
@@ -96,9 +114,7 @@ def refuse_collisions(value: Any, where: str) -> None:
                 distinct = len({fold(name) for name in item})
                 if distinct != len(item):
                     raise _collision(next(iter(item)), where)
-            for child in item.values():
-                if type(child) is dict or type(child) is list:
-                    stack.append(child)
+            stack.extend([child for child in item.values() if type(child) is dict or type(child) is list])
         elif type(item) is list:
             stack.extend([child for child in item if type(child) is dict or type(child) is list])
 
@@ -113,9 +129,53 @@ def check_result(result: Mapping[str, Any]) -> None:
             refuse_variants(meta, META, "_meta")
     if "content" in result:
         _check_items(result["content"], "content")
+    if not NESTED.isdisjoint(result):
+        check_nested(result)
     if not LISTS.isdisjoint(result):
         for name in LISTS.intersection(result):
             _check_items(result[name], name)
+
+
+def check_nested(members: Mapping[str, Any]) -> None:
+    """Refuse case variants inside the NESTED members of params or a result."""
+    for name in NESTED.intersection(members):
+        value = members[name]
+        if name == "result":
+            if type(value) is dict:
+                check_result(value)
+        elif name in {"inputRequests", "inputResponses"}:
+            if type(value) is dict:
+                for item in value.values():
+                    _check_inner(item, name)
+        else:
+            for item in value if type(value) is list else (value,):
+                _check_inner(item, name)
+
+
+def _check_inner(item: Any, name: str) -> None:
+    if type(item) is not dict:
+        return
+    if not INNER.issuperset(item):
+        refuse_variants(item, INNER, f"a member of {name}")
+    params = item.get("params")
+    if type(params) is dict:
+        check_params(params)
+    if "content" in item or "roots" in item:
+        for below in ("content", "roots"):
+            inner = item.get(below)
+            _check_items(inner if type(inner) is list else [inner], name)
+
+
+def check_params(params: Mapping[str, Any]) -> None:
+    """Refuse case variants in params, in its nested objects, and in the messages and tools of a sampling request."""
+    if not PARAMS.issuperset(params):
+        refuse_variants(params, PARAMS, "params")
+    if "messages" in params:
+        _check_items(params["messages"], "messages")
+    if "tools" in params:
+        _check_items(params["tools"], "tools")
+    if not NESTED.isdisjoint(params):
+        check_nested(params)
 
 
 def _check_items(items: Any, name: str) -> None:
