@@ -129,8 +129,8 @@ def _user_directory(kind: Literal["state", "config"]) -> Path:
     """
     if sys.platform == "linux":
         chosen = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
-        home = Path(chosen) if os.path.isabs(chosen) else Path.home() / (".local/state" if kind == "state" else ".config")
-        return home / "callgate"
+        default = Path.home() / (".local/state" if kind == "state" else ".config")
+        return (Path(chosen) if os.path.isabs(chosen) else default) / "callgate"
     import platformdirs
 
     found = platformdirs.user_state_path if kind == "state" else platformdirs.user_config_path
@@ -154,7 +154,9 @@ def load(path: str | os.PathLike[str]) -> Config:
         with open(path, "rb") as file:
             document = tomllib.load(file)
     except FileNotFoundError as error:
-        raise ConfigError(f"no configuration at {path}", next_step="name a file that exists, or leave --config out") from error
+        raise ConfigError(
+            f"no configuration at {path}", next_step="name a file that exists, or leave --config out"
+        ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", next_step="check the file's permissions") from error
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
@@ -284,7 +286,7 @@ def _server(reader: _Reader, name: str, entry: Mapping[str, Any]) -> ServerConfi
     command = reader.strings(entry, "command", where)
     url = reader.typed(entry, "url", str, "", where)
     if bool(command) == bool(url):
-        raise reader.error(where.rstrip("."), "needs either command = [...] or url = \"...\"")
+        raise reader.error(where.rstrip("."), 'needs either command = [...] or url = "..."')
     if url and not url.startswith(("http://", "https://")):
         raise reader.error(where + "url", "must start with http:// or https://")
     transports = ("http", "sse") if url else ("stdio",)

@@ -135,7 +135,9 @@ def test_crlf_and_empty_lines_are_tolerated(state: Path) -> None:
     guarded.finish()
 
 
-@pytest.mark.parametrize(("script", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)])
+@pytest.mark.parametrize(
+    ("script", "expected"), [("raise SystemExit(7)", 7), ("import os; os.kill(os.getpid(), 9)", 137)]
+)
 def test_exit_codes_and_signals_of_the_server_pass(state: Path, script: str, expected: int) -> None:
     guarded = Guarded(state, "import sys; sys.stdin.readline()\n" + script)
     guarded.send(call())
@@ -216,7 +218,9 @@ def test_killing_the_gate_leaves_no_server(state: Path) -> None:
 
 
 def test_garbage_on_stdout_is_dropped_and_the_rest_passes(state: Path) -> None:
-    script = ECHO.replace("for line", "print('Server listening…', flush=True); print('\\x1b[2J', flush=True)\nfor line", 1)
+    script = ECHO.replace(
+        "for line", "print('Server listening…', flush=True); print('\\x1b[2J', flush=True)\nfor line", 1
+    )
     guarded = Guarded(state, script)
     guarded.send(call())
     assert guarded.read()["id"] == 1
@@ -235,7 +239,13 @@ def test_an_endless_line_is_refused_in_bounded_memory(state: Path) -> None:
     guarded = Guarded(state, script + textwrap.dedent(ECHO), "--config", str(config))
     guarded.send(call())
     assert guarded.read(60)["id"] == 1
-    peak = int(next(line.split()[1] for line in Path(f"/proc/{guarded.process.pid}/status").read_text().splitlines() if line.startswith("VmHWM")))
+    peak = int(
+        next(
+            line.split()[1]
+            for line in Path(f"/proc/{guarded.process.pid}/status").read_text().splitlines()
+            if line.startswith("VmHWM")
+        )
+    )
     assert peak < 60_000
     guarded.finish()
 
@@ -317,7 +327,10 @@ def test_a_command_joined_to_one_string_is_split() -> None:
 @pytest.mark.parametrize(
     ("command", "name"),
     [
-        (["npx", "-y", "@modelcontextprotocol/server-filesystem@1.2", "/data"], "modelcontextprotocol-server-filesystem"),
+        (
+            ["npx", "-y", "@modelcontextprotocol/server-filesystem@1.2", "/data"],
+            "modelcontextprotocol-server-filesystem",
+        ),
         (["uvx", "mcp-server-git"], "mcp-server-git"),
         (["python", "-m", "mcp_server_time"], "mcp_server_time"),
         (["/usr/bin/python3.11", "/srv/my server.py"], "my-server.py"),

@@ -246,7 +246,7 @@ def test_edits_reach_the_bytes() -> None:
 
 def test_a_rewritten_message_is_inspected_again() -> None:
     """Removing something may put together what a control looks for."""
-    joiner = control("joiner", pattern=b"_", content=lambda e: _without_underscore(e))
+    joiner = control("joiner", pattern=b"_", content=_without_underscore)
     bomb = control("bomb", pattern=b"bomb", content=lambda e: Deny("bomb"))
     channel, _ = channel_of(joiner, bomb)
     channel.client(call())
@@ -272,7 +272,7 @@ def test_a_list_with_something_withheld_is_cached_by_nobody() -> None:
 def test_what_the_gate_made_itself_is_no_news_to_controls_without_patterns() -> None:
     seen: list[int] = []
     ledger = control("ledger", content=lambda e: seen.append(len(e.message.body["result"]["content"])) or ALLOW)
-    joiner = control("joiner", pattern=b"_", content=lambda e: _without_underscore(e))
+    joiner = control("joiner", pattern=b"_", content=_without_underscore)
     channel, _ = channel_of(ledger, joiner)
     channel.client(call())
     channel.server(answer(text="a_b"))

@@ -121,16 +121,12 @@ def test_observe_notes_a_failing_control_and_passes() -> None:
 
 def test_a_control_may_observe_while_the_gate_enforces_and_the_reverse() -> None:
     assert decide(says(Deny("no")), controls={"c": ControlConfig(mode="observe")}).outcome == "would-deny"
-    assert (
-        decide(says(Deny("no")), mode="observe", controls={"c": ControlConfig(mode="enforce")}).outcome == "deny"
-    )
+    assert decide(says(Deny("no")), mode="observe", controls={"c": ControlConfig(mode="enforce")}).outcome == "deny"
 
 
 def test_a_declared_hook_must_exist_and_the_reverse() -> None:
     broken = control("c", call=lambda e: ALLOW)
-    broken.meta = type(broken.meta)(
-        id="c", title="c", risks=(), since="0.1.0", always=frozenset({"call", "content"})
-    )
+    broken.meta = type(broken.meta)(id="c", title="c", risks=(), since="0.1.0", always=frozenset({"call", "content"}))
     with pytest.raises(ValueError, match="content"):
         gate_of(broken)
 

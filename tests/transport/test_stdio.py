@@ -8,7 +8,7 @@ import pytest
 
 from callgate.errors import LaunchError
 from callgate.transport.launch import resolve, spawn
-from callgate.transport.stdio import Sink
+from callgate.transport.sink import Sink
 
 
 def test_a_sink_queues_what_does_not_fit_and_keeps_the_order() -> None:

@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         sys.stdout.write(f"callgate {__version__}\n")
         return 0
     if name not in COMMANDS:
-        sys.stderr.write((f"callgate: no command {ascii(name)}\n\n" if name else "") + usage() + "\n")
+        sys.stderr.write((f"callgate: no command {name!a}\n\n" if name else "") + usage() + "\n")
         return EXIT_USAGE
     from callgate.errors import CallgateError, ConfigError
 

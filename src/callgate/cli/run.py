@@ -14,8 +14,6 @@ from callgate.errors import ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from callgate.audit import Journal
     from callgate.config import Config
     from callgate.gate.engine import Gate
@@ -68,7 +66,7 @@ def parse(args: list[str]) -> Arguments:
         option, has_value, value = word.partition("=")
         if option not in _OPTIONS:
             raise ConfigError(
-                f"callgate run: {ascii(word)} is not an option",
+                f"callgate run: {word!a} is not an option",
                 next_step="put -- before the server's command: callgate run -- COMMAND ARGS…",
             )
         if not has_value:
@@ -109,17 +107,17 @@ def _local(arguments: Arguments) -> int:
     try:
         config = _configuration(arguments)
         name = arguments.name or _name_of(arguments.command)
-        state, journal, gate = _open(config, name)
+        journal, gate = _open(config, name)
         if child is None:
             _allow_launch(gate, name, arguments.command)
             child = spawn(arguments.command)
+        journal.note("launch", _launch_record(arguments.command, child.pid, name))
     except BaseException:
         if child is not None:
             _abandon(child)
         raise
     from callgate.transport.stdio import Relay
 
-    journal.note("launch", _launch_record(arguments.command, child.pid, name))
     for fd in (0, 1):
         widen(fd)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
@@ -136,8 +134,7 @@ def _remote(arguments: Arguments) -> int:
 
     config = _configuration(arguments)
     name = arguments.name or _name_of_url(arguments.url)
-    state, journal, gate = _open(config, name)
-    del state
+    journal, gate = _open(config, name)
     server = config.servers.get(name)
     headers = dict(server.headers) if server is not None else {}
     try:
@@ -157,10 +154,11 @@ def _configuration(arguments: Arguments) -> Config:
     return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it
 
 
-def _open(config: Config, name: str) -> tuple[Path, Journal, Gate]:
+def _open(config: Config, name: str) -> tuple[Journal, Gate]:
     from callgate.assembly import assemble
 
-    return assemble(config, process=f"run {name}")
+    _, journal, gate = assemble(config, process=f"run {name}")
+    return journal, gate
 
 
 def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
@@ -211,8 +209,7 @@ def _name_of(command: list[str]) -> str:
             continue
         word = base
         break
-    word = word[1:] if word.startswith("@") else word
-    word = word.partition("@")[0]
+    word = word.removeprefix("@").partition("@")[0]
     cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in word).strip("-._")
     return cleaned[:64] or "server"
 

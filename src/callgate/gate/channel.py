@@ -11,8 +11,6 @@ from collections import OrderedDict
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
-import orjson
-
 from callgate.errors import AuditError, LimitExceeded, ProtocolError
 from callgate.gate import answers
 from callgate.gate.edits import EditConflict, apply
@@ -21,6 +19,7 @@ from callgate.gate.events import Event, Hook
 from callgate.gate.hooks import CATALOG_METHODS, CONNECT_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
 from callgate.gate.verdicts import Finding
+from callgate.protocol.codec import parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 
@@ -48,7 +47,7 @@ class Pending:
 
     __slots__ = ("method", "modern", "name", "seq", "started_ns")
 
-    def __init__(self, method: str, name: str, seq: int, started_ns: int, modern: bool) -> None:  # noqa: FBT001 - hot
+    def __init__(self, method: str, name: str, seq: int, started_ns: int, modern: bool) -> None:
         self.method = method
         self.name = name
         self.seq = seq
@@ -269,9 +268,7 @@ class Channel:
         elif len(self.asked) >= self._codec.limits.in_flight:
             return self.refuse(_too_many(self._codec.limits.in_flight), _SERVER, request_id)
         event = Event("server_request", _SERVER, message, self.conversation, method)
-        decision = self._gate.decide(
-            self._gate.asked("server_request", message.hits), event, self.conversation.mode
-        )
+        decision = self._gate.decide(self._gate.asked("server_request", message.hits), event, self.conversation.mode)
         return self._settle(decision, event, message.body.get("params"), self.asked)
 
     # -- deciding --------------------------------------------------------------------------------
@@ -359,7 +356,7 @@ class Channel:
         message = event.message
         edits = decision.edits
         for _ in range(_ROUNDS):
-            body = orjson.loads(message.data)
+            body = message.copy_body()
             try:
                 apply(body, edits)
                 if event.hook == "catalog":
@@ -422,11 +419,9 @@ class Channel:
 
     def _malformed(self, raw: bytes, error: ProtocolError, direction: Direction) -> bytes | Outcome:
         """In observe mode a message that is at least JSON passes as it came, and the log says it was not inspected."""
-        if self.enforce or isinstance(error, LimitExceeded) and error.rule.endswith("-bytes"):
-            return self.refuse(error, direction, error.request_id)
-        try:
-            body = orjson.loads(raw)
-        except ValueError:
+        too_large = isinstance(error, LimitExceeded) and error.rule.endswith("-bytes")
+        body = None if self.enforce or too_large else parse_leniently(raw)
+        if body is None:
             return self.refuse(error, direction, error.request_id)
         finding = Finding(error.rule, "parser-differential", f"passed uninspected: {error.what}")
         request_id = body.get("id") if type(body) is dict else None
@@ -557,7 +552,7 @@ class Channel:
         return found
 
     def answer_too_long(self, edges: list[bytes]) -> list[bytes]:
-        """Errors for callers whose answer was too long to keep. `edges`: its first or last bytes, where the id stands."""
+        """Errors for callers whose answer was too long to keep. `edges`: its ends, where the id stands."""
         errors: list[bytes] = []
         for edge in edges:
             for request_id in (id_at_head(edge), id_at_tail(edge)):

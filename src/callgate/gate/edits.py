@@ -40,11 +40,11 @@ def apply(body: dict[str, Any], edits: Iterable[Edit]) -> None:
         if _inside(pointer, values):
             raise EditConflict(f"{pointer} is both replaced and edited")
         _set(body, pointer, _splice(_get(body, pointer), pieces))
-    for pointer in values:
+    for pointer, value in values.items():
         if not _inside(pointer, removed):
             if any(other != pointer and pointer.startswith(other + "/") for other in values):
                 raise EditConflict(f"{pointer} lies inside another replaced value")
-            _set(body, pointer, values[pointer])
+            _set(body, pointer, value)
     # Deepest names first, so that a renamed parent does not hide the pointer of its child.
     for pointer in sorted(renames, key=lambda p: -p.count("/")):
         if not _inside(pointer, removed) and not _inside(pointer, values):

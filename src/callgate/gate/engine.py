@@ -154,7 +154,8 @@ class Gate:
                 watchdog.busy = False
                 if type(verdict) is Allow:
                     continue
-                failure = "" if type(verdict) in _VERDICTS else f"returned {type(verdict).__name__}, which is no verdict"
+                kind = type(verdict)
+                failure = "" if kind in _VERDICTS else f"returned {kind.__name__}, which is no verdict"
             except ControlTimeout:
                 failure = "did not answer in time"
             except Exception as error:  # noqa: BLE001 - any failure of a control must deny, whatever it is
@@ -179,9 +180,7 @@ class Gate:
 def _failed(decision: Decision, bound: Bound, mode: str, what: str) -> None:
     """Fail closed: what a broken control would have said is not known."""
     rule = f"control-failed/{bound.control}"
-    decision.findings.append(
-        Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high")
-    )
+    decision.findings.append(Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high"))
     if (bound.mode or mode) == "observe":
         if decision.outcome in ("allow", "annotate"):
             decision.outcome = "error"

@@ -261,7 +261,7 @@ class Codec:
 
 
 def parse_leniently(raw: bytes) -> Any:
-    """What a careless reader takes a refused message for: to follow it in observe mode, never to decide. None: no JSON."""
+    """What a careless reader takes a refused message for (observe mode follows it). None: not JSON."""
     try:
         return orjson.loads(raw)
     except ValueError:

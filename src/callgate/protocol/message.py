@@ -9,6 +9,8 @@ from __future__ import annotations
 from enum import IntEnum
 from typing import Any, TypeAlias
 
+import orjson
+
 JsonObject: TypeAlias = dict[str, Any]
 RequestId: TypeAlias = str | int
 
@@ -54,6 +56,11 @@ class Message:
         self.method = method
         self.id = id
         self.hits = hits
+
+    def copy_body(self) -> JsonObject:
+        """A body of one's own, to change: read back from the serialised bytes."""
+        body: JsonObject = orjson.loads(self.data)
+        return body
 
     def __repr__(self) -> str:
         return f"<Message {self.kind.name.lower()} method={self.method!r} id={self.id!r} {len(self.data)} B>"

@@ -26,6 +26,11 @@ class LineFramer:
         self._edges: list[bytes] = []
         self._tail = b""
 
+    @property
+    def empty(self) -> bool:
+        """Whether the next byte starts a line."""
+        return not self._size and not self.skipping
+
     def take_edges(self) -> list[bytes]:
         """First and last bytes of lines dropped since the last call, each when it became known."""
         edges, self._edges = self._edges, []

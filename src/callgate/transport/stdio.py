@@ -4,9 +4,8 @@
     client stdout ◄── Channel.server ◄── server stdout
     our stderr    ◄── visible()      ◄── server stderr
 
-Back-pressure: a source is read only while the sink it feeds is below its high-water mark. A line past the
-byte limit is skipped to its end without being kept. The relay ends when the server's output ends or the
-server exits; what the client still waited for is answered with an error.
+Back-pressure: a source is read only while the sinks it feeds are below the high-water mark. The relay ends
+when the server's output ends or the server exits; what the client still waited for is answered with an error.
 """
 
 from __future__ import annotations
@@ -19,117 +18,51 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
 
-from callgate.errors import LimitExceeded
+from callgate.errors import AuditError
 from callgate.protocol.message import Direction
 from callgate.text import visible
+from callgate.transport.lane import READ_BYTES, Lane
 from callgate.transport.lines import LineFramer
+from callgate.transport.sink import Sink
 
 if TYPE_CHECKING:
     from callgate.audit import Journal
     from callgate.gate.channel import Channel
-    from callgate.gate.outcome import Outcome
     from callgate.transport.launch import Child
 
-READ_BYTES = 64 * 1024
-"""Small reads stay clear of mmap-sized allocations, which cost more than the bytes they bring."""
 HIGH_WATER = 4 * 1024 * 1024
-"""A sink with more than this waiting stops its source."""
+"""A sink with more than this waiting holds the lanes that feed it."""
 GRACE_S = 5.0
 """From end of input to SIGTERM, and from SIGTERM to SIGKILL."""
 HANG_S = 60.0
 """A request without an answer for this long is reported, once."""
 STDERR_LINE = 16 * 1024
+"""Bytes of one line of the server's stderr."""
 _DRAIN_S = 0.5
+_ACTIVE_S = 0.25
+"""Sleep while there was traffic a moment ago; then evidence is synced, hangs are looked for, and we sleep long."""
+_TICK_TURNS = 1023
 _IN = 1  # POLLIN and EPOLLIN agree, as do POLLOUT and EPOLLOUT
 _OUT = 4
-
-
-class Sink:
-    """A file descriptor written to without blocking; what it does not take waits."""
-
-    __slots__ = ("closed", "closing", "fd", "size", "waiting")
-
-    def __init__(self, fd: int) -> None:
-        self.fd = fd
-        self.waiting: list[bytes | memoryview] = []
-        self.size = 0
-        self.closing = False
-        self.closed = False
-
-    def write(self, data: bytes) -> bool:
-        """Write now or queue; True when something waits. A broken pipe closes the sink."""
-        if self.closed or self.closing:
-            return False
-        if self.waiting:
-            self.waiting.append(data)
-            self.size += len(data)
-            return True
-        try:
-            written = os.write(self.fd, data)
-        except BlockingIOError:
-            written = 0
-        except OSError:
-            self.close()
-            return False
-        if written == len(data):
-            return False
-        self.waiting.append(memoryview(data)[written:])
-        self.size = len(data) - written
-        return True
-
-    def flush(self) -> bool:
-        """Write what waits; True while something still does."""
-        while self.waiting:
-            data = self.waiting[0]
-            try:
-                written = os.write(self.fd, data)
-            except BlockingIOError:
-                return True
-            except OSError:
-                self.close()
-                return False
-            self.size -= written
-            if written < len(data):
-                self.waiting[0] = memoryview(data)[written:]
-                return True
-            del self.waiting[0]
-        if self.closing:
-            self.close()
-        return False
-
-    def close(self) -> None:
-        """Close at once; what waits is lost."""
-        if not self.closed:
-            self.closed = True
-            self.waiting.clear()
-            self.size = 0
-            if self.fd > 2:
-                os.close(self.fd)
-
-    def finish(self) -> None:
-        """Close when everything is written."""
-        if self.waiting:
-            self.closing = True
-        else:
-            self.close()
 
 
 class Relay:
     """One client on our stdin and stdout, one server in a child process."""
 
     def __init__(self, child: Child, channel: Channel, journal: Journal, name: str) -> None:
-        limits = channel.limits
         self._child = child
         self._channel = channel
         self._journal = journal
         self._name = visible(name)
         self._to_server = Sink(child.stdin)
         self._to_client = Sink(1)
-        self._from_client = LineFramer(limits.request_bytes)
-        self._from_server = LineFramer(limits.response_bytes)
+        self._up = Lane(channel, Direction.CLIENT, 0, self._to_server, self._to_client, self._blocked)
+        self._down = Lane(channel, Direction.SERVER, child.stdout, self._to_client, self._to_server, self._blocked)
         self._stderr = LineFramer(STDERR_LINE)
         self._poll: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
+        self._unit = 1 if hasattr(select, "epoll") else 1000
         self._interest: dict[int, int] = {}
+        self._handlers: dict[int, Callable[[], None]] = {}
         self._reported: set[object] = set()
         self._client_open = True
         self._server_open = True
@@ -153,20 +86,22 @@ class Relay:
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
-        exited = os.pidfd_open(child.pid) if hasattr(os, "pidfd_open") else -1
-        readers: dict[int, Callable[[], None]] = {
+        self._handlers = {
             0: self._read_client,
+            1: lambda: self._writable(self._to_client),
+            child.stdin: lambda: self._writable(self._to_server),
             child.stdout: self._read_server,
             child.stderr: self._read_stderr,
-            wake: lambda: self._drain_wakeups(wake),
+            wake: lambda: self._woken(wake),
         }
-        for fd in readers:
+        for fd in (0, child.stdout, child.stderr, wake):
             self._watch(fd, _IN)
-        if exited >= 0:
-            readers[exited] = lambda: self._on_exit(exited)
+        if hasattr(os, "pidfd_open"):
+            exited = os.pidfd_open(child.pid)
+            self._handlers[exited] = lambda: self._on_exit(exited)
             self._watch(exited, _IN)
         try:
-            self._turn(readers)
+            self._turn()
         finally:
             signal.set_wakeup_fd(-1)
             for fd in was_blocking:
@@ -174,133 +109,54 @@ class Relay:
             self._end()
         return self._exit_code()
 
-    def _turn(self, readers: dict[int, Callable[[], None]]) -> None:
+    def _turn(self) -> None:
         poll = self._poll.poll
-        writers = {self._to_server.fd: self._to_server, 1: self._to_client}
-        quiet = False
+        handlers = self._handlers
+        active = _ACTIVE_S * self._unit
+        timeout: float | None = active
         turns = 0
         while self._server_open:
-            events = poll(self._timeout(quiet))
-            if not events:
-                quiet = not self._idle()
-                continue
-            quiet = False
-            turns += 1
-            if not turns & 1023:
-                self._journal.tick()  # under load there is no idle time to sync in
-            for fd, event in events:
-                if event & ~_OUT:
-                    reader = readers.get(fd)
-                    if reader is not None and self._interest.get(fd, 0) & _IN:
-                        reader()
-                        continue
-                if fd in writers:
-                    self._writable(writers[fd])
-            if self._ending is not None and monotonic() >= self._ending:
-                self._escalate()
+            events = poll(timeout)
+            if events:
+                for fd, _ in events:
+                    handlers[fd]()
+                turns += 1
+                if not turns & _TICK_TURNS:
+                    self._journal.tick()  # under load there is no idle time to sync in
+                timeout = active
+            else:
+                timeout = self._idle()
+            if self._ending is not None:
+                if monotonic() >= self._ending:
+                    self._escalate()
+                timeout = max(0.0, self._ending - monotonic()) * self._unit
 
-    def _timeout(self, quiet: bool) -> float | None:
-        """How long to sleep: until the evidence wants syncing, a hang is due, or the next escalation."""
-        seconds = -1.0
-        if self._ending is not None:
-            seconds = max(0.0, self._ending - monotonic())
-        elif not quiet:
-            seconds = 0.25
-        elif self._channel.pending:
-            seconds = HANG_S / 4
-        if seconds < 0:
-            return None
-        return seconds if hasattr(select, "epoll") else seconds * 1000
-
-    def _idle(self) -> bool:
-        """Nothing happened for a while: sync evidence, look for hangs. True when there is more to come back for."""
-        if self._ending is not None and monotonic() >= self._ending:
-            self._escalate()
+    def _idle(self) -> float | None:
+        """Nothing happened for a while: sync evidence, look for hangs. How long to sleep now; None: until woken."""
         self._report_hangs()
-        return bool(self._journal.tick())
+        if self._journal.tick():
+            return _ACTIVE_S * self._unit
+        return HANG_S / 4 * self._unit if self._channel.pending else None
 
     def _report_hangs(self) -> None:
         for request_id, method, seconds in self._channel.overdue(HANG_S):
             if request_id not in self._reported:
                 self._reported.add(request_id)
                 self.say(f"no answer to {visible(method)} (id {visible(str(request_id), 40)}) for {seconds:.0f} s")
-                self._journal.note(
-                    "server-slow", {"server": self._name, "method": method, "seconds": round(seconds, 1)}
-                )
+                self._note("server-slow", {"method": method, "seconds": round(seconds, 1), "server": self._name})
         if self._reported:
             self._reported.intersection_update(self._channel.pending)
 
-    # -- reading ---------------------------------------------------------------------------------
+    # -- reading, writing, back-pressure ---------------------------------------------------------
 
     def _read_client(self) -> None:
-        try:
-            chunk = os.read(0, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            chunk = b""
-        if not chunk:
+        if not self._up.read():
             self._client_gone()
-            return
-        lines = self._from_client.feed(chunk)
-        self._forward(lines, Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
-        self._from_client.take_edges()  # the refusal went out with the id null
 
     def _read_server(self) -> None:
-        fd = self._child.stdout
-        try:
-            chunk = os.read(fd, READ_BYTES)
-        except BlockingIOError:
-            return
-        except OSError:
-            chunk = b""
-        if not chunk:
-            self._unwatch(fd)
+        if not self._down.read():
+            self._unwatch(self._child.stdout)
             self._server_open = False
-            return
-        lines = self._from_server.feed(chunk)
-        self._forward(lines, Direction.SERVER, self._channel.server, self._to_client, self._to_server, fd)
-        for error in self._channel.answer_too_long(self._from_server.take_edges()):
-            self._send(self._to_client, error + b"\n", fd)
-
-    def _forward(
-        self,
-        lines: list[bytes | None],
-        direction: Direction,
-        decide: Callable[[bytes], bytes | Outcome],
-        onward: Sink,
-        back: Sink,
-        source: int,
-    ) -> None:
-        out: list[bytes] = []
-        for line in lines:
-            if line is None:
-                result: bytes | Outcome = self._channel.refuse(_too_long(direction), direction)
-            elif not line or line == b"\r":
-                continue
-            else:
-                result = decide(line[:-1] if line.endswith(b"\r") else line)
-            if type(result) is bytes:
-                out.append(result)
-                continue
-            if out:
-                self._send(onward, b"\n".join(out) + b"\n", source)
-                out = []
-            self._outcome(result, onward, back, source)  # type: ignore[arg-type]  # not bytes, so an Outcome
-        if out:
-            out.append(b"")
-            if onward.write(b"\n".join(out)):
-                self._blocked(onward, source)
-
-    def _outcome(self, outcome: Outcome, onward: Sink, back: Sink, source: int) -> None:
-        if outcome.forward is not None:
-            self._send(onward, outcome.forward + b"\n", source)
-        if outcome.reply is not None:
-            self._send(back, outcome.reply + b"\n", source)
-
-    def _send(self, sink: Sink, data: bytes, source: int) -> None:
-        if sink.write(data):
-            self._blocked(sink, source)
 
     def _read_stderr(self) -> None:
         fd = self._child.stderr
@@ -314,19 +170,18 @@ class Relay:
         _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
         self._stderr.take_edges()
 
-    # -- writing and back-pressure ---------------------------------------------------------------
-
-    def _blocked(self, sink: Sink, source: int) -> None:
+    def _blocked(self, sink: Sink, lane: Lane) -> None:
         """`sink` did not take everything: wait for it, and past the mark stop reading what feeds it."""
         self._watch(sink.fd, _OUT)
         if sink.size > HIGH_WATER:
             # Unregistered, not merely without interest: a hang-up would be reported again and again.
-            self._unwatch(source)
+            self._unwatch(lane.source)
 
     def _writable(self, sink: Sink) -> None:
+        fd = sink.fd
         if sink.flush():
             return
-        self._unwatch(sink.fd)
+        self._unwatch(fd)
         if not self._to_server.waiting and not self._to_client.waiting:
             if self._client_open:
                 self._watch(0, _IN)
@@ -345,22 +200,26 @@ class Relay:
         except OSError as error:
             if error.errno != errno.EPERM:
                 raise
-            # A regular file on stdin or stdout is always ready and cannot be polled: read it at once.
-            self._relay_file(fd)
+            self._pump_file(fd)
             return
         self._interest[fd] = events
 
     def _unwatch(self, fd: int) -> None:
         if self._interest.pop(fd, None) is not None:
-            self._poll.unregister(fd)
+            try:
+                self._poll.unregister(fd)
+            except OSError:
+                return  # a closed descriptor has left the poller by itself
 
-    def _relay_file(self, fd: int) -> None:
-        if fd == 0:
-            os.set_blocking(self._to_server.fd, True)
-            while self._client_open:
-                self._read_client()
-            if not self._to_server.closed:
-                os.set_blocking(self._to_server.fd, False)
+    def _pump_file(self, fd: int) -> None:
+        """A regular file cannot be polled and is always ready: read our input from it at once, blocking."""
+        if fd != 0:
+            return
+        os.set_blocking(self._to_server.fd, True)
+        while self._client_open:
+            self._read_client()
+        if not self._to_server.closed:
+            os.set_blocking(self._to_server.fd, False)
 
     # -- ending ----------------------------------------------------------------------------------
 
@@ -368,9 +227,7 @@ class Relay:
         """The client closed its end: so do we towards the server, and give it time to finish."""
         self._client_open = False
         self._unwatch(0)
-        last = self._from_client.rest()
-        if last:
-            self._forward([last], Direction.CLIENT, self._channel.client, self._to_server, self._to_client, 0)
+        self._up.end()
         fd = self._to_server.fd
         self._to_server.finish()
         if self._to_server.closed:
@@ -381,7 +238,7 @@ class Relay:
         del frame
         self._signal = number
 
-    def _drain_wakeups(self, wake: int) -> None:
+    def _woken(self, wake: int) -> None:
         try:
             os.read(wake, 512)
         except BlockingIOError:
@@ -428,17 +285,34 @@ class Relay:
         died = self._client_open and self._signal == 0
         if died:
             self.say(f"the server ended ({_how(status)})")
-        if self._from_server.rest():
+        if self._down.end():
             self.say("the server ended in the middle of a message, which was discarded")
         for answer in self._channel.unanswered(f"the server {self._name} ended ({_how(status)}); restart it"):
             self._to_client.write(answer + b"\n")
-        os.set_blocking(1, True)
-        self._to_client.flush()
+        self._flush_to_client()
         self._to_server.close()
         self._kill(signal.SIGKILL)  # whatever the server started and left behind
         self._exit = status
-        self._journal.note("server-exit", {"server": self._name, "status": _how(status)})
+        self._note("server-exit", {"server": self._name, "status": _how(status)})
         self._channel.close("the server ended" if died else "the client ended")
+
+    def _flush_to_client(self) -> None:
+        """Give the client what is left, as long as it keeps reading."""
+        os.set_blocking(1, False)
+        while self._to_client.waiting:
+            before = self._to_client.size
+            select.select([], [1], [], GRACE_S)
+            self._to_client.flush()
+            if self._to_client.size == before:
+                break
+        os.set_blocking(1, True)
+
+    def _note(self, kind: str, fields: dict[str, object]) -> None:
+        """A slow event that is not worth ending for when it cannot be recorded."""
+        try:
+            self._journal.note(kind, fields)
+        except AuditError as error:
+            self.say(error.what)
 
     def _read_rest_of_stderr(self) -> None:
         while self._interest.get(self._child.stderr):
@@ -487,15 +361,6 @@ def _to_stderr(text: str) -> None:
         os.write(2, text.encode())
     except OSError:
         return  # nobody reads our stderr; that is no reason to stop relaying
-
-
-def _too_long(direction: Direction) -> LimitExceeded:
-    name = "request_bytes" if direction is Direction.CLIENT else "response_bytes"
-    return LimitExceeded(
-        f"limit-{name.replace('_', '-')}",
-        f"a line longer than limits.{name}",
-        next_step=f"send less, or raise limits.{name}",
-    )
 
 
 def _how(status: int) -> str:

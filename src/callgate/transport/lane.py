@@ -1,0 +1,126 @@
+"""One direction of a stdio relay: read what is there, decide line by line, write."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from os import read as read_fd
+from typing import TYPE_CHECKING
+
+from callgate.errors import LimitExceeded
+from callgate.protocol.message import Direction
+from callgate.transport.lines import LineFramer
+from callgate.transport.sink import Sink
+
+if TYPE_CHECKING:
+    from callgate.gate.channel import Channel
+    from callgate.gate.outcome import Outcome
+
+READ_BYTES = 64 * 1024
+"""Small reads stay clear of mmap-sized allocations, which cost more than the bytes they bring."""
+
+
+class Lane:
+    """From `source` through the gate to `onward`; refusals go to `back`.
+
+    `blocked(sink, lane)` is called when a sink did not take everything, so that the relay can hold the
+    lane until it does.
+    """
+
+    __slots__ = ("_back", "_blocked", "_channel", "_decide", "_direction", "_framer", "_onward", "source")
+
+    def __init__(
+        self,
+        channel: Channel,
+        direction: Direction,
+        source: int,
+        onward: Sink,
+        back: Sink,
+        blocked: Callable[[Sink, Lane], None],
+    ) -> None:
+        limits = channel.limits
+        client = direction is Direction.CLIENT
+        self.source = source
+        self._channel = channel
+        self._direction = direction
+        self._decide = channel.client if client else channel.server
+        self._framer = LineFramer(limits.request_bytes if client else limits.response_bytes)
+        self._onward = onward
+        self._back = back
+        self._blocked = blocked
+
+    def read(self) -> bool:
+        """Relay what one read brings; False at the end of the stream."""
+        try:
+            chunk = read_fd(self.source, READ_BYTES)
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        if not chunk:
+            return False
+        end = chunk.find(b"\n")
+        if end == len(chunk) - 1 and end > 1 and self._framer.empty:
+            # One whole line, as nearly always between a client that waits and a server that answers.
+            result = self._decide(chunk[:end])
+            if type(result) is bytes:
+                if self._onward.write(result + b"\n"):
+                    self._blocked(self._onward, self)
+            else:
+                self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
+            return True
+        self._relay(self._framer.feed(chunk))
+        if edges := self._framer.take_edges():
+            self._tell_callers(edges)
+        return True
+
+    def end(self) -> bool:
+        """Relay an unfinished last line of a client; True when a server ended in the middle of one."""
+        rest = self._framer.rest()
+        if rest and self._direction is Direction.CLIENT:
+            self._relay([rest])
+            return False
+        return bool(rest)
+
+    def _relay(self, lines: list[bytes | None]) -> None:
+        out: list[bytes] = []
+        for line in lines:
+            if line is None:
+                result: bytes | Outcome = self._channel.refuse(_too_long(self._direction), self._direction)
+            elif not line or line == b"\r":
+                continue
+            else:
+                result = self._decide(line)
+            if type(result) is bytes:
+                out.append(result)
+                continue
+            if out:
+                self._send(self._onward, out)
+                out = []
+            self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
+        if out:
+            self._send(self._onward, out)
+
+    def _carry_out(self, outcome: Outcome) -> None:
+        if outcome.forward is not None:
+            self._send(self._onward, [outcome.forward])
+        if outcome.reply is not None:
+            self._send(self._back, [outcome.reply])
+
+    def _tell_callers(self, edges: list[bytes]) -> None:
+        """A client that waits for an answer that was too long learns of it; a client's own refusal went out already."""
+        if self._direction is Direction.SERVER and (errors := self._channel.answer_too_long(edges)):
+            self._send(self._onward, errors)
+
+    def _send(self, sink: Sink, lines: list[bytes]) -> None:
+        lines.append(b"")
+        if sink.write(b"\n".join(lines)):
+            self._blocked(sink, self)
+
+
+def _too_long(direction: Direction) -> LimitExceeded:
+    name = "request_bytes" if direction is Direction.CLIENT else "response_bytes"
+    return LimitExceeded(
+        f"limit-{name.replace('_', '-')}",
+        f"a line longer than limits.{name}",
+        next_step=f"send less, or raise limits.{name}",
+    )

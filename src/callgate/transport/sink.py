@@ -1,0 +1,80 @@
+"""A file descriptor that is written to without ever blocking."""
+
+from __future__ import annotations
+
+from os import close as close_fd
+from os import write as write_fd
+
+
+class Sink:
+    """Writes at once what the descriptor takes; the rest waits for `flush`. A broken pipe closes the sink."""
+
+    __slots__ = ("closed", "closing", "fd", "size", "waiting")
+
+    def __init__(self, fd: int) -> None:
+        self.fd = fd
+        self.waiting: list[bytes | memoryview] = []
+        self.size = 0
+        """Bytes that wait."""
+        self.closing = False
+        self.closed = False
+
+    def write(self, data: bytes) -> bool:
+        """Write now or queue; True when something waits."""
+        if self.waiting or self.closed or self.closing:
+            return self._queue(data)
+        try:
+            written = write_fd(self.fd, data)
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.close()
+            return False
+        if written == len(data):
+            return False
+        self.waiting.append(memoryview(data)[written:])
+        self.size = len(data) - written
+        return True
+
+    def _queue(self, data: bytes) -> bool:
+        if self.closed or self.closing:
+            return False
+        self.waiting.append(data)
+        self.size += len(data)
+        return True
+
+    def flush(self) -> bool:
+        """Write what waits; True while something still does."""
+        while self.waiting:
+            data = self.waiting[0]
+            try:
+                written = write_fd(self.fd, data)
+            except BlockingIOError:
+                return True
+            except OSError:
+                self.close()
+                return False
+            self.size -= written
+            if written < len(data):
+                self.waiting[0] = memoryview(data)[written:]
+                return True
+            del self.waiting[0]
+        if self.closing:
+            self.close()
+        return False
+
+    def close(self) -> None:
+        """Close at once; what waits is lost. Standard streams stay open."""
+        if not self.closed:
+            self.closed = True
+            self.waiting.clear()
+            self.size = 0
+            if self.fd > 2:
+                close_fd(self.fd)
+
+    def finish(self) -> None:
+        """Close when everything is written."""
+        if self.waiting:
+            self.closing = True
+        else:
+            self.close()
