@@ -14,6 +14,7 @@ gets an error from Hyperscan, never a wrong answer. A forked child has its own c
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final, Literal, TypeAlias
@@ -67,7 +68,7 @@ class Automaton:
 def _installed() -> Engine:
     for engine in ENGINES[:-1]:
         try:
-            __import__(engine)
+            importlib.import_module(engine)
         except ImportError:
             continue
         return engine
@@ -150,7 +151,7 @@ def _collector(search: Callable[..., Any]) -> Scan:
 
 
 def _re2(patterns: Sequence[tuple[str, bytes]]) -> Scan:
-    import re2  # type: ignore[import-not-found,import-untyped]  # optional, without types
+    re2: Any = importlib.import_module("re2")  # optional, without types
 
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1  # bytes as they are
