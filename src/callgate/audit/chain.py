@@ -72,7 +72,7 @@ class ChainChecker:
         self._verify_signature = verify_signature
         self._expected = 1
         self._digests: dict[int, str] = {}
-        self._bad_line = 0
+        self._bad_line = -1
 
     def feed(self, line: bytes) -> None:
         """Check the next line, newline included."""

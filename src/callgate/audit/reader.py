@@ -46,8 +46,10 @@ def read_lines(directory: Path, start: tuple[int, int] = (1, 0)) -> Iterator[tup
     """
     number, position = start
     numbers = {int(path.stem) for path in segment_paths(directory)}
-    numbers.add(segment_of(_read_or_nothing(directory / TAIL_NAME)) or 1)
-    last = max(numbers)
+    in_tail = segment_of(_read_or_nothing(directory / TAIL_NAME))
+    if in_tail:
+        numbers.add(in_tail)
+    last = max(numbers, default=0)
     for current in sorted(numbers):
         if current < number:
             continue

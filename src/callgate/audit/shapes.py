@@ -2,7 +2,7 @@
 
 A member name comes from a peer and can itself be a secret (a map keyed by token or e-mail address), so
 only names that look like names are kept: at most 64 characters of `A-Z a-z 0-9 _ - . $`, not starting
-with a digit, and not a long run with many digits. The others are counted under `…`.
+with a digit, and, from 20 characters on, with less than three digits. The others are counted under `…`.
 
     {"path": "/etc/hosts", "edits": [1], "options": {"dry": true}}
     {"edits":"array","options":{"dry":"boolean"},"path":"string"}
@@ -40,7 +40,7 @@ def name_is_plain(name: str) -> bool:
         return False
     if not name.isalnum() and not all(c.isalnum() or c in _NAME_PUNCTUATION for c in name):
         return False
-    return len(name) < 20 or sum(c.isdigit() for c in name) < 4
+    return len(name) < 20 or sum(c.isdigit() for c in name) < 3
 
 
 def shape(value: Any, depth: int = DEPTH) -> str:

@@ -100,7 +100,8 @@ class Journal:
         self._sign_at = time.monotonic() + _SIGN_AFTER_S
         opened = {"chain": self.chain, "kind": "opened", "process": process, "time": time.time_ns() // 1000}
         try:
-            self.path.mkdir(parents=True, mode=0o700)
+            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self.path.mkdir(mode=0o700)
             self._spool = Spool(self.path, config.segment_bytes)
             self.prev = index.append(self.path.parent, opened)
         except OSError as error:
