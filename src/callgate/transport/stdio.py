@@ -122,7 +122,7 @@ class Relay:
                     handlers[fd]()
                 turns += 1
                 if not turns & _TICK_TURNS:
-                    self._journal.tick()  # under load there is no idle time to sync in
+                    self._sync_evidence()  # under load there is no idle time for it
                 timeout = active
             else:
                 timeout = self._idle()
@@ -134,9 +134,17 @@ class Relay:
     def _idle(self) -> float | None:
         """Nothing happened for a while: sync evidence, look for hangs. How long to sleep now; None: until woken."""
         self._report_hangs()
-        if self._journal.tick():
+        if self._sync_evidence():
             return _ACTIVE_S * self._unit
         return HANG_S / 4 * self._unit if self._channel.pending else None
+
+    def _sync_evidence(self) -> bool:
+        """Let the journal sync and sign what is due; True when it wants to be asked again."""
+        try:
+            return self._journal.tick()
+        except AuditError as error:
+            self.say(error.what)  # the next decision fails closed by itself
+            return False
 
     def _report_hangs(self) -> None:
         for request_id, method, seconds in self._channel.overdue(HANG_S):
