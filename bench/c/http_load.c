@@ -1,7 +1,7 @@
 /* http_load [OPTIONS] - a closed-loop MCP client over Streamable HTTP: N connections, one call in flight on each.
  *
  * Handshake era: every connection opens its own session first. 2026-07-28: every call stands alone, with
- * its `_meta` and mirrored headers. Every answer is checked: status 200, no error, at least as long as
+ * its `_meta` and mirrored headers. Both list the tools before the first call, as clients do. Every answer is checked: status 200, no error, at least as long as
  * the argument was. With --stream it calls the tool `stream` and measures each event, from the server's
  * send to our receive (one clock, one machine). Prints one line of JSON; times in µs.
  *
@@ -28,7 +28,7 @@ typedef struct {
     int stateless;      /* no handshake and no session, though not modern */
 } Options;
 
-typedef enum { INITIALIZE, INITIALIZED, CALL } Phase;
+typedef enum { INITIALIZE, INITIALIZED, LIST, CALL } Phase;
 
 typedef struct {
     int socket;
@@ -168,6 +168,16 @@ static void append_meta(Buffer *body, long token)
     buffer_text(body, "},");
 }
 
+static void append_list(Buffer *body)
+{
+    buffer_format(body, "{\"jsonrpc\":\"2.0\",\"id\":%ld,\"method\":\"tools/list\",\"params\":{", next_id++);
+    if (options.modern) {
+        append_meta(body, 0);
+        body->length--; /* the comma */
+    }
+    buffer_text(body, "}}");
+}
+
 static void append_call(Buffer *body)
 {
     long id = next_id++;
@@ -201,6 +211,8 @@ static void send_next(Connection *connection)
                       next_id++, options.revision);
     else if (connection->phase == INITIALIZED)
         buffer_text(&body, "{\"jsonrpc\":\"2.0\",\"method\":\"notifications/initialized\"}");
+    else if (connection->phase == LIST)
+        append_list(&body);
     else
         append_call(&body);
 
@@ -212,7 +224,9 @@ static void send_next(Connection *connection)
                   options.path, options.port);
     if (connection->phase != INITIALIZE)
         buffer_format(out, "MCP-Protocol-Version: %s\r\n", options.revision);
-    if (options.modern)
+    if (options.modern && connection->phase == LIST)
+        buffer_text(out, "Mcp-Method: tools/list\r\n");
+    else if (options.modern)
         buffer_format(out, "Mcp-Method: tools/call\r\nMcp-Name: %s\r\n", options.events ? "stream" : options.tool);
     if (connection->session[0])
         buffer_format(out, "Mcp-Session-Id: %s\r\n", connection->session);
@@ -295,7 +309,7 @@ static void account(Connection *connection, int status, Span body)
         return;
     }
     if (connection->phase != CALL) {
-        connection->phase = connection->phase == INITIALIZE ? INITIALIZED : CALL;
+        connection->phase++;
         return;
     }
     size_t looked = body.length > 4096 ? 4096 : body.length;
@@ -476,7 +490,7 @@ int main(int argc, char **argv)
         die("calloc");
     uint64_t warm_until = now_ns() + seconds_to_ns(options.warmup), last = now_ns();
     for (int i = 0; i < options.connections; i++) {
-        connections[i].phase = options.modern || options.stateless ? CALL : INITIALIZE;
+        connections[i].phase = options.modern || options.stateless ? LIST : INITIALIZE;
         open_transport(&connections[i]);
         send_next(&connections[i]);
     }
