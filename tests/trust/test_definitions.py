@@ -58,7 +58,7 @@ def test_each_list_gives_items_with_key_and_place(
     ("method", "element", "noisy"),
     [
         ("resources/list", {"uri": "u", "name": "n"}, {"size": 12}),
-        ("resources/list", {"uri": "u", "annotations": {}}, {"annotations": {"lastModified": "2026-01-01T00:00:00Z"}}),
+        ("resources/list", {"uri": "u"}, {"annotations": {"lastModified": "2026-01-01T00:00:00Z"}}),
         ("tools/list", {"name": "t"}, {"_meta": {"traceparent": "00-4bf92f3577b34da6-00f067aa0ba902b7-01"}}),
         ("tools/list", {"name": "t"}, {"_meta": {"generatedAt": 1780000000, "updatedAt": "2026-11-22"}}),
     ],

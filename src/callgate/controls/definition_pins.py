@@ -43,7 +43,7 @@ META: Final = ControlMeta(
     id="definition-pins",
     title="Changed definitions are withheld until approved",
     risks=("rug-pull",),
-    since="0.1.0",
+    since="0.1",
     always=frozenset({"catalog", "call"}),
 )
 RISK: Final = "rug-pull"

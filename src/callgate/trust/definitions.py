@@ -151,6 +151,8 @@ def pinned_body(kind: ItemKind, element: Mapping[str, Any]) -> dict[str, Any]:
         annotations = body.get("annotations")
         if isinstance(annotations, dict) and _is_time(annotations.get("lastModified")):
             body["annotations"] = {k: v for k, v in annotations.items() if k != "lastModified"}
+            if not body["annotations"]:
+                del body["annotations"]
     meta = body.get("_meta")
     if isinstance(meta, dict):
         kept = {k: v for k, v in meta.items() if k not in VOLATILE_META or not _is_short(v)}

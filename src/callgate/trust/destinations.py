@@ -38,6 +38,27 @@ _LONG_NUMBER = 8
 _LONG_TOKEN = 24
 
 
+def without_destinations(text: str) -> str:
+    """`text` with every destination left out, so that what it is spelt of is not read as words."""
+    kept: list[str] = []
+    for line in unicodedata.normalize("NFKC", text).splitlines():
+        tokens = line.translate(_DELIMITERS).split()
+        if any(_is_destination(token) for token in tokens):
+            kept.append(" ".join(_stop(token) if _is_destination(token) else token for token in tokens))
+        else:
+            kept.append(line)
+    return "\n".join(kept)
+
+
+def _is_destination(raw: str) -> bool:
+    token = raw.rstrip(_EDGE).lstrip("!?=&")
+    return len(token) >= 3 and bool(_classify(token))
+
+
+def _stop(token: str) -> str:
+    return token[-1] if token[-1] in ".!?" else ""
+
+
 def destinations(text: str) -> set[str]:
     """All destinations named in `text`, normalised (NFKC, lower case) so that only a new one differs."""
     found: set[str] = set()

@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 from callgate.detect import escapes, hidden
 from callgate.text import visible
-from callgate.trust.destinations import destinations
+from callgate.trust.destinations import destinations, without_destinations
 from callgate.trust.wording import (
     COMMON,
     IMPERATIVES,
@@ -96,7 +96,7 @@ def compare_text(
     marks = _markup(after) - _markup(before)
     if marks:
         meanings.append(("instruction-adding", f"marks a passage as something else: {_some(marks)}"))
-    new_words, reason = _compare_words(before, after, tools, described)
+    new_words, reason = _compare_words(without_destinations(before), without_destinations(after), tools, described)
     if reason:
         meanings.append(("instruction-adding", reason))
     return TextChange(tuple(meanings), new_words)
