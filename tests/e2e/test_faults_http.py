@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import http.client
 import json
 import re
 import signal
@@ -17,7 +18,7 @@ from typing import Any
 
 import pytest
 
-from tests.support import modern
+from tests.support import legacy, modern
 from tests.support.gateway import Gateway, get_status, serve
 from tests.support.processes import FIXTURES, alive, free_port, peak_rss_bytes, running, wait_until
 
@@ -115,28 +116,61 @@ def test_a_message_past_the_limit_is_refused_in_bounded_memory(path: str, fault:
     assert still_answers(own, path)
 
 
+EVENTS, EVENT_BYTES = 4096, 64 * 1024
+
+
+def all_events(response: http.client.HTTPResponse) -> list[Any]:
+    """Read a stream of progress notifications to its end: their numbers, then the text of the result."""
+    seen: list[Any] = []
+    for line in response:
+        if line.startswith(b"data:") and line[5:].strip():
+            message = json.loads(line[5:])
+            if "method" in message:
+                assert len(message["params"]["message"]) == EVENT_BYTES
+                seen.append(message["params"]["progress"])
+            else:
+                seen.append(message["result"]["content"][0]["text"])
+    return seen
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize(("path", "fault", "count"), [(HTTP, "stream", "events"), (PIPE, "flood", "messages")])
-def test_256_mib_of_events_pass_a_slow_client_in_bounded_memory(
-    path: str, fault: str, count: str, upstream: str, tmp_path: Path
-) -> None:
-    events, size = 4096, 64 * 1024
+@pytest.mark.parametrize("route", ["http", "stdio-session"])
+def test_256_mib_of_events_pass_a_slow_client_in_bounded_memory(route: str, upstream: str, tmp_path: Path) -> None:
+    """A stdio server's session has a process of its own, which waits as an HTTP server does."""
     with serve(tmp_path, {"http": {"url": upstream}, "stdio": {"command": STDIO}}) as gateway:
-        message = modern.call("s1", fault, bytes=size, **{count: events})
-        connection, response = modern.open_stream(gateway.port, path, message)
+        if route == "http":
+            message = modern.call("s1", "stream", bytes=EVENT_BYTES, events=EVENTS)
+            connection, response = modern.open_stream(gateway.port, HTTP, message)
+        else:
+            session = legacy.Session(gateway.port, PIPE)
+            message = legacy.call("s1", "flood", bytes=EVENT_BYTES, messages=EVENTS)
+            connection, response = session.open_stream(message)
         time.sleep(1.0)  # the client does not read; the gate must not either
         assert peak_rss_bytes(gateway.pid) < 128 * MIB
-        numbers, last = [], {}
-        for line in response:
-            if line.startswith(b"data:") and line[5:].strip():
-                last = json.loads(line[5:])
-                if "method" in last:
-                    assert len(last["params"]["message"]) == size
-                    numbers.append(last["params"]["progress"])
-        connection.close()
-        assert numbers == list(range(events))
-        assert last["result"]["content"][0]["text"] == "done"
+        assert all_events(response) == [*range(EVENTS), "done"]
         assert peak_rss_bytes(gateway.pid) < 128 * MIB
+        response.close()
+        connection.close()
+
+
+@pytest.mark.slow
+def test_256_mib_of_events_of_a_shared_process_pass_in_bounded_memory(own: Gateway) -> None:
+    message = modern.call("s2", "flood", bytes=EVENT_BYTES, messages=EVENTS)
+    connection, response = modern.open_stream(own.port, PIPE, message)
+    assert all_events(response) == [*range(EVENTS), "done"]
+    assert peak_rss_bytes(own.pid) < 128 * MIB
+    response.close()
+    connection.close()
+
+
+@pytest.mark.slow
+def test_a_client_that_does_not_read_does_not_hold_up_others_of_a_process(shared: Gateway) -> None:
+    message = modern.call("s3", "flood", bytes=EVENT_BYTES, messages=EVENTS)
+    connection, response = modern.open_stream(shared.port, PIPE, message)
+    assert still_answers(shared, PIPE)
+    assert peak_rss_bytes(shared.pid) < 128 * MIB
+    response.close()
+    connection.close()
 
 
 # --- clients -----------------------------------------------------------------------------------------
@@ -209,6 +243,7 @@ async def test_ten_thousand_requests_on_a_thousand_connections(path: str, shared
                 content = json.loads(await reader.readexactly(int(found[1])))
                 right += content["id"] == turn and content["result"]["content"][0]["text"] == text
             writer.close()
+            await writer.wait_closed()
             return right
 
     counts = await asyncio.gather(*(client(number) for number in range(connections)))
