@@ -269,6 +269,26 @@ def test_a_list_with_something_withheld_is_cached_by_nobody() -> None:
     }  # fmt: skip
 
 
+def test_what_is_withheld_from_a_list_cannot_be_called_by_name() -> None:
+    bad = control("c", pattern=b"evil", catalog=_withhold_evil)
+    channel, _ = channel_of(bad)
+    listing = {"tools": [{"name": "a"}, {"name": "b", "description": "evil"}]}
+    channel.client(dump(id=1, method="tools/list"))
+    channel.server(dump(id=1, result=listing))
+    assert isinstance(channel.client(call(2, "a")), bytes)
+    assert "c/evil" in outcome(channel.client(call(3, "b")))["result"]["content"][0]["text"]
+    assert isinstance(channel.client(dump(id=4, method="prompts/get", params={"name": "b"})), bytes)
+    channel.client(dump(id=5, method="tools/list"))
+    channel.server(dump(id=5, result={"tools": [{"name": "a"}, {"name": "b", "description": "fine now"}]}))
+    assert isinstance(channel.client(call(6, "b")), bytes)
+
+
+def _withhold_evil(event: Any) -> Rewrite:
+    tools = event.message.body["result"]["tools"]
+    bad = [f"/result/tools/{n}" for n, tool in enumerate(tools) if "evil" in tool.get("description", "")]
+    return Rewrite(tuple(map(Remove, bad)), tuple(Finding("c/evil", "tool-poisoning", "m", p) for p in bad))
+
+
 def test_what_the_gate_made_itself_is_no_news_to_controls_without_patterns() -> None:
     seen: list[int] = []
     ledger = control("ledger", content=lambda e: seen.append(len(e.message.body["result"]["content"])) or ALLOW)

@@ -32,6 +32,11 @@ def test_the_same_span_twice_is_one_edit() -> None:
     assert edited(edit, edit)["result"]["tools"][0]["d"] == "Jello"
 
 
+def test_an_edit_inside_what_is_taken_out_is_moot() -> None:
+    value = edited(ReplaceSpan("/result/tools/0/d", 0, 4, ""), ReplaceSpan("/result/tools/0/d", 2, 3, "#"))
+    assert value["result"]["tools"][0]["d"] == "o"
+
+
 def test_insertions_at_one_place_do_not_overlap() -> None:
     assert edited(ReplaceSpan("/result/tools/0/d", 0, 0, "> "))["result"]["tools"][0]["d"] == "> hello"
 

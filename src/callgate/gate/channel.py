@@ -8,6 +8,7 @@ only within its channel, so two clients of one server never see each other's ans
 from __future__ import annotations
 
 from collections import OrderedDict
+from dataclasses import replace
 from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
@@ -182,9 +183,11 @@ class Channel:
         hits = message.hits
         gate = self._gate
         asked = gate.asked(hook, hits) if hits else gate.always[hook]
-        if asked:
+        if asked or gate.withheld.names:
             event = Event(hook, _CLIENT, message, self.conversation, method, name)
             decision = gate.decide(asked, event, self.conversation.mode)
+            if gate.withheld.names:
+                decision = gate.withheld.refuse(event, decision)
             if decision is not CLEAR:
                 return self._settle(decision, event, params, pending)
         try:
@@ -228,6 +231,8 @@ class Channel:
             decision = gate.decide(asked, event, self.conversation.mode)
             if decision is not CLEAR:
                 return self._settle(decision, event, result, None)
+        if hook == "catalog" and gate.withheld.names:
+            gate.withheld.learn(Event(hook, _SERVER, message, self.conversation, method, name, waiting), CLEAR)
         try:
             self.scope.decision(
                 hook,
@@ -311,6 +316,8 @@ class Channel:
         direction = event.direction
         method = event.method
         waiting = event.request
+        if event.hook == "catalog":
+            self._gate.withheld.learn(event, decision)
         if decision.outcome == "rewrite" and decision.edits:
             message = self._rewrite(event, decision)
         if decision.labels:
@@ -384,7 +391,7 @@ class Channel:
 
     def refuse(self, error: ProtocolError, direction: Direction, request_id: RequestId | None = None) -> Outcome:
         """Record a message that breaks the protocol and say so to whoever waits."""
-        finding = Finding(error.rule, "parser-differential", error.what, severity="medium")
+        finding = self._gate.finding_of(error)
         try:
             self.scope.decision(
                 "call" if direction is _CLIENT else "content",
@@ -423,7 +430,7 @@ class Channel:
         body = None if self.enforce or too_large else parse_leniently(raw)
         if body is None:
             return self.refuse(error, direction, error.request_id)
-        finding = Finding(error.rule, "parser-differential", f"passed uninspected: {error.what}")
+        finding = replace(self._gate.finding_of(error), message=f"passed uninspected: {error.what}")
         request_id = body.get("id") if type(body) is dict else None
         if type(request_id) not in (str, int):
             request_id = None

@@ -44,7 +44,8 @@ class ControlMeta:
 class Control(Protocol):
     """A control implements a method for each hook in `meta.always` and `meta.on_hit`.
 
-    Methods are synchronous, take no lock, do no I/O on a message path, and return in microseconds.
+    Methods are synchronous, take no lock, do no I/O on a message path, and return in microseconds. One control
+    may also have `refusal(error: ProtocolError) -> Finding`: it describes what the strict parser refused.
     """
 
     meta: ControlMeta

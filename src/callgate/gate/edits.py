@@ -72,9 +72,9 @@ def _splice(text: Any, pieces: list[ReplaceSpan]) -> str:
     parts: list[str] = []
     at = 0
     last: ReplaceSpan | None = None
-    for piece in sorted(pieces, key=lambda p: (p.start, p.end)):
-        if piece == last:
-            continue
+    for piece in sorted(pieces, key=lambda p: (p.start, -p.end)):
+        if piece == last or (last is not None and not last.text and piece.end <= last.end):
+            continue  # said twice, or moot: it lies in what is taken out
         if piece.start < at or piece.end < piece.start or piece.end > len(text):
             raise EditConflict("two edits overlap in one string")
         parts += (text[at : piece.start], piece.text)

@@ -10,11 +10,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
+from callgate.errors import ProtocolError
 from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
 from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
-from callgate.gate.verdicts import Allow, Annotate, Ask, Deny, Edit, Finding, Rewrite, Verdict
+from callgate.gate.verdicts import Allow, Annotate, Ask, Deny, Edit, Finding, Remove, Rewrite, Verdict
 from callgate.gate.watchdog import ControlTimeout, Watchdog
+from callgate.gate.withheld import Withheld
 from callgate.protocol.codec import LEXICAL, Codec
 
 if TYPE_CHECKING:
@@ -29,11 +31,13 @@ _VERDICTS = (Allow, Annotate, Rewrite, Ask, Deny)
 class Bound:
     """One control's function for one hook, with what the engine needs to know of it."""
 
-    __slots__ = ("control", "function", "mode")
+    __slots__ = ("control", "function", "guards_calls", "mode")
 
-    def __init__(self, control: str, function: HookFunction, mode: str | None) -> None:
+    def __init__(self, control: str, function: HookFunction, mode: str | None, guards_calls: bool) -> None:
         self.control = control
         self.function = function
+        self.guards_calls = guards_calls
+        """Whether the control sees every call, and so refuses by itself what it withheld."""
         self.mode = mode
         """`enforce`, `observe`, or None: as the server says."""
 
@@ -45,7 +49,7 @@ class Decision:
     only observes; error where it failed while only observing.
     """
 
-    __slots__ = ("edits", "findings", "labels", "outcome", "reason", "rule")
+    __slots__ = ("edits", "findings", "labels", "outcome", "reason", "rule", "withheld")
 
     def __init__(self) -> None:
         self.outcome = "allow"
@@ -54,6 +58,8 @@ class Decision:
         self.findings: list[Finding] = []
         self.edits: list[Edit] = []
         self.labels: frozenset[str] = frozenset()
+        self.withheld: dict[str, str] = {}
+        """Pointers of list items removed by controls that do not see calls, each with its rule."""
 
     def deny(self, reason: str, rule: str) -> None:
         """Refuse; the first reason given is the one the caller reads."""
@@ -91,6 +97,10 @@ class Gate:
             first = len(patterns)
             patterns += [(pattern.name, pattern.expression) for pattern in control.meta.patterns]
             self._register(control, frozenset(range(first, len(patterns))))
+        explain = (getattr(control, "refusal", None) for control in self.controls)
+        self.finding_of: Callable[[ProtocolError], Finding] = next(filter(None, explain), _plain_finding)
+        """A refusal of the parser as a finding: by the control that answers for the parser's limits."""
+        self.withheld = Withheld()
         self.automaton = Automaton(patterns, cache_dir=cache_dir)
         self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))
         self.lexical = frozenset(range(len(LEXICAL)))
@@ -105,7 +115,9 @@ class Gate:
                 raise ValueError(f"control {meta.id}: hook {hook} is declared but not implemented, or the reverse")
             if not wanted:
                 continue
-            bound = Bound(meta.id, cast("HookFunction", function), configured.mode if configured else None)
+            bound = Bound(
+                meta.id, cast("HookFunction", function), configured.mode if configured else None, "call" in meta.always
+            )
             if hook in meta.always:
                 self.always[hook] += (bound,)
             else:
@@ -177,6 +189,10 @@ class Gate:
         self.watchdog.disarm()
 
 
+def _plain_finding(error: ProtocolError) -> Finding:
+    return Finding(error.rule, "parser-differential", error.what)
+
+
 def _failed(decision: Decision, bound: Bound, mode: str, what: str) -> None:
     """Fail closed: what a broken control would have said is not known."""
     rule = f"control-failed/{bound.control}"
@@ -212,6 +228,10 @@ def _compose(decision: Decision, bound: Bound, verdict: Verdict, *, observed: bo
             decision.rule = rule
     else:
         decision.edits += verdict.edits
+        if not bound.guards_calls:
+            rules = {finding.pointer: finding.rule for finding in verdict.findings}
+            removed = (edit.pointer for edit in verdict.edits if isinstance(edit, Remove))
+            decision.withheld |= {pointer: rules.get(pointer, rule) for pointer in removed}
         if decision.outcome not in ("ask", "deny"):
             decision.outcome = "rewrite"
             decision.rule = rule
