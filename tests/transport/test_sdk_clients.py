@@ -1,6 +1,7 @@
 """The official SDK on both sides: its client over HTTP, the bridge, its server over stdio or HTTP+SSE."""
 
 import asyncio
+import os
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -11,6 +12,7 @@ import mcp_types as types
 import pytest
 from mcp.client.client import Client
 from mcp.client.sse import sse_client
+from mcp.client.stdio import StdioServerParameters, stdio_client
 
 from callgate.config import ServerConfig
 from callgate.transport.stdio_upstream import StdioRoute
@@ -105,3 +107,19 @@ async def test_its_server_over_http_and_sse() -> None:
                 assert await use(client) == [1, 2, 3]
             assert [kind for kind, _ in journal.notes] == ["connect", "connect"]
             assert "deny" not in journal.outcomes()
+
+
+@pytest.mark.parametrize(("mode", "revision"), [("legacy", "2025-11-25"), ("auto", "2026-07-28")])
+async def test_its_client_over_stdio_and_its_server_over_http(
+    mode: str, revision: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    port = free_port()
+    with running([sys.executable, SDK, "streamable-http", str(port)], port):
+        arguments = ["-m", "callgate.cli.main", "run", "--url", f"http://127.0.0.1:{port}/mcp"]
+        state = {"CALLGATE_STATE_DIR": os.environ["CALLGATE_STATE_DIR"]}
+        command = StdioServerParameters(command=sys.executable, args=arguments, env=state)
+        async with Client(stdio_client(command), mode=mode, elicitation_callback=elicited) as client:  # type: ignore[arg-type]
+            assert client.protocol_version == revision
+            assert await use(client) == [1, 2, 3]
+            if mode == "legacy":
+                assert text(await client.call_tool("greet", {})) == "hello Ada"

@@ -1,0 +1,276 @@
+"""`callgate run --url`: a stdio face to HTTP servers, real ones and odd ones."""
+
+import asyncio
+import json
+import os
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callgate.errors import ConfigError
+from callgate.gate.verdicts import Deny, Finding
+from callgate.protocol.limits import Limits
+from callgate.transport.remote_stdio import RemoteStdio
+from tests.gate.fakes import FakeJournal, control, gate_of
+from tests.support.processes import free_port, running
+from tests.transport.exchanges import MODERN
+
+SERVERS = Path(__file__).parent / "servers"
+
+
+class Pair:
+    """A client's ends of the relay's pipes."""
+
+    def __init__(self, relay: RemoteStdio, stdin: int, stdout: int, journal: FakeJournal) -> None:
+        self.relay = relay
+        self.journal = journal
+        self.stdin = stdin
+        self.stdout = stdout
+        self.data = b""
+        self.read: list[dict[str, Any]] = []
+        self.paused = False
+        asyncio.get_running_loop().add_reader(stdout, self._readable)
+        self.news = asyncio.Event()
+
+    def _readable(self) -> None:
+        chunk = os.read(self.stdout, 65536)
+        if not chunk:
+            asyncio.get_running_loop().remove_reader(self.stdout)
+        *lines, self.data = (self.data + chunk).split(b"\n")
+        self.read += [json.loads(line) for line in lines]
+        self.news.set()
+
+    def send(self, *messages: Any) -> None:
+        for message in messages:
+            data = message if isinstance(message, bytes) else json.dumps({"jsonrpc": "2.0", **message}).encode()
+            os.write(self.stdin, data + b"\n")
+
+    def modern(self, id: Any, method: str, **params: Any) -> None:
+        self.send({"id": id, "method": method, "params": {**params, "_meta": MODERN}})
+
+    def initialize(self, version: str = "2025-11-25") -> None:
+        params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
+        self.send({"id": "i", "method": "initialize", "params": params}, {"method": "notifications/initialized"})
+
+    async def until(self, condition: Callable[[dict[str, Any]], object], timeout_s: float = 10) -> dict[str, Any]:
+        async with asyncio.timeout(timeout_s):
+            while True:
+                for message in self.read:
+                    if condition(message):
+                        return message
+                self.news.clear()
+                await self.news.wait()
+
+    async def answer(self, id: Any) -> dict[str, Any]:
+        return await self.until(lambda message: message.get("id") == id)
+
+
+@asynccontextmanager
+async def relay_to(
+    url: str, *controls: Any, headers: dict[str, str] | None = None, **config: Any
+) -> AsyncIterator[Pair]:
+    loop = asyncio.get_running_loop()
+    gate, journal = gate_of(*controls, **config)
+    (stdin, to_relay), (from_relay, stdout) = os.pipe(), os.pipe()
+    os.set_blocking(stdin, False)
+    os.set_blocking(stdout, False)
+    relay = RemoteStdio(url, gate, journal, "remote", headers or {}, stdin, stdout)  # type: ignore[arg-type]
+    task = loop.create_task(relay.run(loop))
+    await asyncio.sleep(0)
+    pair = Pair(relay, to_relay, from_relay, journal)
+    try:
+        yield pair
+        os.close(to_relay)
+        async with asyncio.timeout(10):
+            assert await task == 0
+    finally:
+        task.cancel()
+        loop.remove_reader(from_relay)
+        gate.close()
+        for fd in (stdin, stdout, from_relay):
+            os.close(fd)
+
+
+@asynccontextmanager
+async def odd(behaviour: str, tmp_path: Path, *controls: Any, **options: Any) -> AsyncIterator[Pair]:
+    port = free_port()
+    with running([sys.executable, str(SERVERS / "http_raw.py"), behaviour, str(port), str(tmp_path / "deleted")], port):
+        async with relay_to(f"http://127.0.0.1:{port}/mcp?key=1", *controls, **options) as pair:
+            yield pair
+
+
+async def log_of(pair: Pair) -> list[dict[str, Any]]:
+    pair.send({"id": "log", "method": "log"})
+    log: list[dict[str, Any]] = (await pair.answer("log"))["result"]["log"]
+    return log
+
+
+async def test_a_handshake_session_in_order_and_ended(tmp_path: Path) -> None:
+    async with odd("plain", tmp_path, headers={"X-Key": "k"}) as pair:
+        pair.initialize()
+        pair.send({"id": 1, "method": "x", "params": {"a": "é"}})
+        assert (await pair.answer(1))["result"]["echo"] == {"a": "é"}
+        log = await log_of(pair)
+        seen = [entry.get("method") or entry.get("accepted") for entry in log if "get" not in entry]
+        assert seen[:4] == ["initialize", "notifications/initialized", "notifications/initialized", "x"]
+        first, request = (next(entry for entry in log if entry.get("method") == name) for name in ("initialize", "x"))
+        assert "mcp-session-id" not in first["headers"]
+        assert request["headers"]["mcp-session-id"] == "s-1"
+        assert request["headers"]["mcp-protocol-version"] == "2025-11-25"
+        assert "text/event-stream" in request["headers"]["accept"]
+        assert request["headers"]["x-key"] == "k"
+        assert {"get": "", "session": "s-1"} in log
+    assert (tmp_path / "deleted").read_text() == "s-1"
+
+
+async def test_the_get_stream_comes_out_as_lines(tmp_path: Path) -> None:
+    async with odd("speaks", tmp_path) as pair:
+        pair.initialize()
+        await pair.until(lambda message: message.get("method") == "notifications/message")
+
+
+async def test_modern_requests_carry_their_headers_side_by_side(tmp_path: Path) -> None:
+    async with odd("plain", tmp_path) as pair:
+        for number in range(20):
+            pair.modern(number, "tools/call", name="tööl", arguments={"n": number})
+        for number in range(20):
+            assert (await pair.answer(number))["result"]["echo"]["arguments"] == {"n": number}
+        entry = next(entry for entry in await log_of(pair) if entry["method"] == "tools/call")
+        assert entry["headers"]["mcp-method"] == "tools/call"
+        assert entry["headers"]["mcp-name"] == "=?base64?dMO2w7Zs?="
+        assert entry["headers"]["mcp-protocol-version"] == "2026-07-28"
+        assert "mcp-session-id" not in entry["headers"]
+
+
+async def test_mirrored_arguments(tmp_path: Path) -> None:
+    async with odd("mirrored", tmp_path) as pair:
+        pair.modern(1, "tools/list")
+        await pair.answer(1)
+        pair.modern(2, "tools/call", name="t", arguments={"region": "eu"})
+        await pair.answer(2)
+        entry = [entry for entry in await log_of(pair) if entry["method"] == "tools/call"][0]
+        assert entry["headers"]["mcp-param-region"] == "eu"
+
+
+async def test_events_and_pretty_json_come_out_one_line_each(tmp_path: Path) -> None:
+    async with odd("events", tmp_path) as pair:
+        pair.modern(1, "x")
+        await pair.answer(1)
+        assert [message.get("method") for message in pair.read] == ["notifications/progress", None]
+    async with odd("pretty", tmp_path, mode="observe") as pair:
+        pair.modern(1, "x")
+        assert (await pair.answer(1))["result"]["text"] == "a\nb"
+
+
+async def test_polling_goes_on_after_the_last_event(tmp_path: Path) -> None:
+    async with odd("polling", tmp_path) as pair:
+        pair.initialize()
+        await pair.answer("i")
+        pair.send({"id": 5, "method": "x"})
+        assert (await pair.answer(5))["result"] == {"polled": True}
+
+
+async def test_a_stream_that_is_cut_is_an_error(tmp_path: Path) -> None:
+    async with odd("cut", tmp_path) as pair:
+        pair.modern(1, "x")
+        error = (await pair.answer(1))["error"]
+        assert error["data"]["rule"] == "server-gone"
+        assert "early" in error["message"]
+
+
+async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> None:
+    async with odd("slow", tmp_path) as pair:
+        pair.modern(7, "hang")
+        await asyncio.sleep(0.3)
+        pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
+        async with asyncio.timeout(5):
+            while {"closed": 7} not in await log_of(pair):
+                pair.read.clear()
+                await asyncio.sleep(0.1)
+        assert not any(entry.get("method") == "notifications/cancelled" for entry in await log_of(pair))
+
+
+@pytest.mark.parametrize(("status", "words"), [(401, "credentials"), (404, "ended the session"), (500, "HTTP 500")])
+async def test_http_errors_in_words(tmp_path: Path, status: int, words: str) -> None:
+    async with odd("status", tmp_path) as pair:
+        pair.initialize()
+        pair.send({"id": 1, "method": "x", "params": {"status": status}})
+        assert words in (await pair.answer(1))["error"]["message"]
+
+
+async def test_an_error_in_the_body_of_an_http_error_is_the_answer(tmp_path: Path) -> None:
+    async with odd("status", tmp_path) as pair:
+        pair.modern(1, "x", status=400, json=True)
+        assert (await pair.answer(1))["error"] == {"code": -32020, "message": "mismatch"}
+
+
+async def test_refusals_stay_here(tmp_path: Path) -> None:
+    def call(event: Any) -> Deny:
+        return Deny("not this", (Finding("c/r", "tool-poisoning", "no"),))
+
+    async with odd("plain", tmp_path, control("c", pattern=b"forbidden", call=call)) as pair:
+        pair.modern(1, "tools/call", name="forbidden")
+        assert (await pair.answer(1))["result"]["isError"] is True
+        pair.send(b'{"jsonrpc":"2.0","id":2,"id":3,"method":"x"}', b"", b"not json")
+        await pair.until(lambda message: message.get("error", {}).get("data", {}).get("rule") == "json-duplicate-key")
+        await pair.until(lambda message: message.get("error", {}).get("data", {}).get("rule") == "json-syntax")
+        assert [entry.get("method") for entry in await log_of(pair)] == ["log"]
+
+
+async def test_limits_both_ways(tmp_path: Path) -> None:
+    async with odd("big", tmp_path, limits=Limits(request_bytes=2000, response_bytes=50_000)) as pair:
+        pair.send(b'{"jsonrpc":"2.0","id":1,"method":"x","params":{"t":"%s"}}' % (b"x" * 5000))
+        await pair.until(lambda message: message.get("error", {}).get("data", {}).get("rule") == "limit-request-bytes")
+        pair.modern(2, "x", size=100_000)
+        assert "response_bytes" in (await pair.answer(2))["error"]["message"]
+        pair.modern(3, "x", size=10)
+        assert (await pair.answer(3))["result"]["text"] == "x" * 10
+
+
+async def test_an_answer_with_two_ids_is_refused(tmp_path: Path) -> None:
+    async with odd("garbage", tmp_path) as pair:
+        pair.modern(2, "x")
+        assert "error" in await pair.answer(2)
+
+
+async def test_nobody_listens() -> None:
+    async with relay_to(f"http://127.0.0.1:{free_port()}/mcp") as pair:
+        pair.initialize()
+        assert "cannot reach the server" in (await pair.answer("i"))["error"]["message"]
+
+
+@pytest.mark.parametrize("url", ["ftp://x/", "http://user:pass@x/", "http://x:0/", "http://"])
+async def test_urls_that_cannot_be_used(url: str) -> None:
+    gate, journal = gate_of()
+    loop = asyncio.get_running_loop()
+    with pytest.raises(ConfigError):
+        await RemoteStdio(url, gate, journal, "r", {}, -1, -1).run(loop)  # type: ignore[arg-type]
+    gate.close()
+
+
+@pytest.mark.parametrize("transport", ["sse", "streamable-http"])
+async def test_the_official_server_by_both_transports(transport: str) -> None:
+    port = free_port()
+    with running([sys.executable, str(SERVERS / "sdk.py"), transport, str(port)], port):
+        path = "sse" if transport == "sse" else "mcp"
+        async with relay_to(f"http://127.0.0.1:{port}/{path}") as pair:
+            pair.initialize()
+            await pair.answer("i")
+            for number in range(30):
+                params = {"name": "add", "arguments": {"a": number, "b": 1}}
+                pair.send({"id": number, "method": "tools/call", "params": params})
+            for number in range(30):
+                assert (await pair.answer(number))["result"]["content"][0]["text"] == str(number + 1)
+            meta = {"progressToken": "p"}
+            pair.send(
+                {"id": "c", "method": "tools/call", "params": {"name": "count", "arguments": {"to": 3}, "_meta": meta}}
+            )
+            await pair.answer("c")
+            assert sum(message.get("method") == "notifications/progress" for message in pair.read) == 3
+            if transport != "sse":
+                pair.modern("m", "server/discover")
+                assert "2026-07-28" in (await pair.answer("m"))["result"]["supportedVersions"]
