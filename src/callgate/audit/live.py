@@ -30,7 +30,8 @@ def live_line(line: bytes | Record, *, width: int = WIDTH, colour: bool = False)
     record = parse(line) if isinstance(line, bytes) else line
     if record is None:
         return ""
-    outcome = str(record.get("outcome", record.get("kind", "")))
+    kind = str(record.get("kind", ""))
+    outcome = str(record.get("outcome", "sign" if kind == "checkpoint" else kind))
     rest = _decision(record) if record.get("kind") == "decision" else _event(record)
     text = fit(f"{clock(record.get('time'))}  {visible(outcome, 8):<8}  {rest}", width)
     if not colour:
@@ -52,12 +53,13 @@ def fit(text: str, width: int) -> str:
     """Cut to `width` columns, wide characters counting two; a cut text ends in `…`."""
     if len(text) <= width and text.isascii():
         return text
-    used = 0
+    used = room = 0
     for index, char in enumerate(text):
         used += 2 if east_asian_width(char) in "WF" else 1
-        if used > width:
-            kept = text[:index]
-            return (kept[:-1] if kept else kept) + "…"
+        if used < width:
+            room = index + 1
+        elif used > width:
+            return text[:room] + "…"
     return text
 
 
@@ -95,7 +97,7 @@ def _decision(record: Record) -> str:
         detail = f" {size_text(record.get('size'))}"
         if record.get("took_us"):
             detail += f"  {duration_text(record['took_us'])}"
-    return f"{fit(server, _SERVER):<{_SERVER}} {'→' if client else '←'} {what} {detail}"
+    return f"{fit(server, _SERVER):<{_SERVER}} {'→' if client else '←'} {what} {detail}".rstrip()
 
 
 def _findings(findings: list[Any]) -> str:
@@ -122,4 +124,4 @@ def _event(record: Record) -> str:
     if kind == "open":
         return f"log {visible(str(record.get('chain', '')), 64)} of {visible(str(record.get('process', '')), 20)}"
     signed = "signed" if record.get("signature") else "not signed"
-    return f"records 1 to {record.get('covers', 0)} {signed}"
+    return f"records 1 to {visible(str(record.get('covers', 0)), 20)} {signed}"

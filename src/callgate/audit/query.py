@@ -13,6 +13,7 @@ from callgate.audit.reader import chains, in_use, read_lines, segment_paths
 from callgate.audit.records import Record, parse
 from callgate.audit.spool import TAIL_NAME
 from callgate.errors import AuditError
+from callgate.text import visible
 
 Line: TypeAlias = bytes
 _SLACK_US: Final = 60_000_000
@@ -78,7 +79,9 @@ def find(audit_dir: Path, reference: str) -> tuple[Entry, Entry | None]:
     chain, _, number = reference.rpartition(":")
     names = _named(audit_dir, chain)
     if not number.isdigit() or not names:
-        raise AuditError(f"there is no record {reference!r}", next_step="see callgate audit tail for what there is")
+        raise AuditError(
+            f"there is no record {visible(reference, 100)!r}", next_step="see callgate audit tail for what there is"
+        )
     seq = int(number)
     newest = max(names, key=lambda name: (_changed(audit_dir / name), name))
     record: Entry | None = None
@@ -150,7 +153,9 @@ def _named(audit_dir: Path, chain: str, *, must: bool = True) -> list[str]:
     names = chains(audit_dir)
     found = [name for name in names if name == chain] or [name for name in names if chain in name]
     if chain and must and not found:
-        raise AuditError(f"there is no log {chain!r}", next_step="callgate audit verify lists the logs that are here")
+        raise AuditError(
+            f"there is no log {visible(chain, 100)!r}", next_step="callgate audit verify lists the logs that are here"
+        )
     return found
 
 

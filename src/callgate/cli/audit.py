@@ -28,10 +28,10 @@ POLL_S = 0.2
 DESCRIPTION = """\
 Every decision of the gate is a record in a hash-chained log, one log a process.
 
-  callgate audit tail [-n N] [-f]   the last decisions, one line each; -f goes on as they come
-  callgate audit show RECORD        one record whole, with the request or answer it belongs to
-  callgate audit verify             is the evidence what was written, and what is not there
-  callgate audit export             all records as JSON lines, OCSF events or OTLP documents
+  callgate audit tail [-n N] [-f]  the last decisions, one line each
+  callgate audit show RECORD       one record whole, with its request or answer
+  callgate audit verify            is it what was written, and what is missing
+  callgate audit export            JSON lines, OCSF events or OTLP documents
 
 RECORD is SEQ (of the log written last), CHAIN:SEQ, or --last.
 """
@@ -49,7 +49,11 @@ def main(argv: list[str]) -> int:
     path = arguments.config or user_config_file()
     state = state_directory(load(path) if path else Config())
     actions = {"tail": _tail, "show": _show, "verify": _verify, "export": _export}
-    return actions[arguments.action](state, arguments)
+    try:
+        return actions[arguments.action](state, arguments)
+    except AuditError as error:
+        sys.stderr.write(f"callgate: {error.diagnostics()}\n")
+        return EXIT_NO
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -131,21 +135,17 @@ def _show(state: Path, arguments: argparse.Namespace) -> int:
     from callgate.cli.audit_text import record_lines
 
     audit_dir = state / "audit"
-    try:
-        reference = arguments.record
-        if arguments.last:
-            newest = newest_records(audit_dir, _filter(arguments), 1)
-            if not newest:
-                raise AuditError("there is no record yet", next_step="guard a server first: callgate run -- COMMAND")
-            reference = f"{newest[0][1]['chain']}:{newest[0][1]['seq']}"
-        elif not reference:
-            raise ConfigError("callgate audit show needs a record", next_step="name SEQ, CHAIN:SEQ, or --last")
-        elif arguments.chain and ":" not in reference:
-            reference = f"{arguments.chain}:{reference}"
-        entry, partner = find(audit_dir, reference)
-    except AuditError as error:
-        sys.stderr.write(f"callgate: {error.diagnostics()}\n")
-        return EXIT_NO
+    reference = arguments.record
+    if arguments.last:
+        newest = newest_records(audit_dir, _filter(arguments), 1)
+        if not newest:
+            raise AuditError("there is no record yet", next_step="guard a server first: callgate run -- COMMAND")
+        reference = f"{newest[0][1]['chain']}:{newest[0][1]['seq']}"
+    elif not reference:
+        raise ConfigError("callgate audit show needs a record", next_step="name SEQ, CHAIN:SEQ, or --last")
+    elif arguments.chain and ":" not in reference:
+        reference = f"{arguments.chain}:{reference}"
+    entry, partner = find(audit_dir, reference)
     lines = record_lines(*entry)
     if partner:
         lines += ["", "answers" if entry[1].get("about") else "answered by", *record_lines(*partner)]

@@ -1,0 +1,250 @@
+"""`callgate audit`: what a person and what a pipe gets, at 80 columns, and the exit codes."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from callgate.audit import records, scope, writer
+from callgate.audit.verify import verify
+from callgate.cli import audit
+from callgate.cli.main import main
+from tests.audit.evidence import finding, new_journal
+
+CHAIN = "20261122T120000-7-0123abcd"
+NOON = 1_795_348_800_000_000
+
+
+@pytest.fixture(autouse=True)
+def _fixed(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
+    """Noon UTC, one millisecond a look at the clock; 80 columns; a state directory of its own."""
+    now = NOON * 1000
+
+    def clock() -> int:
+        nonlocal now
+        now += 1_000_000
+        return now
+
+    monkeypatch.setattr(time, "time_ns", clock)
+    monkeypatch.setattr(scope, "_now", clock)
+    monkeypatch.setattr(writer, "chain_id", lambda: CHAIN)
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path))
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.fixture
+def log(tmp_path: Path) -> Path:
+    journal = new_journal(tmp_path, process="run")
+    journal.note("launch", {"command": ["server-files"], "server": "files"})
+    files = journal.scope(server="files", principal="local", transport="stdio")
+    files.revision = "2025-11-25"
+    seq = files.decision(
+        "call", 0, "tools/call", "read_file", 1, b"x" * 120, {"arguments": {"path": "/x"}}, "allow", (), 0, 0
+    )
+    found = [finding(evidence="\\U000e0041")]
+    files.decision(
+        "content", 1, "tools/call", "read_file", 1, b"x" * 2100, {"content": []}, "rewrite", found, seq, 1400
+    )
+    files.decision("call", 0, "tools/call", "evil\x1b]52;c\u202e", "a\nb", b"", {}, "allow", (), 0, 0)
+    journal.close()
+    return journal.path
+
+
+def test_tail(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "tail"]) == 0
+    assert capsys.readouterr().out == (
+        "12:00:00.004  allow     files      → tools/call read_file {path}\n"
+        "12:00:00.005  rewrite   files      ← tools/call read_file  hidden-characters/ta…\n"
+        "12:00:00.006  allow     files      → tools/call evil\\x1b]52;c\\u202e\n"
+    )
+
+
+def test_tail_of_everything(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "tail", "--all", "-n", "100"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[14:22].strip() for line in lines] == ["open", "note", "allow", "rewrite", "allow", "close"]
+    assert all(len(line) <= 80 and line.isprintable() for line in lines)
+
+
+@pytest.mark.parametrize(
+    ("options", "count"),
+    [
+        (["--outcome", "rewrite"], 1),
+        (["--server", "files"], 3),
+        (["--server", "git"], 0),
+        (["-n", "2"], 2),
+        (["-n", "0"], 0),
+    ],
+)
+def test_tail_filters(log: Path, capsys: pytest.CaptureFixture[str], options: list[str], count: int) -> None:
+    assert main(["audit", "tail", *options]) == 0
+    assert len(capsys.readouterr().out.splitlines()) == count
+
+
+def test_tail_follows(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "chain_id", lambda: CHAIN.replace("T12", "T13"))
+    journal = new_journal(tmp_path)
+    files = journal.scope(server="git", principal="local", transport="stdio")
+
+    def sleep(_: float) -> None:
+        if journal.last_seq == 3:
+            raise KeyboardInterrupt
+        files.decision("call", 0, "ping", "", journal.last_seq, b"", {}, "allow", (), 0, 0)
+
+    monkeypatch.setattr(audit.time, "sleep", sleep)
+    assert main(["audit", "tail", "-f", "-n", "1"]) == 130
+    lines = capsys.readouterr().out.splitlines()
+    assert [line[24:].split()[0] for line in lines] == ["files", "git", "git"]
+    journal.close()
+
+
+def test_show(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "show", "4"]) == 0
+    out = capsys.readouterr().out
+    hashes = [
+        line.split()[-1] for line in out.splitlines() if "chained to" in line or "this record" in line or "SHA" in line
+    ]
+    for value in hashes:
+        out = out.replace(value, value[:4] + "…")
+    shown = [line.rstrip() for line in out.splitlines()]
+    assert shown[:18] == [
+        f"record 4 of log {CHAIN}",
+        "  time        2026-11-22T12:00:00.005000Z",
+        "  outcome     rewrite (hook content)",
+        "  message     server → client  tools/call read_file",
+        "  id          1",
+        "  server      files over stdio",
+        "  principal   local",
+        "  revision    2025-11-25",
+        f"  bytes       2.1 kB, SHA-256 {hashes[0][:4]}…",
+        "  took        1.4 ms",
+        '  content     {"content":"array"}',
+        "  finding     hidden-characters/tag-characters (high) at /result/content/0/text",
+        "              risk hidden-text",
+        "              invisible text",
+        "              evidence: \\U000e0041",
+        f"  chained to  {hashes[1][:4]}…",
+        f"  this record {hashes[2][:4]}…",
+        "",
+    ]
+    assert shown[18:20] == ["answers", f"record 3 of log {CHAIN}"]
+    assert hashes[1] == hashes[5]  # it is chained to its request, which came just before
+
+
+def test_show_of_hostile_text_is_printable(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for reference in ("5", f"{CHAIN}:5", "0123abcd:5"):
+        assert main(["audit", "show", reference]) == 0
+        out = capsys.readouterr().out
+        assert "tools/call evil\\x1b]52;c\\u202e" in out
+        assert "a\\nb" in out
+        assert out.replace("\n", "").isprintable()
+
+
+def test_show_last(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "show", "--last"]) == 0
+    assert capsys.readouterr().out.startswith(f"record 6 of log {CHAIN}\n")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code"),
+    [(["show", "99"], 1), (["show", "nowhere:1"], 1), (["show"], 2), ([], 2), (["tail", "--chain", "no"], 1)],
+)
+def test_what_is_not_there(log: Path, capsys: pytest.CaptureFixture[str], arguments: list[str], code: int) -> None:
+    assert main(["audit", *arguments]) == code
+    assert "Traceback" not in capsys.readouterr().err
+
+
+def test_verify(log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "verify"]) == 0
+    key = next(iter(verify(tmp_path).logs[0].found.keys))
+    assert capsys.readouterr().out == (
+        f"{CHAIN}  verified: 6 records, closed\n"
+        f"  signed through record 5 by {key}\n"
+        "  without an answer: 1 request, record 5\n"
+        "1 of 1 log verified\n"
+    )
+
+
+def test_verify_says_what_is_wrong(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segment = log / "000001.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b'"outcome":"rewrite"', b'"outcome":"allow"'))
+    assert main(["audit", "verify"]) == 1
+    out = capsys.readouterr().out
+    assert f"{CHAIN}  NOT VERIFIED: 6 records, closed\n" in out
+    assert "  record 4 is not what record 5 was chained to: it was changed or replaced\n" in out
+    assert out.endswith("0 of 1 log verified\n")
+
+
+def test_verify_names_a_log_that_is_gone(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.rename(log.parent.parent / "elsewhere")
+    assert main(["audit", "verify"]) == 1
+    assert capsys.readouterr().out == (
+        f"{CHAIN}  MISSING: it was opened here, and its directory is gone\n0 of 1 log verified\n"
+    )
+    assert main(["audit", "verify", "--chain", CHAIN]) == 1
+
+
+def test_verify_as_json(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "verify", "--json"]) == 0
+    document = json.loads(capsys.readouterr().out)
+    assert document["verified"] is True
+    assert document["logs"][0]["chain"] == CHAIN
+    assert document["logs"][0]["unanswered"] == [5]
+    assert document["logs"][0]["signed_through"] == 5
+
+
+def test_nothing_yet(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "verify"]) == 0
+    assert main(["audit", "tail"]) == 0
+    assert main(["audit", "show", "--last"]) == 1
+    assert capsys.readouterr().out == "there is no evidence yet\n"
+
+
+def test_export_is_the_log_itself(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["audit", "export"]) == 0
+    assert capfdbinary.readouterr().out == (log / "000001.jsonl").read_bytes()
+
+
+@pytest.mark.parametrize(("form", "count"), [("ocsf", 7), ("otlp", 6)])
+def test_export_for_others(log: Path, tmp_path: Path, form: str, count: int) -> None:
+    target = tmp_path / "out.jsonl"
+    assert main(["audit", "export", "--format", form, "-o", str(target)]) == 0
+    assert len([json.loads(line) for line in target.read_text().splitlines()]) == count
+    assert target.stat().st_mode & 0o077 == 0
+    assert main(["audit", "export", "--format", form, "-o", str(target)]) == 2  # never over a file that is there
+
+
+def test_export_of_a_time(log: Path, capfdbinary: pytest.CaptureFixture[bytes]) -> None:
+    assert main(["audit", "export", "--since", "2026-11-22T12:00:00.005Z", "--until", "2026-11-22T12:00:00.007Z"]) == 0
+    assert [json.loads(line)["seq"] for line in capfdbinary.readouterr().out.splitlines()] == [4, 5]
+    with pytest.raises(SystemExit) as caught:
+        main(["audit", "export", "--since", "yesterday\x1b"])
+    assert caught.value.code == 2
+
+
+def test_export_leaves_out_and_reports_what_is_damaged(log: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    segment = log / "000001.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b'"scope":{', b'"scope":7,"x":{'))
+    for form in ("ocsf", "otlp"):
+        assert main(["audit", "export", "--format", form]) == 1
+        assert "3 records are damaged" in capfd.readouterr().err
+
+
+def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    for arguments in ([], ["tail"], ["show"], ["verify"], ["export"]):
+        with pytest.raises(SystemExit) as caught:
+            main(["audit", *arguments, "--help"])
+        assert caught.value.code == 0
+        assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
+    assert records.FORMAT == 1
