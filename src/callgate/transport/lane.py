@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
 READ_BYTES = 64 * 1024
 """Small reads stay clear of mmap-sized allocations, which cost more than the bytes they bring."""
+_LONG_READ_BYTES = 1024 * 1024
+"""Read at once while a long line is under way: a whole widened pipe."""
 
 
 class Lane:
@@ -50,8 +52,10 @@ class Lane:
 
     def read(self) -> bool:
         """Relay what one read brings; False at the end of the stream."""
+        framer = self._framer
+        between = framer.empty
         try:
-            chunk = read_fd(self.source, READ_BYTES)
+            chunk = read_fd(self.source, READ_BYTES if between else _LONG_READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
@@ -59,7 +63,7 @@ class Lane:
         if not chunk:
             return False
         end = chunk.find(b"\n")
-        if end == len(chunk) - 1 and end > 1 and self._framer.empty:
+        if end == len(chunk) - 1 and end > 1 and between:
             # One whole line, as nearly always between a client that waits and a server that answers.
             result = self._decide(chunk[:end])
             if type(result) is bytes:
@@ -68,8 +72,8 @@ class Lane:
             else:
                 self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
             return True
-        self._relay(self._framer.feed(chunk))
-        if edges := self._framer.take_edges():
+        self._relay(framer.feed(chunk))
+        if edges := framer.take_edges():
             self._tell_callers(edges)
         return True
 
@@ -82,10 +86,17 @@ class Lane:
         return bool(rest)
 
     def _relay(self, lines: list[bytes | None]) -> None:
+        if len(lines) == 1 and lines[0]:
+            result = self._decide(lines[0])
+            if type(result) is not bytes:
+                self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
+            elif self._onward.write_line(result):
+                self._blocked(self._onward, self)
+            return
         out: list[bytes] = []
         for line in lines:
             if line is None:
-                result: bytes | Outcome = self._channel.refuse(_too_long(self._direction), self._direction)
+                result = self._channel.refuse(_too_long(self._direction), self._direction)
             elif not line or line == b"\r":
                 continue
             else:

@@ -4,6 +4,10 @@ from __future__ import annotations
 
 from os import close as close_fd
 from os import write as write_fd
+from os import writev
+
+_JOIN_BELOW = 64 * 1024
+"""Up to here one copy is cheaper than a vector of two."""
 
 
 class Sink:
@@ -34,6 +38,23 @@ class Sink:
             return False
         self.waiting.append(memoryview(data)[written:])
         self.size = len(data) - written
+        return True
+
+    def write_line(self, line: bytes) -> bool:
+        """Write `line` and a newline; a long line is not copied for it."""
+        if len(line) < _JOIN_BELOW or self.waiting or self.closed or self.closing:
+            return self.write(line + b"\n")
+        try:
+            written = writev(self.fd, (line, b"\n"))
+        except BlockingIOError:
+            written = 0
+        except OSError:
+            self.close()
+            return False
+        self.size = len(line) + 1 - written
+        if not self.size:
+            return False
+        self.waiting = [memoryview(line)[written:], b"\n"] if written < len(line) else [b"\n"]
         return True
 
     def _queue(self, data: bytes) -> bool:
