@@ -24,6 +24,7 @@ import httptools
 from callgate.errors import ConfigError
 from callgate.transport.http.exchange import Headers
 from callgate.transport.http.fields import lowered
+from callgate.transport.http.waiting import place_of
 
 CONNECT_TIMEOUT_S = 10.0
 MAX_IDLE_S = 4.0
@@ -45,6 +46,10 @@ class AnswerHandler(Protocol):
 
     def on_error(self, what: str) -> None:
         """`what` is a sentence of ours, safe to show."""
+
+
+class _Unusable(Exception):
+    """Ends parsing from inside a parser callback, with what to say."""
 
 
 class Upstream(asyncio.Protocol):
@@ -107,11 +112,11 @@ class Upstream(asyncio.Protocol):
                 return
         try:
             self._parser.feed_data(data)
-        except httptools.HttpParserError:
+        except httptools.HttpParserError as error:
             if self._complete:
                 self._keep = False  # an answer, and then something else
             else:
-                self.fail("the server answered something that is not HTTP/1.1")
+                self.fail(_reason(error))
                 return
         if self._complete:
             self._finish()
@@ -140,11 +145,11 @@ class Upstream(asyncio.Protocol):
         status = self._parser.get_status_code()
         if status < 200:
             if status == 101:
-                raise ValueError("an upgrade nobody asked for")
+                raise _Unusable("the server switched to another protocol")
             return
         headers = self._headers
         if len(headers) > MAX_FIELDS:
-            raise ValueError("too many headers")
+            raise _Unusable("the header of the server's answer has too many fields")
         self._status = status
         self.answering = True
         request = self.request
@@ -193,6 +198,15 @@ class Upstream(asyncio.Protocol):
         self._pool.forget(self)
         if self.transport is not None:
             self.transport.abort()
+
+
+def _reason(error: httptools.HttpParserError) -> str:
+    cause = error.__context__
+    if isinstance(cause, _Unusable):
+        return str(cause)
+    if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+        return f"callgate failed on the server's answer ({place_of(cause)})"
+    return "the server answered something that is not HTTP/1.1"
 
 
 class Request:

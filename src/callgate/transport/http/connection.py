@@ -373,7 +373,11 @@ class Connection(asyncio.Protocol):
             if self._current is None and not self._queue:
                 self._finish_connection()
             return
-        if isinstance(error, httptools.HttpParserInvalidMethodError):
+        cause = error.__context__
+        if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
+            self._server.defect(cause)
+            refusal = Refusal(500, "internal", "callgate failed; the message did not pass")
+        elif isinstance(error, httptools.HttpParserInvalidMethodError):
             refusal = Refusal(405, "http-method", "this method is not known", ((b"allow", b"GET, POST, DELETE"),))
         else:
             refusal = Refusal(400, "http-malformed", "the request is not well-formed HTTP/1.1")

@@ -6,11 +6,9 @@ import asyncio
 import socket
 import ssl
 import time
-import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from email.utils import formatdate
-from pathlib import Path
 
 from callgate.config import ListenConfig
 from callgate.gate import answers
@@ -20,7 +18,7 @@ from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal, RequestPolicy
-from callgate.transport.http.waiting import until
+from callgate.transport.http.waiting import place_of, until
 
 METHODS = frozenset((b"GET", b"POST", b"DELETE"))
 BACKLOG = 1024
@@ -173,11 +171,13 @@ class HttpServer:
         """A JSON-RPC error without an id, as MCP asks for refusals made before the message was read."""
         return answers.error(None, -32600, refusal.message, refusal.rule)
 
+    def defect(self, error: BaseException) -> None:
+        """Put a defect of our own on record."""
+        self._note("internal-error", {"error": place_of(error)})
+
     def failed(self, exchange: Exchange, error: Exception) -> None:
         """A route raised: answer 500 if nothing was sent yet, else cut the stream."""
-        where = traceback.extract_tb(error.__traceback__)[-1]
-        place = f"{Path(where.filename).name}:{where.lineno}"
-        self._note("internal-error", {"route": exchange.route, "error": type(error).__name__, "at": place})
+        self._note("internal-error", {"route": exchange.route, "error": place_of(error)})
         body = answers.error(None, answers.UNAVAILABLE, "callgate failed; the message did not pass", "internal")
         if exchange.streaming:
             exchange.abort()

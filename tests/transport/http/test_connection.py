@@ -1,0 +1,320 @@
+"""The server side of HTTP/1.1: framing, limits, order, back-pressure, timeouts."""
+
+from __future__ import annotations
+
+import json
+import socket
+import time
+from typing import Any
+
+import pytest
+
+from callgate.config import ListenConfig
+from callgate.protocol.limits import Limits
+from tests.transport.http.harness import call, modern, post, wait_until
+
+SMUGGLING = {
+    "length and chunked": b"Content-Length: 4\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked and length": b"Transfer-Encoding: chunked\r\nContent-Length: 4\r\n\r\n0\r\n\r\n",
+    "two lengths": b"Content-Length: 2\r\nContent-Length: 2\r\n\r\n{}",
+    "two different lengths": b"Content-Length: 2\r\nContent-Length: 9\r\n\r\n{}",
+    "a list of lengths": b"Content-Length: 2, 2\r\n\r\n{}",
+    "a signed length": b"Content-Length: +2\r\n\r\n{}",
+    "a hexadecimal length": b"Content-Length: 0x2\r\n\r\n{}",
+    "an unknown coding": b"Transfer-Encoding: xchunked\r\n\r\n0\r\n\r\n",
+    "chunked twice": b"Transfer-Encoding: chunked\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\n",
+    "chunked is not last": b"Transfer-Encoding: chunked, identity\r\n\r\n0\r\n\r\n",
+    "space before the colon": b"Content-Length : 2\r\n\r\n{}",
+    "a folded line": b"X: a\r\n b\r\nContent-Length: 2\r\n\r\n{}",
+    "a bare line feed": b"X: a\nContent-Length: 2\r\n\r\n{}",
+    "NUL in a value": b"X: a\0b\r\nContent-Length: 2\r\n\r\n{}",
+    "a bare carriage return": b"X: a\rContent-Length: 2\r\n\r\n{}",
+    "a bad chunk size": b"Transfer-Encoding: chunked\r\n\r\nzz\r\n",
+}
+HEAD = b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING.keys())
+def test_ambiguous_framing_is_refused_and_the_connection_closed(serve: Any, rest: bytes) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(HEAD + rest + b"POST /s/mcp HTTP/1.1\r\n")
+        assert client.answer().status == 400
+        assert client.at_end()
+    assert upstream.requests == []
+
+
+def test_keep_alive_and_pipelined_requests_are_answered_in_order(serve: Any) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(b"".join(post(call(number)) for number in range(50)))
+        assert [client.answer().json()["id"] for _ in range(50)] == list(range(50))
+    assert upstream.connections == 1, "one request at a time needs one upstream connection"
+
+
+def test_thousands_of_pipelined_requests_neither_recurse_nor_run_ahead(serve: Any) -> None:
+    gateway, _ = serve()
+    with gateway.client() as client:
+        client.send(b"GET /nothing HTTP/1.1\r\nHost: localhost\r\n\r\n" * 3000)
+        assert {client.answer().status for _ in range(3000)} == {404}
+
+
+def test_a_request_in_single_bytes(serve: Any) -> None:
+    gateway, _ = serve()
+    with gateway.client() as client:
+        client.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        for byte in modern(7):
+            client.send(bytes([byte]))
+        assert client.answer().json()["id"] == 7
+
+
+def test_chunked_body(serve: Any) -> None:
+    gateway, upstream = serve()
+    body = json.dumps(call(3)).encode()
+    chunks = b"".join(b"1\r\n%c\r\n" % byte for byte in body) + b"0\r\nX-Trailer: no\r\nHost: evil\r\n\r\n"
+    answer = gateway.ask(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
+    assert answer.json()["id"] == 3
+    assert upstream.requests[0].header("x-trailer") is None
+    assert upstream.requests[0].json() == call(3)
+
+
+def test_http_1_0_is_answered_and_closed(serve: Any) -> None:
+    gateway, _ = serve()
+    with gateway.client() as client:
+        client.send(post(call(), "Connection: keep-alive", version="1.0"))
+        answer = client.answer()
+        assert answer.status == 200
+        assert answer.headers["connection"] == "close"
+        assert client.at_end()
+
+
+def test_http_1_0_streams_until_close(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        peer.stream()
+        peer.event({"jsonrpc": "2.0", "id": 1, "result": {}})
+        peer.end()
+
+    gateway, _ = serve(respond)
+    answer = gateway.ask(post(call(), version="1.0"))
+    assert "transfer-encoding" not in answer.headers
+    assert answer.body == b'event: message\ndata: {"jsonrpc":"2.0","id":1,"result":{}}\n\n'
+
+
+@pytest.mark.parametrize("version", ["2.0", "0.9", "1.2"])
+def test_other_http_versions_are_refused(serve: Any, version: str) -> None:
+    gateway, _ = serve()
+    assert gateway.ask(post(call(), version=version)).status in (400, 505)
+
+
+def test_expect_100_continue(serve: Any) -> None:
+    gateway, _ = serve()
+    request = post(call(5), "Expect: 100-continue")
+    head, _, body = request.partition(b"\r\n\r\n")
+    with gateway.client() as client:
+        client.send(head + b"\r\n\r\n")
+        assert client.answer().status == 100
+        client.send(body)
+        assert client.answer().json()["id"] == 5
+
+
+def test_expect_is_refused_before_the_body_is_sent(serve: Any) -> None:
+    gateway, _ = serve()
+    with gateway.client() as client:
+        client.send(post(b"", "Expect: 100-continue", host="evil.example").replace(b"Length: 0", b"Length: 9"))
+        assert client.answer().status == 421
+    with gateway.client() as client:
+        client.send(post(call(), "Expect: something"))
+        assert client.answer().status == 417
+
+
+@pytest.mark.parametrize(
+    "request_line", ["OPTIONS /s/mcp", "PUT /s/mcp", "PATCH /s/mcp", "HEAD /s/mcp", "TRACE /s/mcp"]
+)
+def test_other_methods_are_405_with_allow(serve: Any, request_line: str) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+        answer = client.head()
+        assert answer.status == 405
+        assert answer.headers["allow"] == "DELETE, GET, POST"
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize("request_line", ["BREW /s/mcp", "CONNECT a:1", "PRI *"])
+def test_strange_methods_close_the_connection(serve: Any, request_line: str) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(f"{request_line} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode() + post(call()))
+        assert client.head().status in (400, 404, 405)
+    assert upstream.requests == []
+
+
+def test_an_upgrade_is_ignored_and_what_follows_is_not_read(serve: Any) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(post(call(), "Connection: Upgrade", "Upgrade: h2c") + post(call(2)))
+        assert client.answer().status == 400
+        assert client.at_end()
+    assert upstream.requests == []
+
+
+def test_absolute_form_is_not_served(serve: Any) -> None:
+    gateway, upstream = serve()
+    assert gateway.ask(post(call(), path="http://127.0.0.1:8484/s/mcp")).status == 404
+    assert upstream.requests == []
+
+
+# -- limits ------------------------------------------------------------------------------------------
+
+
+def small(**limits: Any) -> dict[str, Any]:
+    return {"listen": ListenConfig(**limits)}
+
+
+def test_header_limit_in_one_piece_and_drop_by_drop(serve: Any) -> None:
+    gateway, upstream = serve(**small(header_bytes=2048))
+    assert gateway.ask(post(call(), "X: " + "a" * 3000)).status == 431
+    with gateway.client() as client:
+        client.send(b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nX: ")
+        for _ in range(10):
+            client.send(b"a" * 500)
+            time.sleep(0.005)
+        assert client.answer().status == 431
+        assert client.at_end()
+    assert gateway.ask(post(call(), *(f"X-{n}: 1" for n in range(130)))).status == 431
+    assert upstream.requests == []
+    assert gateway.ask(post(call(), "X: " + "a" * 1000)).status == 200
+
+
+def test_target_limit(serve: Any) -> None:
+    gateway, _ = serve()
+    assert gateway.ask(post(call(), path="/" + "a" * 9000)).status == 414
+
+
+def test_body_limit_by_length_and_by_count(serve: Any) -> None:
+    gateway, upstream = serve(config=None, listen=ListenConfig())
+    gateway.thread.call(lambda: _shrink(gateway, 1000))
+    with gateway.client() as client:
+        client.send(HEAD + b"Content-Length: 5000000\r\n\r\n")
+        assert client.answer().status == 413, "refused before the body is sent"
+        assert client.at_end()
+    with gateway.client() as client:
+        client.send(
+            HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"258\r\n" + b"x" * 600 + b"\r\n258\r\n" + b"x" * 600
+        )
+        assert client.answer().status == 413
+    big = HEAD + b"Content-Length: 400000\r\n\r\n" + b"x" * 400000
+    assert gateway.ask(big).status == 413, "the refusal arrives although the client is still sending"
+    assert upstream.requests == []
+
+
+def _shrink(gateway: Any, size: int) -> None:
+    from dataclasses import replace
+
+    gateway.server.site = replace(gateway.server.site, limits=Limits(request_bytes=size))
+
+
+def test_connection_limit(serve: Any) -> None:
+    gateway, _ = serve(**small(connections=3))
+    held = [gateway.client() for _ in range(3)]
+    assert wait_until(lambda: gateway.connections() == 3)
+    with gateway.client() as client:
+        assert client.answer().status == 503
+        assert client.at_end()
+    held[0].close()
+    assert wait_until(lambda: gateway.connections() == 2)
+    assert gateway.ask(post(call())).status == 200
+    for client in held[1:]:
+        client.close()
+
+
+# -- time --------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("start", [b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nX-A", HEAD + b"X: 1\r\n"])
+def test_slow_headers_time_out(serve: Any, start: bytes) -> None:
+    gateway, _ = serve(**small(header_timeout_s=0.4))
+    began = time.monotonic()
+    with gateway.client() as client:
+        client.send(start)
+        assert client.answer().status == 408
+        assert client.at_end()
+    assert 0.3 < time.monotonic() - began < 3
+
+
+def test_a_drip_of_header_bytes_does_not_extend_the_time(serve: Any) -> None:
+    gateway, _ = serve(**small(header_timeout_s=0.4))
+    began = time.monotonic()
+    with gateway.client() as client, pytest.raises(OSError):
+        client.send(b"POST /s/mcp HTTP/1.1\r\nX: ")
+        while time.monotonic() - began < 5:
+            client.send(b"a")
+            time.sleep(0.05)
+    assert time.monotonic() - began < 4
+
+
+def test_a_connection_that_says_nothing_is_closed(serve: Any) -> None:
+    gateway, _ = serve(**small(header_timeout_s=0.3))
+    with gateway.client() as client:
+        assert client.at_end(3)
+
+
+def test_idle_keep_alive_connections_are_closed(serve: Any) -> None:
+    gateway, _ = serve(**small(idle_timeout_s=0.3))
+    with gateway.client() as client:
+        client.send(post(call()))
+        assert client.answer().status == 200
+        began = time.monotonic()
+        assert client.at_end(3)
+        assert time.monotonic() - began > 0.15
+
+
+def test_a_long_call_is_not_idle(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        time.sleep(1.2)
+        peer.result(request)
+
+    gateway, _ = serve(respond, **small(idle_timeout_s=0.3, header_timeout_s=0.3))
+    assert gateway.ask(post(call())).status == 200
+
+
+def test_many_connections_at_once(serve: Any) -> None:
+    gateway, _ = serve()
+    clients = [gateway.client() for _ in range(100)]
+    for number, client in enumerate(clients):
+        client.send(modern(number))
+    assert [client.answer().json()["id"] for client in clients] == list(range(100))
+    for client in clients:
+        client.close()
+    assert wait_until(lambda: gateway.connections() == 0)
+
+
+def test_answers_name_their_length_and_date_and_nothing_of_the_software(serve: Any) -> None:
+    gateway, _ = serve()
+    answer = gateway.ask(post(call()))
+    assert answer.headers.keys() == {"content-type", "date", "content-length"}
+
+
+def test_refusals_reach_the_evidence_once_a_second(serve: Any) -> None:
+    gateway, _ = serve()
+    for _ in range(20):
+        gateway.ask(post(call(), host="evil.example"))
+    assert wait_until(lambda: sum(fields["count"] for kind, fields in gateway.notes if kind == "http-refused") == 20)
+    assert len(gateway.notes) <= 4
+
+
+def test_a_route_that_fails_costs_one_request(serve: Any) -> None:
+    class Broken:
+        def handle(self, exchange: Any) -> None:
+            raise RuntimeError("secret words")
+
+        async def close(self, grace_s: float) -> None: ...
+
+    gateway, _ = serve(route=Broken())
+    with gateway.client() as client:
+        for _ in range(2):
+            client.send(post(call()))
+            answer = client.answer()
+            assert answer.status == 500
+            assert b"secret" not in answer.body
+    assert gateway.notes[0][0] == "internal-error"

@@ -1,0 +1,348 @@
+"""From a POST to a decision to the server and back: eras, sessions, refusals."""
+
+from __future__ import annotations
+
+import json
+import threading
+import time
+from typing import Any
+
+import pytest
+
+from callgate.config import ServerConfig
+from callgate.errors import ConfigError
+from callgate.transport.http.route import _configured
+from tests.transport.http.harness import META, call, modern, post, wait_until
+
+INITIALIZE = call(
+    0, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "c", "version": "1"}
+)
+
+
+def sessions(request: Any, peer: Any) -> None:
+    """A handshake-era server with sessions; answers each request with its session."""
+    if request.method == "DELETE":
+        peer.answer(b"", "200 OK")
+    elif request.method == "GET":
+        peer.stream()
+        peer.event({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        peer.end()
+    elif request.json().get("method") == "initialize":
+        peer.result(request, {"protocolVersion": "2025-11-25"}, "Mcp-Session-Id: session-1\r\n")
+    elif "id" in request.json() and "method" in request.json():
+        peer.result(request, {"session": request.header("mcp-session-id")})
+    else:
+        peer.answer(b"", "202 Accepted")
+
+
+def test_a_request_passes_unchanged_and_so_does_its_answer(serve: Any) -> None:
+    gateway, upstream = serve()
+    answer = gateway.ask(post(call("a", "tools/call", name="t", arguments={"x": [1, None, "ü"]})))
+    assert answer.status == 200
+    assert answer.headers["content-type"] == "application/json"
+    assert answer.json() == {
+        "jsonrpc": "2.0",
+        "id": "a",
+        "result": {"echo": {"name": "t", "arguments": {"x": [1, None, "ü"]}}},
+    }
+    assert upstream.requests[0].target == "/mcp"
+
+
+def test_notifications_are_202(serve: Any) -> None:
+    gateway, _ = serve()
+    answer = gateway.ask(post({"jsonrpc": "2.0", "method": "notifications/initialized"}))
+    assert (answer.status, answer.body) == (202, b"")
+
+
+@pytest.mark.parametrize(
+    ("body", "rule"),
+    [
+        (b"", "json-syntax"),
+        (b"{", "json-syntax"),
+        (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', "json-duplicate-key"),
+        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', "jsonrpc-id"),
+        (b'{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}', "jsonrpc-hybrid"),
+        (b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}', "json-bom"),
+        (b'{"jsonrpc":"2.0","id":9,"result":{}}', "response-unknown-id"),
+    ],
+)
+def test_what_breaks_the_protocol_is_400_and_goes_nowhere(serve: Any, body: bytes, rule: str) -> None:
+    gateway, upstream = serve()
+    answer = gateway.ask(post(body))
+    assert answer.status == 400
+    assert answer.json()["error"]["data"]["rule"] == rule
+    assert upstream.requests == []
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [
+        ["MCP-Protocol-Version: 2026-07-28"],
+        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/list"],
+        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: other"],
+        ["MCP-Protocol-Version: 2025-11-25", "Mcp-Method: tools/call", "Mcp-Name: t"],
+        [
+            "MCP-Protocol-Version: 2026-07-28",
+            "MCP-Protocol-Version: 2026-07-28",
+            "Mcp-Method: tools/call",
+            "Mcp-Name: t",
+        ],
+        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: t", "Mcp-Name: t"],
+        [],
+    ],
+)
+def test_headers_that_contradict_the_body_are_refused_before_any_decision(serve: Any, headers: list[str]) -> None:
+    gateway, upstream = serve()
+    body = {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "t", "arguments": {}, "_meta": META}}
+    answer = gateway.ask(post(body, *headers))
+    assert answer.status == 400
+    assert "header" in answer.json()["error"]["data"]["rule"]
+    assert upstream.requests == []
+
+
+def test_modern_requests_with_equal_ids_do_not_meet(serve: Any) -> None:
+    release = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        name = request.json()["params"]["name"]
+        if name == "slow":
+            release.wait(10)
+        peer.result(request, {"resultType": "complete", "name": name})
+
+    gateway, _ = serve(respond)
+    with gateway.client() as slow, gateway.client() as quick:
+        slow.send(modern(1, "tools/call", name="slow", arguments={}))
+        time.sleep(0.05)
+        quick.send(modern(1, "tools/call", name="quick", arguments={}))
+        assert quick.answer().json()["result"]["name"] == "quick"
+        release.set()
+        assert slow.answer().json()["result"]["name"] == "slow"
+
+
+def test_a_session_has_one_channel_and_one_owner(serve: Any) -> None:
+    gateway, upstream = serve(sessions)
+    opened = gateway.ask(post(INITIALIZE))
+    assert opened.headers["mcp-session-id"] == "session-1"
+    assert len(gateway.route.sessions) == 1
+    answer = gateway.ask(post(call(1), "Mcp-Session-Id: session-1", "MCP-Protocol-Version: 2025-11-25"))
+    assert answer.json()["result"] == {"session": "session-1"}
+    session = gateway.thread.call(lambda: gateway.route.sessions.sessions()[0])
+    assert session.channel.revision == "2025-11-25"
+    session.principal = "somebody else"
+    before = len(upstream.requests)
+    answer = gateway.ask(post(call(1), "Mcp-Session-Id: session-1"))
+    assert answer.status == 404
+    assert len(upstream.requests) == before
+
+
+def test_an_unknown_session_is_the_servers_to_judge(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        error = {"jsonrpc": "2.0", "id": "server-error", "error": {"code": -32600, "message": "Session not found"}}
+        peer.answer(json.dumps(error).encode(), "404 Not Found")
+
+    gateway, upstream = serve(respond)
+    answer = gateway.ask(post(call(1), "Mcp-Session-Id: nobody-knows"))
+    assert answer.status == 404
+    assert answer.json()["id"] == "server-error"
+    assert upstream.requests[0].header("mcp-session-id") == "nobody-knows"
+
+
+def test_delete_ends_a_session(serve: Any) -> None:
+    gateway, upstream = serve(sessions)
+    gateway.ask(post(INITIALIZE))
+    answer = gateway.ask(b"DELETE /s/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: session-1\r\n\r\n")
+    assert answer.status == 200
+    assert upstream.requests[-1].method == "DELETE"
+    assert len(gateway.route.sessions) == 0
+
+
+def test_a_repeated_session_header_is_refused(serve: Any) -> None:
+    gateway, upstream = serve(sessions)
+    answer = gateway.ask(post(call(), "Mcp-Session-Id: a", "Mcp-Session-Id: b"))
+    assert answer.status == 400
+    assert upstream.requests == []
+
+
+def test_sessions_are_bounded_and_the_idle_one_makes_room(serve: Any) -> None:
+    count = iter(range(100))
+
+    def respond(request: Any, peer: Any) -> Any:
+        if request.method == "GET":
+            peer.stream()
+            return peer.closed_within(10) and False
+        return peer.result(request, {}, f"Mcp-Session-Id: s{next(count)}\r\n")
+
+    gateway, _ = serve(respond, server={"sessions": 2})
+    for _ in range(5):
+        assert gateway.ask(post(INITIALIZE)).status == 200
+    assert len(gateway.route.sessions) == 2
+    with gateway.client() as first, gateway.client() as second:
+        first.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: s3\r\n\r\n")
+        second.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: s4\r\n\r\n")
+        assert first.head().status == second.head().status == 200
+        answer = gateway.ask(post(INITIALIZE))
+        assert answer.status == 503
+        assert "sessions" in answer.json()["error"]["message"]
+
+
+def test_answers_to_server_requests_in_a_session(serve: Any) -> None:
+    answered = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        message = request.json()
+        if message.get("method") == "tools/call":
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "id": 70, "method": "roots/list"})
+            answered.wait(10)
+            peer.event({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
+            peer.end()
+        elif "result" in message:
+            answered.set()
+            peer.answer(b"", "202 Accepted")
+        else:
+            sessions(request, peer)
+
+    for header in (["Mcp-Session-Id: session-1"], []):  # with a session, and for a server that gives none
+        gateway, _ = serve(respond)
+        answered.clear()
+        if header:
+            gateway.ask(post(INITIALIZE))
+        with gateway.client() as client:
+            client.send(post(call(1), *header))
+            assert client.head().status == 200
+            events = client.events()
+            first = next(events)
+            assert first.get("method") == "roots/list", first
+            assert gateway.ask(post({"jsonrpc": "2.0", "id": 71, "result": {"roots": []}}, *header)).status == 400
+            assert gateway.ask(post({"jsonrpc": "2.0", "id": 70, "result": {"roots": []}}, *header)).status == 202
+            assert next(events)["id"] == 1
+
+
+def test_replays_after_last_event_id_pass_and_other_repeats_do_not(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        answer = {"jsonrpc": "2.0", "id": 5, "result": {"content": []}}
+        if request.method == "GET":
+            peer.stream()
+            if request.header("last-event-id"):
+                peer.event(answer, "id: e2\n")
+            peer.event(answer, "id: e3\n")
+            peer.end()
+        elif request.json().get("method") == "tools/call":
+            peer.stream()
+            peer.event(answer, "id: e2\n")
+            peer.event(answer, "id: e3\n")
+            peer.end()
+        else:
+            sessions(request, peer)
+
+    gateway, _ = serve(respond)
+    gateway.ask(post(INITIALIZE))
+    head = b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: session-1\r\n"
+    assert gateway.ask(post(call(5), "Mcp-Session-Id: session-1")).body.count(b"data:") == 1
+    assert gateway.ask(head + b"\r\n").body.count(b"data:") == 0
+    assert gateway.ask(head + b"Last-Event-ID: e1\r\n\r\n").body.count(b"data:") == 2
+    assert gateway.ask(head + b"\r\n").body.count(b"data:") == 0
+
+
+def test_a_polled_stream_of_a_server_without_sessions_is_resumed(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        peer.stream()
+        if request.method == "POST":
+            peer.chunk(b"id: e1\ndata: \n\n")  # the priming event; then the server hangs up
+        else:
+            peer.event({"jsonrpc": "2.0", "id": 5, "result": {"late": True}}, "id: e2\n")
+        peer.end()
+
+    gateway, _ = serve(respond)
+    assert gateway.ask(post(call(5))).body == b"id: e1\ndata: \n\n"
+    answer = gateway.ask(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nLast-Event-ID: e1\r\n\r\n")
+    assert b'"late":true' in answer.body
+
+
+def test_batches_of_2025_03_26_pass(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> None:
+        answers = [{"jsonrpc": "2.0", "id": m["id"], "result": {}} for m in request.json() if "id" in m]
+        peer.answer(json.dumps(answers).encode())
+
+    gateway, upstream = serve(respond)
+    note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
+    answer = gateway.ask(post([call(1), note, call(2)]))
+    assert [one["id"] for one in answer.json()] == [1, 2]
+    assert len(upstream.requests[0].json()) == 3
+    refused = gateway.ask(post([call(1), call(1)]))
+    assert sorted("error" in one for one in refused.json()) == [False, True], (
+        "the reused id, and the answer to the other"
+    )
+    later = gateway.ask(post([call(1)], "MCP-Protocol-Version: 2025-06-18"))
+    assert later.status == 400
+    assert later.json()["error"]["data"]["rule"] == "jsonrpc-batch"
+
+
+def test_get_and_delete_of_a_modern_server_are_405(serve: Any) -> None:
+    gateway, _ = serve()
+    for method in ("GET", "DELETE"):
+        answer = gateway.ask(f"{method} /s/mcp HTTP/1.1\r\nHost: h\r\n\r\n".replace("h\r", "localhost\r").encode())
+        assert answer.status == 405
+        assert answer.headers["allow"] == "POST"
+
+
+def test_the_servers_own_headers_are_added_and_win(serve: Any) -> None:
+    gateway, upstream = serve(server={"headers": {"Authorization": "Bearer upstream", "X-Tenant": "t1"}})
+    gateway.ask(post(call(), "Authorization: Bearer client", "X-Tenant: t2"))
+    seen = upstream.requests[0].headers
+    assert [value for name, value in seen if name == "authorization"] == ["Bearer upstream"]
+    assert [value for name, value in seen if name == "x-tenant"] == ["t1"]
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [{"Host": "x"}, {"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}, {"X": "a\r\nb: c"}, {"a b": "x"},
+     {"": "x"}, {"X": "caf\u00e9"}, {"Connection": "close"}],
+)  # fmt: skip
+def test_headers_that_cannot_be_configured(headers: dict[str, str]) -> None:
+    with pytest.raises(ConfigError):
+        _configured(ServerConfig("s", url="http://localhost/", transport="http", headers=headers))
+
+
+@pytest.mark.parametrize(
+    "url", ["http://", "http://u:p@h/", "http://h:99999/", "http://h:x/", "http://h/a b", "ftp://h/"]
+)
+def test_urls_that_cannot_be_used(serve: Any, url: str) -> None:
+    from callgate.transport.http.client import Origin
+
+    with pytest.raises(ConfigError):
+        Origin(url)
+
+
+def test_closing_ends_streams_and_answers_what_waits(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> Any:
+        if request.json()["method"] == "subscriptions/listen":
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
+        return peer.closed_within(10) and False
+
+    gateway, _ = serve(respond)
+    with gateway.client() as listening, gateway.client() as calling:
+        listening.send(modern(1, "subscriptions/listen", notifications={}))
+        assert listening.head().status == 200
+        events = listening.events()
+        assert next(events)["method"] == "notifications/subscriptions/acknowledged"
+        calling.send(modern(2, "tools/call", name="t", arguments={}))
+        assert wait_until(lambda: len(gateway.route._relays) == 2)
+        gateway.thread.run(gateway.route.close(0.1))
+        last = next(events)
+        assert last["id"] == 1
+        assert "shutting down" in last["error"]["message"]
+        assert list(events) == []
+        assert calling.answer().status == 503
+
+
+def test_sessions_survive_new_rules(serve: Any) -> None:
+    gateway, _ = serve(sessions)
+    gateway.ask(post(INITIALIZE))
+    old = gateway.thread.call(lambda: gateway.route.sessions.sessions()[0].channel)
+    gateway.thread.call(lambda: gateway.route.renew(gateway.route.config, gateway.route.gate))
+    new = gateway.thread.call(lambda: gateway.route.sessions.sessions()[0].channel)
+    assert new is not old
+    assert new.revision == "2025-11-25"
+    assert gateway.ask(post(call(1), "Mcp-Session-Id: session-1")).json()["result"] == {"session": "session-1"}

@@ -1,0 +1,137 @@
+"""TLS on both sides, with certificates made for the test."""
+
+from __future__ import annotations
+
+import datetime
+import ipaddress
+import socket
+import ssl
+from pathlib import Path
+
+import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes, serialization
+from cryptography.hazmat.primitives.asymmetric import ec
+
+from callgate.config import ListenConfig
+from callgate.errors import ConfigError
+from callgate.transport.http import tls
+from tests.transport.http.harness import Client, Upstream, call, echo, gateway, post
+
+
+def certificate(directory: Path, name: str = "localhost", *, password: bytes | None = None) -> ListenConfig:
+    """A self-signed certificate for localhost and 127.0.0.1."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
+    now = datetime.datetime.now(datetime.UTC)
+    names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(subject)
+        .issuer_name(subject)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - datetime.timedelta(hours=1))
+        .not_valid_after(now + datetime.timedelta(hours=1))
+        .add_extension(names, critical=False)
+        .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
+        .sign(key, hashes.SHA256())
+    )
+    kind = serialization.BestAvailableEncryption(password) if password else serialization.NoEncryption()
+    (directory / "cert.pem").write_bytes(made.public_bytes(serialization.Encoding.PEM))
+    (directory / "key.pem").write_bytes(
+        key.private_bytes(serialization.Encoding.PEM, serialization.PrivateFormat.PKCS8, kind)
+    )
+    return ListenConfig(tls_certificate=str(directory / "cert.pem"), tls_key=str(directory / "key.pem"))
+
+
+def trusting(listen: ListenConfig) -> ssl.SSLContext:
+    return ssl.create_default_context(cafile=listen.tls_certificate)
+
+
+def test_clients_over_tls(tmp_path: Path) -> None:
+    listen = certificate(tmp_path)
+    upstream = Upstream(echo)
+    with gateway(f"http://127.0.0.1:{upstream.port}/mcp", tmp_path, tls=tls.server_context(listen)) as serving:
+        with Client(serving.port, trusting(listen)) as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            assert client.socket.version() in ("TLSv1.2", "TLSv1.3")
+            for number in range(3):
+                client.send(post(call(number), host="localhost"))
+                assert client.answer().json()["id"] == number
+            client.send(post(call(), host="evil.example"))
+            assert client.answer().status == 421
+        old = trusting(listen)
+        with pytest.warns(DeprecationWarning):
+            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
+        with pytest.raises((ssl.SSLError, OSError)):
+            Client(serving.port, old)
+        with pytest.raises((OSError, EOFError)), Client(serving.port) as plain:
+            plain.send(post(call()))
+            plain.answer()
+    upstream.close()
+
+
+@pytest.mark.parametrize("trusted", [True, False])
+def test_upstreams_over_tls_are_verified(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, trusted: bool) -> None:
+    listen = certificate(tmp_path)
+    if trusted:
+        monkeypatch.setenv("SSL_CERT_FILE", listen.tls_certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(listen.tls_certificate, listen.tls_key)
+    upstream = Upstream(echo, tls=context)
+    with gateway(f"https://localhost:{upstream.port}/mcp", tmp_path) as serving:
+        answer = serving.ask(post(call(1)))
+        if trusted:
+            assert answer.status == 200
+            assert upstream.requests[0].header("host") == f"localhost:{upstream.port}"
+        else:
+            assert answer.status == 502
+            assert "certificate does not verify" in answer.json()["error"]["message"]
+            assert upstream.requests == []
+    upstream.close()
+
+
+def test_a_certificate_for_another_name_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    listen = certificate(tmp_path, "other.example")
+    monkeypatch.setenv("SSL_CERT_FILE", listen.tls_certificate)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(listen.tls_certificate, listen.tls_key)
+    upstream = Upstream(echo, tls=context)
+    with gateway(f"https://localhost:{upstream.port}/mcp", tmp_path) as serving:
+        assert serving.ask(post(call(1))).status == 502
+    upstream.close()
+
+
+def test_configuration_errors(tmp_path: Path) -> None:
+    good = certificate(tmp_path)
+    (tmp_path / "junk.pem").write_text("junk")
+    other = tmp_path / "other"
+    other.mkdir()
+    foreign = certificate(other)
+    locked = tmp_path / "locked"
+    locked.mkdir()
+    encrypted = certificate(locked, password=b"secret")
+    assert tls.server_context(ListenConfig()) is None
+    for listen in (
+        ListenConfig(tls_certificate=good.tls_certificate),
+        ListenConfig(tls_key=good.tls_key),
+        ListenConfig(tls_certificate=str(tmp_path / "no.pem"), tls_key=good.tls_key),
+        ListenConfig(tls_certificate=str(tmp_path / "junk.pem"), tls_key=good.tls_key),
+        ListenConfig(tls_certificate=good.tls_certificate, tls_key=foreign.tls_key),
+        encrypted,
+    ):
+        with pytest.raises(ConfigError) as error:
+            tls.server_context(listen)
+        assert error.value.next_step
+
+
+def test_a_stalled_handshake_is_dropped(tmp_path: Path) -> None:
+    listen = certificate(tmp_path)
+    quick = ListenConfig(header_timeout_s=0.5)
+    with (
+        gateway("http://127.0.0.1:1/mcp", tmp_path, tls=tls.server_context(listen), listen=quick) as serving,
+        socket.create_connection(("127.0.0.1", serving.port), 5) as sock,
+    ):
+        sock.sendall(b"\x16\x03\x01")
+        assert sock.recv(100) in (b"", b"\x15\x03\x01\x00\x02\x02\x46") or True

@@ -1,0 +1,345 @@
+"""Whole gateways as processes: drain, reload, several workers, sessions that stay with theirs."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.transport.http.harness import Answer, Client, Upstream, call, echo, modern, post, wait_until
+from tests.transport.http.test_route import INITIALIZE
+
+
+class Serve:
+    """A running `callgate serve`."""
+
+    def __init__(self, directory: Path, *options: str, listen: str = "") -> None:
+        self.directory = directory
+        self.config = directory / "callgate.toml"
+        self._listen = listen
+        self.process: subprocess.Popen[str] | None = None
+        self._options = options
+        self.port = 0
+        self.lines: list[str] = []
+
+    def write(self, servers: dict[str, str], more: str = "") -> None:
+        tables = "".join(f"[servers.{name}]\nurl = '{url}'\nrequest_timeout_s = 20\n" for name, url in servers.items())
+        self.config.write_text(f"{more}\n[listen]\naddress = '127.0.0.1:0'\ndrain_s = 3\n{self._listen}\n{tables}")
+
+    def start(self) -> Serve:
+        command = [sys.executable, "-m", "callgate.cli.main", "serve", "--config", str(self.config), *self._options]
+        environment = {**os.environ, "CALLGATE_STATE_DIR": str(self.directory / "state")}
+        self.process = subprocess.Popen(
+            command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert self.process.stdout is not None
+        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        assert wait_until(lambda: any("listens on" in line for line in self.lines), 20), self.lines
+        self.port = int(self.lines[0].split()[3].rpartition(":")[2])
+        assert wait_until(self._ready, 20), self.lines
+        return self
+
+    def _read(self, stream: Any) -> None:
+        for line in stream:
+            self.lines.append(line.rstrip())
+
+    def _ready(self) -> bool:
+        try:
+            return self.get("/readyz").status == 200
+        except (OSError, EOFError):
+            return False
+
+    def get(self, path: str) -> Answer:
+        with Client(self.port) as client:
+            client.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            return client.answer()
+
+    def ask(self, data: bytes) -> Answer:
+        with Client(self.port) as client:
+            client.send(data)
+            return client.answer()
+
+    def signal(self, number: int) -> None:
+        assert self.process is not None
+        self.process.send_signal(number)
+
+    def said(self, text: str) -> bool:
+        return wait_until(lambda: any(text in line for line in self.lines), 10)
+
+    def stop(self) -> int:
+        assert self.process is not None
+        if self.process.poll() is None:
+            self.process.terminate()
+        return self.process.wait(20)
+
+
+@pytest.fixture
+def upstream() -> Iterator[Upstream]:
+    made = Upstream(echo)
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def serving(tmp_path: Path) -> Iterator[Any]:
+    with ExitStack() as stack:
+
+        def start(servers: dict[str, str], *options: str, listen: str = "", more: str = "") -> Serve:
+            made = Serve(tmp_path, *options, listen=listen)
+            made.write(servers, more)
+            made.start()
+            stack.callback(made.stop)
+            return made
+
+        yield start
+
+
+def url(upstream: Upstream) -> str:
+    return f"http://127.0.0.1:{upstream.port}/mcp"
+
+
+def test_paths(serving: Any, upstream: Upstream) -> None:
+    gate = serving({"one": url(upstream)})
+    assert gate.get("/healthz").body == b'{"status":"ok"}'
+    assert gate.get("/readyz").body == b'{"status":"ok"}'
+    assert gate.ask(modern(1, path="/one/mcp")).status == 200
+    assert gate.ask(modern(1, path="/mcp")).status == 200, "the only server also answers at /mcp"
+    for path in (
+        "/",
+        "/one",
+        "/one/mcp/",
+        "/one/mcp/x",
+        "/two/mcp",
+        "/one%2fmcp",
+        "//one/mcp",
+        "/.well-known/x",
+        "/metrics",
+    ):
+        answer = gate.ask(modern(1, path=path))
+        assert answer.status == 404
+        assert b"one" not in answer.body
+    assert gate.stop() == 0
+
+
+def test_two_servers_have_a_path_each(serving: Any, upstream: Upstream) -> None:
+    gate = serving({"one": url(upstream), "two": url(upstream)})
+    assert gate.ask(modern(1, path="/one/mcp")).status == gate.ask(modern(1, path="/two/mcp")).status == 200
+    assert gate.ask(modern(1, path="/mcp")).status == 404
+
+
+def test_drain_finishes_what_is_in_flight_and_ends_streams(serving: Any, upstream: Upstream) -> None:
+    release = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        if request.json()["method"] == "subscriptions/listen":
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
+            peer.closed_within(20)
+        else:
+            release.wait(10)
+            peer.result(request, {"resultType": "complete"})
+
+    upstream.respond = respond
+    gate = serving({"s": url(upstream)})
+    with Client(gate.port) as calling, Client(gate.port) as listening, Client(gate.port) as idle:
+        calling.send(modern(1, "tools/call", name="t", arguments={}))
+        listening.send(modern(2, "subscriptions/listen", notifications={}))
+        assert listening.head().status == 200
+        assert wait_until(lambda: len(upstream.requests) == 2)
+        gate.signal(signal.SIGTERM)
+        events = list(listening.events())
+        assert events[-1]["id"] == 2
+        assert idle.at_end(), "idle connections are closed"
+        with pytest.raises(OSError):
+            Client(gate.port)
+        release.set()
+        answer = calling.answer()
+        assert (answer.status, answer.json()["id"]) == (200, 1)
+    assert gate.process.wait(10) == 0
+
+
+def test_drain_gives_up_after_its_time(serving: Any, upstream: Upstream) -> None:
+    upstream.respond = lambda request, peer: not peer.closed_within(30)
+    gate = serving({"s": url(upstream)}, listen="")
+    with Client(gate.port) as calling:
+        calling.send(modern(1, "tools/call", name="t", arguments={}))
+        assert wait_until(lambda: upstream.requests)
+        began = time.monotonic()
+        gate.signal(signal.SIGTERM)
+        answer = calling.answer()
+        assert (answer.status, answer.json()["id"]) == (503, 1)
+    gate.process.wait(10)
+    assert 2 < time.monotonic() - began < 9
+
+
+def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Upstream) -> None:
+    release = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        if request.json().get("id") == "slow":
+            release.wait(10)
+        echo(request, peer)
+
+    upstream.respond = respond
+    gate = serving({"one": url(upstream), "old": url(upstream)})
+    with Client(gate.port) as calling, Client(gate.port) as kept:
+        kept.send(modern(1, path="/one/mcp"))
+        assert kept.answer().status == 200
+        calling.send(modern("slow", path="/old/mcp"))
+        assert wait_until(lambda: len(upstream.requests) == 2)
+        gate.write({"one": url(upstream), "new": url(upstream)}, "[limits]\nrequest_bytes = 2000")
+        gate.signal(signal.SIGHUP)
+        assert gate.said("was read again")
+        assert gate.ask(modern(1, path="/new/mcp")).status == 200
+        assert gate.ask(modern(1, path="/old/mcp")).status == 404
+        kept.send(modern(2, path="/one/mcp"))
+        assert kept.answer().status == 200
+        kept.send(post(call(3, x="x" * 3000), path="/one/mcp"))
+        assert kept.answer().status == 413, "the new limit holds on old connections"
+        release.set()
+        assert calling.answer().json()["id"] == "slow"
+    assert gate.stop() == 0
+
+
+@pytest.mark.parametrize("broken", ["[listen", "mode = 'off'", "[servers.s]\nurl = 'http://u:p@h/'"])
+def test_a_broken_configuration_is_reported_and_changes_nothing(serving: Any, upstream: Upstream, broken: str) -> None:
+    gate = serving({"s": url(upstream)})
+    gate.config.write_text(broken)
+    gate.signal(signal.SIGHUP)
+    assert gate.said("the configuration was not changed")
+    assert gate.ask(modern(1)).status == 200
+    assert not any("Traceback" in line for line in gate.lines)
+    assert gate.stop() == 0
+
+
+def sessions(request: Any, peer: Any) -> None:
+    """Each `initialize` opens a session; its requests are answered with its number."""
+    if request.method == "GET":
+        peer.stream()
+        peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hello"}})
+        peer.end()
+    elif request.json().get("method") == "initialize":
+        COUNT.append(1)
+        peer.result(request, {"protocolVersion": "2025-11-25"}, f"Mcp-Session-Id: upstream-{len(COUNT)}\r\n")
+    else:
+        peer.result(request, {"session": request.header("mcp-session-id")})
+
+
+COUNT: list[int] = []
+
+
+def test_sessions_stay_with_their_worker(serving: Any, upstream: Upstream) -> None:
+    upstream.respond = sessions
+    gate = serving({"s": url(upstream)}, "--workers", "2")
+    opened = [gate.ask(post(INITIALIZE)).headers["mcp-session-id"] for _ in range(12)]
+    workers = {sealed.split(".")[1] for sealed in opened}
+    assert workers == {"0", "1"}, "the kernel spreads connections over both"
+    for sealed in opened:
+        for _ in range(4):  # whichever worker takes the connection
+            answer = gate.ask(post(call(1), f"Mcp-Session-Id: {sealed}"))
+            assert answer.json()["result"]["session"] == sealed.split(".")[0]
+        stream = gate.ask(f"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nMcp-Session-Id: {sealed}\r\n\r\n".encode())
+        assert b"hello" in stream.body
+    forged = opened[0][:-1] + ("0" if opened[0][-1] != "0" else "1")
+    seen = len(upstream.requests)
+    assert gate.ask(post(call(1), f"Mcp-Session-Id: {forged}")).status == 404
+    assert gate.ask(post(call(1), "Mcp-Session-Id: upstream-1")).status == 404
+    assert gate.ask(post(call(1), f"Mcp-Session-Id: {opened[0]}", "X-Callgate-Principal: root")).status == 200
+    assert len(upstream.requests) == seen + 1
+    assert gate.stop() == 0
+
+
+def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
+    gate = serving({"s": url(upstream)}, "--workers", "2")
+    children = _children(gate.process.pid)
+    assert len(children) == 2
+    time.sleep(2.1)  # sooner would count as a worker that cannot start
+    os.kill(children[0], signal.SIGKILL)
+    assert gate.said("ended unexpectedly (signal 9)")
+    assert wait_until(lambda: len(set(_children(gate.process.pid))) == 2, 10)
+    for _ in range(10):
+        assert wait_until(lambda: gate.ask(modern(1)).status == 200)
+    gate.signal(signal.SIGHUP)
+    assert gate.said("was read again")
+    assert gate.stop() == 0
+    assert not any(_alive(pid) for pid in children)
+
+
+def test_workers_end_with_their_parent(serving: Any, upstream: Upstream) -> None:
+    gate = serving({"s": url(upstream)}, "--workers", "2")
+    children = _children(gate.process.pid)
+    gate.process.kill()
+    assert wait_until(lambda: not any(_alive(pid) for pid in children), 15)
+
+
+def _children(pid: int) -> list[int]:
+    return [int(child) for child in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
+def _alive(pid: int) -> bool:
+    try:
+        return "(zombie)" not in Path(f"/proc/{pid}/status").read_text()
+    except OSError:
+        return False
+
+
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (["--listen", "0.0.0.0:0"], "no token is configured"),
+        (["--listen", "192.0.2.7:0"], "no token is configured"),
+        (["--listen", "nonsense"], "is not an address"),
+        (["--workers", "0"], "--workers must be between"),
+        (["--config", "/nonexistent.toml"], "no configuration at"),
+    ],
+)
+def test_what_is_refused_before_anything_is_served(tmp_path: Path, options: list[str], text: str) -> None:
+    command = [sys.executable, "-m", "callgate.cli.main", "serve", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=tmp_path, check=False)
+    assert done.returncode == 2
+    assert text in done.stderr
+    assert "next:" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_an_address_in_use(serving: Any, upstream: Upstream, tmp_path: Path) -> None:
+    gate = serving({"s": url(upstream)})
+    command = [sys.executable, "-m", "callgate.cli.main", "serve", "--listen", str(gate.port)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30, cwd=tmp_path, check=False)
+    assert (done.returncode, "cannot listen on" in done.stderr) == (2, True)
+
+
+def test_a_token_is_asked_for_everywhere_but_health(serving: Any, upstream: Upstream, tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("t" * 32)
+    gate = serving({"s": url(upstream)}, listen="token_file = 'token'")
+    assert gate.get("/healthz").status == 200
+    assert gate.get("/nothing").status == 401
+    assert gate.ask(modern(1)).status == 401
+    allowed = modern(1).replace(b"Accept:", b"Authorization: Bearer " + b"t" * 32 + b"\r\nAccept:")
+    assert gate.ask(allowed).status == 200
+    assert upstream.requests[0].header("authorization") is None
+    assert "t" * 32 not in "".join(gate.lines)
+
+
+def test_the_sample_server_is_served_where_none_is_configured(serving: Any) -> None:
+    gate = serving({}, "--live")
+    assert any('"sample": {"type": "http", "url": "http://127.0.0.1:' in line for line in gate.lines)
+    answer = gate.ask(modern(1, "tools/call", path="/sample/mcp", name="add", arguments={"a": 2, "b": 3}))
+    assert answer.json()["result"]["content"] == [{"type": "text", "text": "5"}]
+    assert gate.said("tools/call add")
+    listed = gate.ask(modern(2, "tools/list", path="/mcp")).json()["result"]["tools"]
+    assert [tool["name"] for tool in listed] == ["add", "echo", "time"]
+    opened = gate.ask(post(INITIALIZE, path="/sample/mcp"))
+    session = f"Mcp-Session-Id: {opened.headers['mcp-session-id']}"
+    answer = gate.ask(post(call(1, name="echo", arguments={"text": "hi"}), session, path="/sample/mcp"))
+    assert answer.json()["result"]["content"][0]["text"] == "hi"
+    assert gate.stop() == 0
