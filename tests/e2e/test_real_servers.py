@@ -2,7 +2,7 @@
 
 Lists, prompts, resources and a call of every tool that works offline are compared as the client sees
 them, and for stdio as the bytes' meaning on the wire. Nothing is normalised but instants of the last
-minutes (see transcripts.without_now).
+minutes (transcripts.without_now) and the order of environment variables (transcripts.comparable).
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tests.support.gateway import run_command, serve
 from tests.support.processes import FIXTURES, Pipe, free_port, running
 from tests.support.programs import npm_script, pypi_server
 from tests.support.real_servers import REAL_SERVERS, RealServer
-from tests.support.transcripts import record, uncalled, without_now
+from tests.support.transcripts import comparable, record, uncalled, without_now
 
 pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(300)]
 
@@ -82,8 +82,9 @@ async def test_lists_and_calls_are_the_same_through_the_gate(
 ) -> None:
     work = place / server.name
     command, calls = server.command(work), server.calls(work, site)
-    # All get the environment that `callgate serve` has, so that a tool that prints it can be compared.
-    environment = {**os.environ, "CALLGATE_STATE_DIR": str(place / "state"), **server.environment(work)}
+    # All get the same variables, so that a tool that prints them can be compared.
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    environment = {**ours, "CALLGATE_STATE_DIR": str(place / "state"), **server.environment(work)}
 
     async def over_stdio(argv: list[str]) -> dict[str, Any]:
         server.fresh(work)
@@ -98,10 +99,10 @@ async def test_lists_and_calls_are_the_same_through_the_gate(
         seen = await over_stdio(run_command(command, "--name", f"{server.name}-{mode}"))
     else:
         server.fresh(work)
-        table = {"command": command, "environment": dict(server.environment(work))}
+        table = {"command": command, "environment": environment}
         with serve(tmp_path, {server.name: table}, state=place / "state") as gateway:
             seen = await record(gateway.url(server.name), mode, calls, server.prompts)
-    assert without_now(seen) == without_now(direct[server.name, mode])
+    assert comparable(seen) == comparable(direct[server.name, mode])
 
 
 def _converse(argv: list[str], environment: dict[str, str], messages: list[dict[str, Any]]) -> list[Any]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import re
 from collections.abc import Awaitable
 from datetime import datetime, timedelta
@@ -58,6 +59,16 @@ def uncalled(transcript: dict[str, Json]) -> set[str]:
     """Tools that were listed and not called."""
     called = {key.split(maxsplit=2)[2] for key in transcript if key.startswith("call ")}
     return {tool["name"] for tool in transcript["tools"]["tools"]} - called
+
+
+def comparable(transcript: dict[str, Json]) -> dict[str, Json]:
+    """A transcript without what differs from run to run: instants of now, and the order of `get-env`'s variables."""
+    plain: dict[str, Json] = without_now(transcript)
+    for key, entry in plain.items():
+        if key.endswith(" get-env"):
+            for block in entry["answer"]["content"]:
+                block["text"] = json.loads(block["text"])
+    return plain
 
 
 def without_now(value: Json) -> Json:
