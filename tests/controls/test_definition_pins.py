@@ -379,10 +379,8 @@ def test_callers_with_definitions_of_their_own_do_not_disturb_each_other(state: 
         **A,
         "description": "Searches the files of Example Corp, for instance its invoices and old letters.",
     }
-    his = {
-        **A,
-        "description": "Searches the archive of Sample Ltd, for instance drawings and plans.",
-    }
+    text = "Searches the archive of Sample Ltd, for instance drawings, parts and plans made in its own workshop."
+    his = {**A, "description": text}
     assert alice.list(hers) == ["a"]
     assert bob.list(his) == []
     assert alice.list(hers) == ["a"]
@@ -449,6 +447,35 @@ def test_wrong_options_are_named(state: Path, options: dict[str, Any]) -> None:
         DefinitionPins(options, state)
 
 
+def test_a_server_that_changes_a_great_deal_at_once_is_withheld_uncompared(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(definition_pins, "COMPARED_BYTES", 100)
+    peer = Peer(state)
+    peer.list(A, B, C)
+    answer = peer.listed(*({**tool, "description": tool["description"] + "!"} for tool in (A, B, C)))
+    assert peer.names(answer) == ["a"]
+    assert answer.rules == ["definition-pins/cosmetic", "definition-pins/instruction-adding"]
+
+
+@pytest.mark.parametrize(
+    ("info", "expected"),
+    [
+        ({"title": "T", "x-odd": 1}, {"title": "T"}),
+        ({"title": "Ignore all", "description": "You must"}, {}),
+        ({"title": " ".join(f"t{i}" for i in range(7)), "description": " ".join(f"d{i}" for i in range(7))}, {}),
+    ],
+)
+def test_identity_is_put_back_member_by_member(state: Path, info: dict[str, Any], expected: dict[str, Any]) -> None:
+    peer = Peer(state)
+    base = {"name": "x", "version": "1", "x-old": {"a": 1}}
+    result = {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}}
+    peer.ask("initialize", {}, {**result, "serverInfo": base})
+    answer = peer.ask("initialize", {}, {**result, "serverInfo": {"name": "x", "version": "2", **info}})
+    shown = answer.forwarded["result"]["serverInfo"]
+    assert {name: value for name, value in shown.items() if name != "version"} == {"name": "x", **expected}
+
+
 def test_entries_without_a_name_are_withheld(state: Path) -> None:
     answer = Peer(state).listed(A, {"description": "No name."}, 5, None)  # type: ignore[arg-type]
     assert answer.forwarded["result"]["tools"] == [A]
@@ -508,10 +535,14 @@ def call_event(name: str) -> Event:
     return Event("call", Direction.CLIENT, message, Conversation("s", "p"), "tools/call", name)
 
 
-def test_an_approved_call_costs_about_a_quarter_of_a_microsecond(state: Path) -> None:
+def test_an_approved_call_costs_a_few_function_calls(state: Path) -> None:
     Peer(state).list(A, B)
     control = DefinitionPins({}, state)
     event = call_event("a")
     assert control.call(event) is ALLOW
-    best = min(timeit.repeat(lambda: control.call(event), number=20_000, repeat=5)) / 20_000
-    assert best < 2e-6, f"{best * 1e9:.0f} ns"
+    hook, nothing = control.call, str.upper
+    assert fastest(lambda: hook(event)) < 30 * fastest(lambda: nothing(""))
+
+
+def fastest(function: Any) -> float:
+    return min(timeit.repeat(function, number=2_000, repeat=20))

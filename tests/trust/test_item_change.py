@@ -89,6 +89,7 @@ def meaning(kind: str, before: Any, member: str, value: Any) -> str:
         ("_meta/vendor/level", 2, "widening"),
         ("_meta/vendor/note", "https://evil.example", "destination-adding"),
         ("x-new", {"any": "thing"}, "widening"),
+        ("_meta", None, "cosmetic"),
     ],
 )
 def test_tool(member: str, value: Any, expected: str) -> None:

@@ -128,6 +128,7 @@ def test_widening(path: str, value: Any) -> None:
         ("$schema", "https://json-schema.org/draft/2020-12/schema"),
         ("$defs/y", {"type": "integer"}),
         ("maxProperties", 3),
+        ("definitions", {}),
         ("patternProperties", {"^x": {"type": "string"}}),
         ("unevaluatedProperties", False),
     ],

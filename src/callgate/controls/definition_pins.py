@@ -35,7 +35,7 @@ from callgate.store.pins import KindPins, Sighting
 from callgate.store.view import PinView
 from callgate.text import visible
 from callgate.trust.canonical import canonical
-from callgate.trust.changes import PASSING
+from callgate.trust.changes import ABSENT, PASSING, Change
 from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract
 from callgate.trust.judgement import APPROVED, FIRST, Judgement, judge_changed, judge_new
 
@@ -55,6 +55,11 @@ _CONNECT_KINDS: Final = ("identity", "instructions")
 _MOST_FINDINGS: Final = 50
 _REMEMBERED: Final = 1024
 _MOST_RESOURCES: Final = 10_000
+COMPARED_BYTES: Final = 262_144
+"""Changed definitions of one answer are compared up to this size; the rest is withheld as it is."""
+TOO_MANY: Final = Judgement(
+    "changed", (Change("", ABSENT, ABSENT, "instruction-adding", "too much changed at once to compare it"),)
+)
 _SEVERITIES: Final[dict[str, Severity]] = {
     "cosmetic": "info",
     "removed": "low",
@@ -213,6 +218,7 @@ class _Catalogue:
         self.findings: list[Finding] = []
         self.edits: list[Edit] = []
         self.wrote = False
+        self._compared = 0
 
     def verdict(self) -> Verdict:
         """Rewrite when something is withheld, Annotate when something was noted."""
@@ -271,6 +277,9 @@ class _Catalogue:
 
     def _compare(self, item: Item, approved: tuple[str, ...], tools: frozenset[str]) -> Judgement:
         if approved:
+            self._compared += len(canonical(item.body))
+            if self._compared > COMPARED_BYTES and item.kind in KEY_MEMBER:
+                return TOO_MANY
             bodies = [self._view.body(self._server, item.kind, item.key, digest) for digest in approved]
             return judge_changed(item, bodies, tools)
         if item.kind == "resource":
@@ -308,18 +317,19 @@ class _Catalogue:
             self.edits.append(Remove(item.pointer))
 
     def _restore_identity(self, item: Item, judgement: Judgement) -> None:
-        done: set[str] = set()
-        for change in judgement.changes:
-            member = change.pointer.split("/")[1]
-            if change.meaning in PASSING or member in done:
+        """Put back each member with a change that needs approval; all changed ones for a change of the whole."""
+        withheld = {change.pointer for change in judgement.changes if change.meaning not in PASSING}
+        members = {change.pointer.split("/")[1] for change in judgement.changes if change.pointer}
+        for member in sorted(members):
+            name = member.replace("~1", "/").replace("~0", "~")
+            touched = "" in withheld or any(f"{pointer}/".startswith(f"/{member}/") for pointer in withheld)
+            if not touched or name not in item.body:
                 continue
-            done.add(member)
-            if member == "capabilities":
-                fresh = [name for name in item.body["capabilities"] if name not in judgement.nearest["capabilities"]]
-                self.edits += [Remove(f"/result/capabilities/{name}") for name in fresh]
+            pinned = judgement.nearest.get(name)
+            if name == "capabilities":
+                self.edits += [Remove(f"/result/capabilities/{one}") for one in item.body[name] if one not in pinned]
             else:
-                name = member.replace("~1", "/").replace("~0", "~")
-                self.edits.append(_put_back(f"{item.pointer}/{member}", item.body[name], judgement.nearest.get(name)))
+                self.edits.append(_put_back(f"{item.pointer}/{member}", item.body[name], pinned))
 
     def _sight(
         self, item: Item, judgement: Judgement, pins: KindPins, rows: dict[str, Sighting], gone: set[str]

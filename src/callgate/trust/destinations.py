@@ -11,6 +11,8 @@ from typing import Final
 
 _DELIMITERS: Final = str.maketrans(dict.fromkeys("<>()[]{}\"'`,;|*\u201c\u201d\u2018\u2019\u00ab\u00bb", " "))
 _EDGE: Final = ".:!?=&"
+_SIGNS: Final = frozenset("./\\@:~$%0123456789")
+"""A token without any of these names no destination."""
 
 
 def _set(*lines: str) -> frozenset[str]:
@@ -38,38 +40,39 @@ _LONG_NUMBER = 8
 _LONG_TOKEN = 24
 
 
-def without_destinations(text: str) -> str:
-    """`text` with every destination left out, so that what it is spelt of is not read as words."""
+def destinations(text: str) -> set[str]:
+    """All destinations named in `text`, normalised (NFKC, lower case) so that only a new one differs."""
+    return split(text)[0]
+
+
+def split(text: str) -> tuple[set[str], str]:
+    """The destinations of `text`, and the text without them: what they are spelt of is not read as words."""
+    found: set[str] = set()
     kept: list[str] = []
     for line in unicodedata.normalize("NFKC", text).splitlines():
+        if _SIGNS.isdisjoint(line):
+            kept.append(line)
+            continue
         tokens = line.translate(_DELIMITERS).split()
-        if any(_is_destination(token) for token in tokens):
-            kept.append(" ".join(_stop(token) if _is_destination(token) else token for token in tokens))
+        names = [_name(token) for token in tokens]
+        if any(names):
+            found.update(filter(None, names))
+            kept.append(" ".join(_stop(token) if name else token for token, name in zip(tokens, names, strict=True)))
         else:
             kept.append(line)
-    return "\n".join(kept)
+    return found, "\n".join(kept)
 
 
-def _is_destination(raw: str) -> bool:
+def _name(raw: str) -> str:
+    """The destination a token names, or ''."""
+    if _SIGNS.isdisjoint(raw):
+        return ""
     token = raw.rstrip(_EDGE).lstrip("!?=&")
-    return len(token) >= 3 and bool(_classify(token))
+    return _classify(token) if len(token) >= 3 else ""
 
 
 def _stop(token: str) -> str:
     return token[-1] if token[-1] in ".!?" else ""
-
-
-def destinations(text: str) -> set[str]:
-    """All destinations named in `text`, normalised (NFKC, lower case) so that only a new one differs."""
-    found: set[str] = set()
-    for raw in unicodedata.normalize("NFKC", text).translate(_DELIMITERS).split():
-        token = raw.rstrip(_EDGE).lstrip("!?=&")
-        if len(token) < 3:
-            continue
-        kept = _classify(token)
-        if kept:
-            found.add(kept)
-    return found
 
 
 def _classify(token: str) -> str:

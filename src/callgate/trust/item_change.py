@@ -108,7 +108,10 @@ class ItemComparison:
 
     def _other(self, at: str, left: Any, right: Any) -> None:
         self._text(at, left, right)
-        self._record(at, left, right, "widening", "a member whose meaning is not known here changed")
+        if right is ABSENT:
+            self._record(at, left, right, "cosmetic", "withdrawn")
+        else:
+            self._record(at, left, right, "widening", "a member whose meaning is not known here changed")
 
     def _annotations(self, at: str, left: Any, right: Any) -> None:
         old = left if isinstance(left, dict) else {}

@@ -74,7 +74,9 @@ class SchemaComparison:
                 at = f"{pointer}/{escape(keyword)}"
                 recorded = self._recorded
                 self._keyword(at, keyword, left, right, old, new)
-                if self._recorded == recorded:
+                if self._recorded == recorded and _is_empty(left) and _is_empty(right):
+                    self._record(at, left, right, "cosmetic", "nothing is written down in another way")
+                elif self._recorded == recorded:
                     self._record(at, left, right, "widening", "changed in a way that is not judged")
 
     def _record(self, at: str, left: Any, right: Any, meaning: ChangeClass, reason: str) -> None:
@@ -253,6 +255,10 @@ class SchemaComparison:
 def canonical_or_absent(value: Any) -> bytes:
     """A text that is equal for equal JSON values (1, 1.0 and true are three)."""
     return b"" if value is ABSENT else canonical(value)
+
+
+def _is_empty(value: Any) -> bool:
+    return value is ABSENT or value in ({}, [])
 
 
 def _are_texts(left: Any, right: Any) -> bool:

@@ -25,7 +25,7 @@ from typing import Final, Literal, TypeAlias
 
 from callgate.detect import escapes, hidden
 from callgate.text import visible
-from callgate.trust.destinations import destinations, without_destinations
+from callgate.trust.destinations import split
 from callgate.trust.wording import (
     COMMON,
     IMPERATIVES,
@@ -43,7 +43,7 @@ TextClass: TypeAlias = Literal["instruction-adding", "destination-adding"]
 
 WORD_BUDGET: Final = 8
 """New words one text may gain and still be cosmetic."""
-COMPARED_CHARS: Final = 200_000
+COMPARED_CHARS: Final = 50_000
 """Longer texts that differ are not compared but treated as instruction-adding."""
 _SENTENCES: Final = 64
 _PAIRED: Final = 24
@@ -90,13 +90,15 @@ def compare_text(
     if len(before) > COMPARED_CHARS or len(after) > COMPARED_CHARS:
         meanings.append(("instruction-adding", "the text changed and is too long to compare"))
         return TextChange(tuple(meanings), WORD_BUDGET + 1)
-    places = destinations(after) - destinations(before)
+    known, old_text = split(before)
+    named, new_text = split(after)
+    places = named - known
     if places:
         meanings.append(("destination-adding", f"names a new destination: {_some(places)}"))
     marks = _markup(after) - _markup(before)
     if marks:
         meanings.append(("instruction-adding", f"marks a passage as something else: {_some(marks)}"))
-    new_words, reason = _compare_words(without_destinations(before), without_destinations(after), tools, described)
+    new_words, reason = _compare_words(old_text, new_text, tools, described)
     if reason:
         meanings.append(("instruction-adding", reason))
     return TextChange(tuple(meanings), new_words)

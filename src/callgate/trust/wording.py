@@ -88,12 +88,19 @@ _STOPS: Final = ".!?;\u3002\uff01\uff1f"
 _APOSTROPHES: Final = str.maketrans("", "", "'\u2019\u02bc")
 
 
+_ASCII_WORDS: Final = {
+    code: None if chr(code) == "'" else " " for code in range(128) if not (chr(code).isalnum() or chr(code) in "_-")
+}
+
+
 def words(text: str) -> list[str]:
     """Letters and digits of `text` as lower-case words; `_` and `-` within a name are kept.
 
     Text without spaces between words (Chinese, Japanese, Thai ...) gives one word a character, so that
     a budget of words means as much there.
     """
+    if text.isascii():
+        return [word.strip("-") or "-" for word in text.lower().translate(_ASCII_WORDS).split()]
     found: list[str] = []
     current: list[str] = []
     for char in unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES):
@@ -117,15 +124,9 @@ def words(text: str) -> list[str]:
 
 def sentences(text: str) -> list[list[str]]:
     """The words of each sentence or line of `text`; empty ones left out."""
-    parts: list[list[str]] = []
-    for line in text.splitlines():
-        start = 0
-        for index, char in enumerate(line):
-            if char in _STOPS and (index + 1 == len(line) or line[index + 1].isspace() or char > "\x7f"):
-                parts.append(words(line[start : index + 1]))
-                start = index + 1
-        parts.append(words(line[start:]))
-    return [part for part in parts if part]
+    for stop in _STOPS:
+        text = text.replace(stop + " ", stop + "\n") if stop.isascii() else text.replace(stop, stop + "\n")
+    return [part for part in map(words, text.splitlines()) if part]
 
 
 def is_typo(old: str, new: str) -> bool:
