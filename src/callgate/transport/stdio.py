@@ -62,7 +62,8 @@ class Relay:
         self._poll: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._unit = 1 if hasattr(select, "epoll") else 1000
         self._interest: dict[int, int] = {}
-        self._handlers: dict[int, Callable[[], None]] = {}
+        self._handlers: dict[int, Callable[[], bool | None]] = {}
+        """What to call when a descriptor is ready; False says that its stream ended."""
         self._reported: set[object] = set()
         self._client_open = True
         self._server_open = True
@@ -87,10 +88,10 @@ class Relay:
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
             signal.signal(number, self._on_signal)
         self._handlers = {
-            0: self._read_client,
+            0: self._up.read,
             1: lambda: self._writable(self._to_client),
             child.stdin: lambda: self._writable(self._to_server),
-            child.stdout: self._read_server,
+            child.stdout: self._down.read,
             child.stderr: self._read_stderr,
             wake: lambda: self._woken(wake),
         }
@@ -119,7 +120,8 @@ class Relay:
             events = poll(timeout)
             if events:
                 for fd, _ in events:
-                    handlers[fd]()
+                    if handlers[fd]() is False:
+                        self._ended(fd)
                 turns += 1
                 if not turns & _TICK_TURNS:
                     self._sync_evidence()  # under load there is no idle time for it
@@ -157,13 +159,11 @@ class Relay:
 
     # -- reading, writing, back-pressure ---------------------------------------------------------
 
-    def _read_client(self) -> None:
-        if not self._up.read():
+    def _ended(self, fd: int) -> None:
+        if fd == 0:
             self._client_gone()
-
-    def _read_server(self) -> None:
-        if not self._down.read():
-            self._unwatch(self._child.stdout)
+        else:
+            self._unwatch(fd)
             self._server_open = False
 
     def _read_stderr(self) -> None:
@@ -224,8 +224,9 @@ class Relay:
         if fd != 0:
             return
         os.set_blocking(self._to_server.fd, True)
-        while self._client_open:
-            self._read_client()
+        while self._up.read():
+            continue
+        self._client_gone()
         if not self._to_server.closed:
             os.set_blocking(self._to_server.fd, False)
 
@@ -262,11 +263,12 @@ class Relay:
         os.close(pidfd)
         deadline = monotonic() + _DRAIN_S
         out = self._child.stdout
-        while self._server_open and monotonic() < deadline:
+        while monotonic() < deadline:
             ready, _, _ = select.select([out], [], [], 0)
             if not ready:
                 break
-            self._read_server()
+            if not self._down.read():
+                break
         self._server_open = False
 
     def _escalate(self) -> None:
