@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import ipaddress
 import socket
 import ssl
+import warnings
 from pathlib import Path
 
 import pytest
@@ -23,7 +24,7 @@ def certificate(directory: Path, name: str = "localhost", *, password: bytes | N
     """A self-signed certificate for localhost and 127.0.0.1."""
     key = ec.generate_private_key(ec.SECP256R1())
     subject = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, name)])
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     names = x509.SubjectAlternativeName([x509.DNSName(name), x509.IPAddress(ipaddress.ip_address("127.0.0.1"))])
     made = (
         x509.CertificateBuilder()
@@ -31,8 +32,8 @@ def certificate(directory: Path, name: str = "localhost", *, password: bytes | N
         .issuer_name(subject)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(hours=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(hours=1))
         .add_extension(names, critical=False)
         .add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True)
         .sign(key, hashes.SHA256())
@@ -49,6 +50,24 @@ def trusting(listen: ListenConfig) -> ssl.SSLContext:
     return ssl.create_default_context(cafile=listen.tls_certificate)
 
 
+def _agreed_with_tls_1_1(port: int) -> str | None:
+    """The version agreed on with a client that offers TLS 1.1 at most; None when the gateway refuses."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    context.set_ciphers("ALL:@SECLEVEL=0")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        context.maximum_version = ssl.TLSVersion.TLSv1_1
+        context.minimum_version = ssl.TLSVersion.TLSv1
+    try:
+        with Client(port, context) as client:
+            assert isinstance(client.socket, ssl.SSLSocket)
+            return client.socket.version()
+    except OSError:
+        return None
+
+
 def test_clients_over_tls(tmp_path: Path) -> None:
     listen = certificate(tmp_path)
     upstream = Upstream(echo)
@@ -61,11 +80,7 @@ def test_clients_over_tls(tmp_path: Path) -> None:
                 assert client.answer().json()["id"] == number
             client.send(post(call(), host="evil.example"))
             assert client.answer().status == 421
-        old = trusting(listen)
-        with pytest.warns(DeprecationWarning):
-            old.minimum_version = old.maximum_version = ssl.TLSVersion.TLSv1_1
-        with pytest.raises((ssl.SSLError, OSError)):
-            Client(serving.port, old)
+        assert _agreed_with_tls_1_1(serving.port) is None
         with pytest.raises((OSError, EOFError)), Client(serving.port) as plain:
             plain.send(post(call()))
             plain.answer()
@@ -134,4 +149,6 @@ def test_a_stalled_handshake_is_dropped(tmp_path: Path) -> None:
         socket.create_connection(("127.0.0.1", serving.port), 5) as sock,
     ):
         sock.sendall(b"\x16\x03\x01")
-        assert sock.recv(100) in (b"", b"\x15\x03\x01\x00\x02\x02\x46") or True
+        sock.settimeout(5)
+        while sock.recv(100):
+            pass  # an alert may come before the end

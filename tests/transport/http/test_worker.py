@@ -29,6 +29,7 @@ class Serve:
         self.process: subprocess.Popen[str] | None = None
         self._options = options
         self.port = 0
+        self._reader: threading.Thread | None = None
         self.lines: list[str] = []
 
     def write(self, servers: dict[str, str], more: str = "") -> None:
@@ -42,7 +43,8 @@ class Serve:
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         )
         assert self.process.stdout is not None
-        threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True).start()
+        self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
+        self._reader.start()
         assert wait_until(lambda: any("listens on" in line for line in self.lines), 20), self.lines
         self.port = int(self.lines[0].split()[3].rpartition(":")[2])
         assert wait_until(self._ready, 20), self.lines
@@ -79,7 +81,12 @@ class Serve:
         assert self.process is not None
         if self.process.poll() is None:
             self.process.terminate()
-        return self.process.wait(20)
+        code = self.process.wait(20)
+        if self._reader is not None:
+            self._reader.join(10)
+        assert self.process.stdout is not None
+        self.process.stdout.close()
+        return code
 
 
 @pytest.fixture
@@ -270,7 +277,7 @@ def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
         assert wait_until(lambda: gate.ask(modern(1)).status == 200)
     gate.signal(signal.SIGHUP)
     assert gate.said("was read again")
-    assert gate.stop() == 0
+    assert gate.stop() == 0, gate.lines
     assert not any(_alive(pid) for pid in children)
 
 

@@ -36,6 +36,9 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
         pid = os.fork()
         if pid == 0:
             os.close(held)
+            # Until the worker's loop takes over: a reload is what it does anyway, a stop finds nothing to drain.
+            signal.signal(signal.SIGHUP, _ignore)
+            signal.signal(signal.SIGTERM, signal.default_int_handler)
             signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
             _end(lambda: run(index, lifeline))
         running[pid] = (index, time.monotonic())
@@ -68,6 +71,10 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
     os.close(lifeline)
     signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
     return failed
+
+
+def _ignore(number: int, frame: object) -> None:
+    """Unlike SIG_IGN, not inherited by the programs a worker starts."""
 
 
 def _end(run: Callable[[], int]) -> None:

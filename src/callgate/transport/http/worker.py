@@ -14,7 +14,7 @@ import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from callgate.config import Config, ServerConfig, state_directory
 from callgate.errors import AuditError, CallgateError
@@ -24,7 +24,6 @@ from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerS
 from callgate.transport.http.exchange import Route
 from callgate.transport.http.health import HealthRoute
 from callgate.transport.http.request_policy import RequestPolicy
-from callgate.transport.http.route import HttpRoute
 from callgate.transport.http.server import Endpoint, HttpServer, Site
 from callgate.transport.routes import build_route
 
@@ -50,6 +49,13 @@ class Plan:
     watch: Callable[[Journal], None] | None = None
     seal_key: bytes = b""
     worker_sockets: list[str] = field(default_factory=list)
+
+
+@runtime_checkable
+class Renewable(Protocol):
+    """A route that goes on under another gate: its sessions and requests in flight survive a reload."""
+
+    def renew(self, server: ServerConfig, gate: Gate) -> None: ...
 
 
 class Worker:
@@ -170,7 +176,7 @@ class Worker:
         try:
             for name, server in config.servers.items():
                 known = self._routes.get(name)
-                if known is not None and known[0] == server and (same_rules or isinstance(known[1], HttpRoute)):
+                if known is not None and known[0] == server and (same_rules or isinstance(known[1], Renewable)):
                     routes[name] = known
                 else:
                     route = build_route(server, self._gate)
@@ -181,7 +187,7 @@ class Worker:
                 self._later(route.close(0.0))
             raise
         for server, route in routes.values():
-            if isinstance(route, HttpRoute) and route not in made:
+            if isinstance(route, Renewable) and route not in made:
                 route.renew(server, self._gate)
         self._routes = routes
         return Site(config.listen, config.limits, policy, open_policy, self._endpoints(config))
