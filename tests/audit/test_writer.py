@@ -173,6 +173,48 @@ def test_a_failed_sync_refuses_until_one_works(tmp_path: Path, monkeypatch: pyte
     assert log.found.lost == 1
 
 
+def test_without_free_descriptors_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(writer, "_SIGN_AFTER_S", 0.0)
+    journal = new_journal(tmp_path, sync_ms=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "dup", _too_many)
+        patch.setattr(os, "pipe", _too_many)
+        for _ in range(3):
+            fill(journal, 1)
+            time.sleep(0.005)
+            assert journal.tick()
+    journal.close()
+    log = report_of(tmp_path)
+    assert log.verified
+    assert (log.found.last_seq, log.found.lost) == (8, 0)
+
+
+def test_a_log_closed_while_records_are_lost_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    journal = new_journal(tmp_path, checkpoint_records=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(type(journal._spool), "flush", _disk_full)
+        with pytest.raises(AuditError, match="No space"):
+            fill(journal, 1000)
+        with pytest.raises(AuditError, match="No space"):
+            fill(journal, 1)
+        with pytest.raises(AuditError, match="No space"):
+            journal.note("big", {"x": "y" * 60_000})
+    assert journal.lost == 3
+    journal.close()
+    log = report_of(tmp_path)
+    assert log.verified, log.found.problems
+    assert log.found.closed
+    assert log.found.lost == 3
+
+
+def _disk_full(*_: object) -> None:
+    raise OSError(28, "No space left on device")
+
+
+def _too_many(*_: int) -> int:
+    raise OSError(24, "Too many open files")
+
+
 def _io_error(_: int) -> None:
     raise OSError(5, "Input/output error")
 

@@ -58,9 +58,11 @@ class Signer:
         self._reap()
         if self._record is not None or not sys.executable:
             return
-        question, ask = os.pipe()
-        answer, reply = os.pipe()
+        pipes: list[int] = []
         try:
+            pipes += os.pipe()
+            pipes += os.pipe()
+            question, ask, answer, reply = pipes
             os.write(ask, dumps(record) + b"\n")
             self._pid = os.posix_spawn(
                 sys.executable,
@@ -72,15 +74,15 @@ class Signer:
                     (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
                 ],
             )
-        except OSError:
-            os.close(answer)
-        else:
             os.set_blocking(answer, False)
+        except OSError:  # no descriptor or no process to be had: the next checkpoint covers this one too
+            pass
+        else:
+            pipes.remove(answer)
             self._answer, self._record = answer, record
         finally:
-            os.close(question)
-            os.close(ask)
-            os.close(reply)
+            for descriptor in pipes:
+                os.close(descriptor)
 
     def take(self) -> Record | None:
         """The signed record when it is ready; one without signature when the process failed."""

@@ -7,6 +7,7 @@ loss of power does, and against that the file is synced, in a thread, as fdatasy
 from __future__ import annotations
 
 import _thread
+import errno
 import os
 import time
 
@@ -37,10 +38,19 @@ class Syncer:
         if self._busy or now < self._due:
             return True
         self._due = now + self._interval
-        self._synced = seq
         self._busy = True
-        # Copies: the writer may close its own on the way to the next segment.
-        _thread.start_new_thread(self._sync, (os.dup(self._spool.segment), os.dup(self._spool.tail_file)))
+        copies: list[int] = []  # the writer may close its own on the way to the next segment
+        try:
+            copies.append(os.dup(self._spool.segment))
+            copies.append(os.dup(self._spool.tail_file))
+            _thread.start_new_thread(self._sync, tuple(copies))
+        except (OSError, RuntimeError) as error:  # no descriptor or no thread to be had: the next record syncs itself
+            self.error = OSError(errno.EAGAIN, str(error))
+            self._busy = False
+            for descriptor in copies:
+                os.close(descriptor)
+            return True
+        self._synced = seq
         return False
 
     def now(self) -> None:

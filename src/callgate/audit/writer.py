@@ -12,6 +12,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
 from typing import Final
@@ -147,7 +148,8 @@ class Journal:
     def tick(self) -> bool:
         """Housekeeping for an idle moment: start a sync or a signature that is due. Cheap to call often.
 
-        True when something waits for a later tick. Raises AuditError when a checkpoint cannot be written.
+        True when something waits for a later tick. Raises nothing: what fails here fails again at the next
+        record, where the gate can refuse.
         """
         waiting = self._syncer.tick(self.seq)
         if self._syncer.error:
@@ -155,7 +157,8 @@ class Journal:
         if self.seq != self._signed:
             waiting = True
             if self._signer.busy:
-                self._take_signature()
+                with suppress(AuditError):
+                    self._take_signature()
             elif time.monotonic() >= self._sign_at:
                 self._start_signature()
         return waiting
@@ -171,8 +174,14 @@ class Journal:
         if self._closed:
             return
         self._signer.drop()
+        lost, self._lost = self._lost, 0
+        self._checkpoint_due = self.seq + 2  # none for the closing record, which is one
         record = self._unsigned()
-        self._write_checkpoint("close", record | sign(self._state_dir, record) | {"lost": self._lost})
+        try:
+            self.append_record({**record, **sign(self._state_dir, record), "kind": "close", "lost": lost})
+        except AuditError:
+            self._lost += lost
+            raise
         self._closed = True
         self.limit = -1
         now = time.time_ns() // 1000
@@ -209,16 +218,29 @@ class Journal:
         if self._watch is not None:
             self._watch(line)
         if self.config.sync_ms == 0:
-            self._syncer.now()
+            try:
+                self._syncer.now()
+            except OSError as error:
+                raise _write_error(self.path, error) from error
+        if self._lost or self._signer.busy or self.seq >= self._checkpoint_due:
+            with suppress(AuditError):  # this record is written; the next one will meet the error
+                self._afterwards()
+        return seq
+
+    def _afterwards(self) -> None:
+        """What waits for a record that could be written."""
         if self._lost:
             lost, self._lost = self._lost, 0
             self._set_limit()
-            self.note("records-lost", {"count": lost})
+            try:
+                self.note("records-lost", {"count": lost})
+            except AuditError:
+                self._lost += lost - 1  # the note is not one of the decisions
+                raise
         if self._signer.busy:
             self._take_signature()
         elif self.seq >= self._checkpoint_due:
             self._start_signature()
-        return seq
 
     def _ready(self, length: int) -> None:
         """Make room for a line. Raises AuditError, and counts the record as lost, when there is none."""
