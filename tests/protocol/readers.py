@@ -59,6 +59,13 @@ def running_node() -> Iterator[Node]:
             process.kill()
 
 
+def lines_node_reads(data: bytes) -> int:
+    """How many lines Node's readline makes of `data`."""
+    script = "let n = 0; const rl = require('readline').createInterface({input: process.stdin});"
+    script += "rl.on('line', () => n++); rl.on('close', () => console.log(n));"
+    return int(subprocess.run([node(), "-e", script], input=data, capture_output=True, check=True).stdout)
+
+
 def python_json(data: bytes) -> Any:
     """The standard library, told to notice what it would otherwise pass in silence."""
 

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import HealthCheck, example, given, settings
 
 from callgate.errors import ProtocolError
-from callgate.protocol.codec import Codec
+from callgate.protocol.codec import LEXICAL, Codec
 from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message
 from tests.protocol import readers
@@ -100,19 +100,18 @@ def test_forwarded_bytes_are_canonical(raw):
     """Decoding what is forwarded gives the same message and the same bytes: the next gate changes nothing."""
     for message in decoded(raw):
         (again,) = decoded(message.data)
-        assert again.data == message.data == orjson.dumps(message.body)
+        assert again.data == message.data == CODEC.encode(message.body).data
+        assert again.data.decode().splitlines() == [message.data.decode()]  # careless readers of lines see one, too
         assert (again.kind, again.method, again.id, again.body) == (
             message.kind, message.method, message.id, message.body,
         )  # fmt: skip
-        assert b"\n" not in message.data
-        assert b"\r" not in message.data
 
 
 @settings(max_examples=300, suppress_health_check=[HealthCheck.too_slow])
 @given(hostile_texts)
 def test_a_scanner_changes_the_way_but_not_the_verdict(raw):
     """With a scanner the parser skips the walk where it can; the verdict is that of the parser that never skips."""
-    quick = Codec(Limits(), scan=plain_scan, lexical=(0, 1))
+    quick = Codec(Limits(), scan=plain_scan, lexical=range(len(LEXICAL)))
     outcomes = []
     for codec in (CODEC, quick):
         try:
@@ -127,8 +126,6 @@ def test_a_scanner_changes_the_way_but_not_the_verdict(raw):
 def plain_scan(data: bytes) -> tuple[int, ...]:
     """What the automaton does for the patterns of codec.LEXICAL, by the standard library."""
     import re
-
-    from callgate.protocol.codec import LEXICAL
 
     return tuple(index for index, (_, pattern) in enumerate(LEXICAL) if re.search(pattern, data))
 
@@ -191,3 +188,19 @@ def test_no_other_spelling_of_a_protocol_member_passes(path, spell):
     for message in decoded(orjson.dumps(_planted(path, key)), Direction.SERVER):
         data = readers.python_json(message.data)
         assert readers.same(readers.careless(data), readers.exact(message.body))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\u2028\u2029\x85"])
+@pytest.mark.parametrize("codec", ["walking", "scanning"])
+def test_no_string_can_become_a_line_of_its_own(separator, codec):
+    """Node's readline ends a line at U+2028: the rest of an argument would be a message nobody inspected."""
+    codec = CODEC if codec == "walking" else Codec(Limits(), scan=plain_scan, lexical=range(len(LEXICAL)))
+    hidden = '{"jsonrpc":"2.0","id":9,"method":"tools/call","params":{"name":"delete"}}'
+    body = {"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"a": f"{separator}{hidden}{separator}"}}
+    for raw in (orjson.dumps(body), orjson.dumps(body, option=orjson.OPT_INDENT_2)):
+        message = codec.decode(raw, Direction.CLIENT)
+        assert message.body == body
+        assert readers.lines_node_reads(message.data + b"\n") == 1
+        assert readers.same(readers.python_json(message.data), body)
+    assert codec.encode(body).data == message.data
+    assert readers.lines_node_reads(orjson.dumps(body) + b"\n") > 1 or separator == "\x85"

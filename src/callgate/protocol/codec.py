@@ -25,8 +25,17 @@ Scan: TypeAlias = Callable[[bytes], tuple[int, ...]]
 LEXICAL: tuple[tuple[str, bytes], ...] = (
     ("lexical/long-number", rb"[:\[,]-?[0-9]{16}"),
     ("lexical/nul", rb"\\u0000"),
+    ("lexical/line-separator", rb"\xe2\x80[\xa8\xa9]|\xc2\x85"),
 )
 """Patterns a scanner must hold so that the walk can be skipped: a hit only asks for the walk."""
+
+_SEPARATORS = (
+    (b"\xe2\x80\xa8", rb"\u2028"),
+    (b"\xe2\x80\xa9", rb"\u2029"),
+    (b"\xc2\x85", rb"\u0085"),
+)
+"""Where some readers of lines end one (Node's readline, Python's splitlines), so that the rest of a string would
+become a message of its own. In JSON they stand only inside strings; escaped, they mean the same to everyone."""
 
 _SMALL = 400
 """Up to here orjson is the faster parser; fewer bytes than this cannot nest deeper than 200."""
@@ -84,6 +93,7 @@ class Codec:
                 walk = True
         if walk or len(data) > self._walk_from:
             self._walk(body, data)
+            data = _one_line(data)
         if type(body) is dict:
             return self._message(body, data, hits)
         if type(body) is list:
@@ -96,6 +106,8 @@ class Codec:
         """A message from an object the gate made or changed itself; scanned like any other."""
         data = orjson.dumps(body)
         hits = self._scan(data) if self._scan is not None else ()
+        if self._scan is None or not self._lexical.isdisjoint(hits):
+            data = _one_line(data)
         return self._message(body, data, hits)
 
     # -- JSON ------------------------------------------------------------------------------------
@@ -266,6 +278,15 @@ def parse_leniently(raw: bytes) -> Any:
         return orjson.loads(raw)
     except ValueError:
         return None
+
+
+def _one_line(data: bytes) -> bytes:
+    """`data` with the separators escaped that some readers take for the end of a line."""
+    if data.isascii():
+        return data
+    for separator, escaped in _SEPARATORS:
+        data = data.replace(separator, escaped)
+    return data
 
 
 def _check_meta(meta: Any) -> None:
