@@ -17,7 +17,7 @@ ARGS ?=
 
 .PHONY: run
 run: $(VENV)/.run  ## start `callgate serve` for callgate.toml, or for the bundled sample server (ARGS="...")
-	exec $(BIN)/callgate serve $(ARGS)
+	@exec $(BIN)/callgate serve $(ARGS)
 
 .PHONY: install
 install: $(VENV)/.run  ## make .venv with callgate in it, and start nothing
