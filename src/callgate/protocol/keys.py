@@ -72,6 +72,7 @@ NESTED = frozenset(
 )  # fmt: skip
 """Members that hold such objects; few messages have one."""
 LISTS = frozenset({"tools", "prompts", "resources", "resourceTemplates", "contents", "messages"})
+_TOOL_RESULT = frozenset({"content", "isError", "resultType", "structuredContent"})
 
 
 def fold(name: str) -> str:
@@ -121,6 +122,11 @@ def refuse_collisions(value: Any, where: str) -> None:
 
 def check_result(result: Mapping[str, Any]) -> None:
     """Refuse case variants in a result and in the items of its lists."""
+    if _TOOL_RESULT.issuperset(result):
+        # The most common result: nothing but content can hold the protocol's names.
+        if "content" in result:
+            _check_items(result["content"], "content")
+        return
     if not RESULT.issuperset(result):
         refuse_variants(result, RESULT, "result")
     if "_meta" in result:
