@@ -2,7 +2,7 @@
 
 - a relative link leads to a file, and its fragment to a heading of that file;
 - a `console` block that shows `$ callgate … --help` shows what the command prints;
-- a `toml` block is a configuration callgate accepts, a `json` block is JSON.
+- a `toml` block is a configuration callgate accepts, a `json` block is one JSON object or one a line.
 
 A block under the comment `<!-- docs: not checked -->` is left alone. `--static` skips what runs callgate.
 """
@@ -50,9 +50,10 @@ def slug(heading: str) -> str:
 
 
 def headings(path: Path) -> set[str]:
-    """All fragments of a document."""
-    tokens = MarkdownIt().parse(path.read_text())
-    found: set[str] = set()
+    """All fragments of a document: of headings, and of `<a id="…">`."""
+    text = path.read_text()
+    tokens = MarkdownIt().parse(text)
+    found = {part.partition('"')[0] for part in text.split('<a id="')[1:]}
     for before, token in itertools.pairwise(tokens):
         if before.type == "heading_open":
             text = "".join(child.content for child in token.children or () if child.type in ("text", "code_inline"))
@@ -94,7 +95,8 @@ def check_block(language: str, text: str) -> str:
     """What is wrong with a block of data; empty when nothing is."""
     if language == "json":
         try:
-            json.loads(text)
+            for line in [text] if text.startswith("{\n") else text.splitlines():
+                json.loads(line)
         except ValueError as error:
             return f"not JSON: {error}"
     if language == "toml":
