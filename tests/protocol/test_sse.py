@@ -8,7 +8,7 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callgate.errors import LimitExceeded
-from callgate.protocol.sse import SseEvent, SseParser, encode_event
+from callgate.protocol.sse import _SEPARATORS, SseEvent, SseParser, encode_event
 
 MESSAGE = b'{"jsonrpc":"2.0","id":1,"result":{}}'
 
@@ -84,8 +84,12 @@ def test_any_chunking_yields_the_same_events(stream, sizes):
 @given(streams)
 def test_no_byte_is_lost(stream):
     parser = SseParser()
-    raw = b"".join(event.raw for event in parser.feed(stream))
-    assert raw + bytes(parser._buffer) == stream.removeprefix(b"\xef\xbb\xbf")
+    events = parser.feed(stream)
+    rest = stream.removeprefix(b"\xef\xbb\xbf")
+    if not any(odd in rest for odd in (b"\xef\xbb\xbf", *_SEPARATORS)):
+        assert b"".join(event.raw for event in events) + bytes(parser._buffer) == rest
+    for event in events:  # each also stands for itself, as the first of another stream
+        assert said(parse(event.raw)) in ([*said([SseEvent(b"", None)]), *said([event])], said([event]))
 
 
 @given(st.text(max_size=60) | st.lists(pieces, max_size=25).map(lambda parts: b"".join(parts).decode(errors="replace")))
@@ -111,7 +115,7 @@ def test_an_event_with_other_data_keeps_the_rest(stream, data):
         assert [line for line in changed[0].raw.splitlines() if line.startswith(b":")] == comments
 
 
-plain = st.binary(max_size=20).map(lambda value: value.translate(None, b"\r\n\0"))
+plain = st.binary(max_size=20).map(lambda value: value.translate(None, b"\r\n\0\v\f\x1c\x1d\x1e"))
 
 
 @given(
@@ -172,6 +176,27 @@ def test_priming_keep_alive_and_endpoint_events():
 def test_only_the_first_byte_order_mark_is_one():
     assert parse(b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n")[0].data == b"a"
     assert parse(b"\xef\xbb\xbfdata: a\n\n\xef\xbb\xbfdata: b\n\n")[1].data is None
+
+
+def test_a_later_mark_cannot_become_the_first():
+    """Were the event before it refused, its mark would open the client's stream and vanish."""
+    _, event = parse(b"data: refused\n\n\xef\xbb\xbfdata: smuggled\n\n")
+    for sent in (event.raw, event.with_data(b"other")):
+        assert b"smuggled" not in b"".join(seen.data or b"" for seen in parse(sent))
+
+
+@pytest.mark.parametrize("separator", ["\u2028", "\u2029", "\x85", "\x0b", "\x0c", "\x1c", "\x1d", "\x1e"])
+@pytest.mark.parametrize("line", [": note", "id: 1", "event: ping", "unknown: x", "da"])
+def test_readers_that_split_lines_elsewhere_find_no_data_in_other_lines(separator, line):
+    stream = f"{line}{separator}data: smuggled{separator}{separator}\ndata: seen\n\n".encode()
+    (event,) = parse(stream)
+    assert event.data == b"seen"
+    for sent in (event.raw, event.with_data(b"seen"), event.with_data(b"other")):
+        found = [text for text in sent.decode().splitlines() if text.startswith("data")]
+        assert found in (["data: seen"], ["data: other"])
+    (event,) = parse(f"{line}{separator}data: smuggled{separator}{separator}\n\n".encode())
+    assert event.data is None
+    assert not [text for text in event.raw.decode().splitlines() if text.startswith("data")]
 
 
 def test_line_separators_of_unicode_do_not_end_a_line():

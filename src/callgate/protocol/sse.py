@@ -15,15 +15,17 @@ _BOM = b"\xef\xbb\xbf"
 _MAX_LINES = 100_000
 """Lines of one event. A message needs one; pretty-printed JSON some thousands."""
 
+_SEPARATORS = (b"\x0b", b"\x0c", b"\x1c", b"\x1d", b"\x1e", b"\xc2\x85", b"\xe2\x80\xa8", b"\xe2\x80\xa9")
 _COMMON_PREFIXES = (b"event: message\r\n", b"event: message\n")
 
 
 class SseEvent:
     """One event, or a block of comments.
 
-    `raw` is the event as it came, with the empty line that ends it. `data` is the data lines joined by LF, None
-    when there was none (empty data is b"": a browser ignores both, a resuming client does not). `event`
-    and `id` are None when not given, `id` also when it holds NUL; `retry` is in milliseconds.
+    `raw` is the event as it came, with the empty line that ends it, but safe to be sent to any reader: see `_tame`.
+    `data` is the data lines joined by LF, None when there was none (empty data is b"": a browser ignores both, a
+    resuming client does not). `event` and `id` are None when not given, `id` also when it holds NUL; `retry` is
+    in milliseconds.
     """
 
     __slots__ = ("_offset", "data", "event", "id", "raw", "retry")
@@ -63,7 +65,7 @@ class SseEvent:
                 kept.append(line)
         where = len(kept) if where is None else where
         kept[where:where] = _data_lines(data)
-        return b"\n".join(kept) + b"\n\n"
+        return _tame(b"\n".join(kept) + b"\n\n")
 
     def __repr__(self) -> str:
         size = "none" if self.data is None else f"{len(self.data)} B"
@@ -187,6 +189,24 @@ def encode_event(
     return b"\n".join(lines) + b"\n\n"
 
 
+def _tame(raw: bytes) -> bytes:
+    """An event in which nothing but its data lines can become data, wherever and by whomever it is read.
+
+    A byte order mark that starts it gets an empty line before it: as the first of a stream it would vanish, and
+    what follows it become a field. Characters at which some readers of lines end one (httpx-sse before
+    0.4.2 splits as Python's str.splitlines does) become '?' in all lines but data, where JSON forbids or escapes them.
+    """
+    if any(separator in raw for separator in _SEPARATORS):
+        lines = raw.splitlines(keepends=True)
+        for index, line in enumerate(lines):
+            if not line.startswith((b"data:", b"data\n", b"data\r")):
+                for separator in _SEPARATORS:
+                    line = line.replace(separator, b"?")  # noqa: PLW2901
+                lines[index] = line
+        raw = b"".join(lines)
+    return b"\n" + raw if raw.startswith(_BOM) else raw
+
+
 def _data_lines(data: bytes) -> Iterable[bytes]:
     if b"\n" not in data and b"\r" not in data:
         return (b"data: " + data,)
@@ -276,6 +296,7 @@ def _parse_lines(raw: bytes) -> SseEvent:
             f"an event of the stream has more than {_MAX_LINES} lines",
             next_step="send the message as one data line",
         )
+    raw = _tame(raw)
     found = SseEvent(raw, None)
     data: list[bytes] = []
     for line in raw.splitlines():
