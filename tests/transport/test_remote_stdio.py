@@ -152,7 +152,7 @@ async def test_mirrored_arguments(tmp_path: Path) -> None:
         await pair.answer(1)
         pair.modern(2, "tools/call", name="t", arguments={"region": "eu"})
         await pair.answer(2)
-        entry = [entry for entry in await log_of(pair) if entry["method"] == "tools/call"][0]
+        entry = next(entry for entry in await log_of(pair) if entry["method"] == "tools/call")
         assert entry["headers"]["mcp-param-region"] == "eu"
 
 

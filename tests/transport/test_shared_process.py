@@ -5,8 +5,10 @@ import random
 
 import pytest
 
+from callgate.gate.verdicts import Deny, Finding
 from callgate.protocol.limits import Limits
-from tests.transport.exchanges import BOTH, MODERN, Client, route_to
+from tests.gate.fakes import control, gate_of
+from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to
 
 KEY = "io.modelcontextprotocol/subscriptionId"
 
@@ -246,3 +248,50 @@ async def test_modern_posts_ignore_a_session_header_and_notifications_are_accept
         version = (b"mcp-protocol-version", b"2026-07-28")
         assert client.post(note, version).status == 202
         assert client.exchange(b"POST", b"[]", [BOTH, version]).status == 400
+
+
+async def test_a_modern_initialize_cannot_turn_the_process_to_the_other_era() -> None:
+    async with route_to("echo") as (route, journal):
+        answer = Client(route).modern(1, "initialize")
+        assert (answer.status, answer.json["error"]["code"]) == (404, -32601)
+        assert journal.notes == []
+
+
+async def test_mirrored_arguments_are_checked_once_the_tool_is_known() -> None:
+    async with route_to("mirrored") as (route, _):
+        client = Client(route)
+        call = {"name": "t", "arguments": {"region": "eu"}}
+        assert (await client.modern(1, "tools/call", call).end()).status == 200  # nobody has asked for the list yet
+        await client.modern(2, "tools/list").end()
+        refused = client.modern(3, "tools/call", call)
+        assert (refused.status, refused.json["error"]["code"]) == (400, -32020)
+        headers = [(b"mcp-protocol-version", b"2026-07-28"), (b"mcp-method", b"tools/call"), (b"mcp-name", b"t")]
+        message = {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {**call, "_meta": MODERN}}
+        assert client.post(message, *headers, (b"mcp-param-region", b"us")).status == 400
+        assert (await client.post(message, *headers, (b"mcp-param-region", b"eu")).end()).status == 200
+
+
+async def test_another_gate_judges_later_requests_and_nothing_is_dropped() -> None:
+    def refuse(event: object) -> Deny:
+        return Deny("no more", (Finding("c/r", "tool-poisoning", "no"),))
+
+    async with route_to("slow") as (route, journal):
+        client, legacy = Client(route), Client(route)
+        await legacy.initialize()
+        slow = client.modern(1, "x", {"arguments": {"delay": 0.3}})
+        other = legacy.request(1, "x", {"arguments": {"delay": 0.3}})
+        gate, later = gate_of(control("c", call=refuse))
+        route.renew(config_of("slow"), gate)
+        assert client.modern(2, "x").status == 403
+        assert legacy.request(2, "x").status == 403
+        assert (await slow.end()).status == 200
+        assert (await other.end()).json["id"] == 1
+        assert later.outcomes().count("deny") == 2
+        gate_of_old_command = len(journal.notes)
+        gate2, _ = gate_of()
+        route.renew(config_of("echo"), gate2)
+        assert "pid" in (await client.modern(3, "x").end()).json["result"]  # the new command
+        assert "pid" not in (await legacy.request(3, "x").end()).json["result"]  # keeps its process
+        assert gate_of_old_command == 2
+        gate.close()
+        gate2.close()

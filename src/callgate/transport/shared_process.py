@@ -126,6 +126,11 @@ class SharedProcess:
             outcome = channel.refuse(error, Direction.CLIENT, message.id)
             exchange.respond(outcome.status, [JSON], outcome.reply or b"")
             return
+        if message.method == "initialize":
+            # Some servers would take the whole process for one of the handshake era.
+            outcome = channel.refuse(_removed(), Direction.CLIENT, message.id)
+            exchange.respond(404, [JSON], outcome.reply or b"")
+            return
         decided = channel.client_message(message)
         if isinstance(decided, Outcome):
             if decided.forward is None:
@@ -362,6 +367,10 @@ def _log_level(request: Message) -> Any:
     params = request.body.get("params")
     meta = params.get("_meta") if type(params) is dict else None
     return meta.get(META_LOG_LEVEL) if type(meta) is dict else None
+
+
+def _removed() -> ProtocolError:
+    return ProtocolError("method-removed", "initialize was removed in revision 2026-07-28", rpc_code=-32601)
 
 
 def _unrelated() -> ProtocolError:

@@ -273,6 +273,13 @@ def progress_flood() -> None:
             answer(message, {"resultType": "complete"})
 
 
+def mirrored() -> None:
+    """Offers a tool whose argument is mirrored in a header."""
+    schema = {"type": "object", "properties": {"region": {"type": "string", "x-mcp-header": "Region"}}}
+    for message in requests():
+        answer(message, {"tools": [{"name": "t", "inputSchema": schema}], "resultType": "complete"})
+
+
 def environment() -> None:
     """Answers with its environment, directory and session."""
     for message in requests():
