@@ -10,15 +10,15 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
-from callgate.cli.pins_diff import change_lines
+from callgate.cli.pins_diff import changes_lines
 from callgate.config import Config, load, state_directory, user_config_file
 from callgate.errors import ConfigError
 from callgate.store.database import Store
 from callgate.text import visible
 from callgate.trust.changes import ABSENT
-from callgate.trust.definitions import KINDS, Item, address, parse_address
+from callgate.trust.definitions import KINDS, Item, ItemKind, address, parse_address
 from callgate.trust.judgement import Judgement, judge_changed, judge_new
 
 if TYPE_CHECKING:
@@ -170,7 +170,11 @@ class _Command:
     def reject(self) -> int:
         """Keep the "no"."""
         if self._item is None:
-            raise ConfigError("callgate pins reject needs NAME/ITEM", next_step="see callgate pins diff NAME")
+            raise ConfigError(
+                "callgate pins reject needs NAME/ITEM",
+                effect="nothing was changed",
+                next_step="see callgate pins diff NAME",
+            )
         waiting = self._chosen()
         if not waiting:
             print(f"nothing waits for approval in {visible(self._arguments.target, 300)}")
@@ -180,7 +184,11 @@ class _Command:
     def reset(self) -> int:
         """Forget a server."""
         if self._item is not None:
-            raise ConfigError("callgate pins reset takes a server, not an item", next_step="callgate pins reset NAME")
+            raise ConfigError(
+                "callgate pins reset takes a server, not an item",
+                effect="nothing was changed",
+                next_step="callgate pins reset NAME",
+            )
         self._known()
         count = len(self._pins.definitions(self._server))
         question = f"forget {_plural(count, 'definition')} of {self._server}? its next ones are pinned as they come"
@@ -242,7 +250,9 @@ class _Command:
             return True
         if not sys.stdin.isatty():
             raise ConfigError(
-                "this needs a yes, and there is no terminal to ask on", next_step="look first, then --yes"
+                "this needs a yes, and there is no terminal to ask on",
+                effect="nothing was changed",
+                next_step="look at it with callgate pins diff, then repeat the command with --yes",
             )
         sys.stdout.write(f"{question} [y/N] ")
         sys.stdout.flush()
@@ -258,17 +268,15 @@ class _Command:
 
     def _chosen(self) -> list[Waiting]:
         self._known()
-        found = [
+        return [
             one
             for one in self._waiting(self._server, rejected=self._item is not None)
             if self._item is None or self._item == (one.definition.kind, one.definition.key)
         ]
-        found.sort(key=lambda one: (KINDS.index(one.definition.kind), one.definition.key))
-        return found
 
     def _waiting(self, server: str, *, rejected: bool = False) -> Iterator[Waiting]:
         """What waits; with `rejected` also what was rejected, for whoever changes their mind."""
-        definitions = self._pins.definitions(server)
+        definitions = sorted(self._pins.definitions(server), key=lambda d: (KINDS.index(_kind(d)), d.key))
         seen = self._pins.seen_by(server)
         tools = frozenset(d.key.lower() for d in definitions if d.kind == "tool")
         for definition in definitions:
@@ -291,7 +299,7 @@ class _Command:
 
 
 def _judgement(definition: Definition, definitions: list[Definition], tools: frozenset[str]) -> Judgement:
-    item = Item(definition.kind, definition.key, definition.body, definition.digest, "")  # type: ignore[arg-type]
+    item = Item(_kind(definition), definition.key, definition.body, definition.digest, "")
     approved: dict[str, list[Any]] = {}
     for other in definitions:
         if other.kind == definition.kind and other.state == "approved":
@@ -299,6 +307,10 @@ def _judgement(definition: Definition, definitions: list[Definition], tools: fro
     if definition.key in approved:
         return judge_changed(item, approved[definition.key], tools)
     return judge_new(item, approved)
+
+
+def _kind(definition: Definition) -> ItemKind:
+    return cast("ItemKind", definition.kind)
 
 
 def _show(waiting: list[Waiting]) -> None:
@@ -310,10 +322,8 @@ def _show(waiting: list[Waiting]) -> None:
         by = ", ".join(visible(name, 60) for name in one.seen_by[:5] if name)
         print(f"  digest {found.digest}")
         print(f"  first seen {_date(found.seen_at)}" + (f" by {by}" if by else ""))
-        for change in one.judgement.changes:
-            print()
-            for line in change_lines(change):
-                print(line)
+        for line in changes_lines(one.judgement.changes):
+            print(line)
 
 
 def _waiting_record(one: Waiting) -> dict[str, Any]:

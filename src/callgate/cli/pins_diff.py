@@ -1,4 +1,4 @@
-"""A change of a definition as a person reads it: both sides, every invisible character shown.
+"""Changes of a definition as a person reads them: both sides, every invisible character shown.
 
 What is printed is exactly what the model would get, escaped (callgate.text), never shortened in the
 middle; a side longer than LINES lines says how many are left out, and `--json` has them all.
@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import difflib
 import json
-from collections.abc import Iterator
+import textwrap
+from collections.abc import Iterable, Iterator
 from typing import Any, Final
 
 from callgate.text import visible
@@ -20,12 +21,22 @@ _CONTEXT: Final = 1
 _STOPS: Final = (". ", "! ", "? ")
 
 
-def change_lines(change: Change) -> Iterator[str]:
-    """One change: what it is, then the sides as a diff."""
-    where = visible(change.pointer, 300) or "the whole definition"
-    yield f"  {change.meaning}: {visible(change.reason, 400)}"
-    yield f"  at {where}"
-    before, after = side(change.before), side(change.after)
+def changes_lines(changes: Iterable[Change]) -> Iterator[str]:
+    """All changes of an item: for each place what they mean, then its two sides as a diff."""
+    places: dict[str, list[Change]] = {}
+    for change in changes:
+        places.setdefault(change.pointer, []).append(change)
+    for pointer, here in places.items():
+        yield ""
+        yield f"  {visible(pointer, 300) or 'the whole definition'}"
+        for change in here:
+            text = f"{change.meaning}: {change.reason}"
+            yield from textwrap.wrap(text, WIDTH, initial_indent="  * ", subsequent_indent="    ")
+        yield from _sides(here[0].before, here[0].after)
+
+
+def _sides(old: Any, new: Any) -> Iterator[str]:
+    before, after = side(old), side(new)
     if not before or not after:
         yield from _marked("-", before)
         yield from _marked("+", after)
@@ -64,8 +75,8 @@ def _sentences(text: str) -> list[str]:
         start = 0
         for at in range(len(line) - 1):
             if line[at : at + 2] in _STOPS:
-                pieces.append(line[start : at + 2])
-                start = at + 2
+                pieces.append(line[start : at + 1])
+                start = at + 1
         if start < len(line) or not pieces:
             pieces.append(line[start:])
     return pieces

@@ -21,6 +21,8 @@ from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from callgate.text import visible
+
 ChangeClass: TypeAlias = Literal[
     "cosmetic",
     "removed",
@@ -58,13 +60,22 @@ ABSENT: Final = Absent()
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One difference. `pointer` is RFC 6901 from the item's body; `before`, `after` are JSON values or ABSENT."""
+    """One difference. `pointer` is RFC 6901 from the item's body; `before`, `after` are JSON values or ABSENT.
+
+    `reason` is one line, safe to print; the other members are as the server wrote them.
+    """
 
     pointer: str
     before: Any
     after: Any
     meaning: ChangeClass
     reason: str
+
+
+def named(*texts: str) -> str:
+    """Names out of a definition as a reason quotes them: escaped, at most three, each at most 60 characters."""
+    shown = ", ".join(f"'{visible(text, 60)}'" for text in texts[:3])
+    return f"{shown}, ..." if len(texts) > 3 else shown
 
 
 def worst(changes: Iterable[Change]) -> ChangeClass:

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from collections.abc import Set as AbstractSet
 from typing import Any, Final
 
-from callgate.trust.changes import ABSENT, Change, ChangeClass, needs_approval
+from callgate.trust.changes import ABSENT, Change, ChangeClass, named, needs_approval
 from callgate.trust.destinations import destinations
 from callgate.trust.schema_change import SchemaComparison, canonical_or_absent, escape
 from callgate.trust.text_change import WORD_BUDGET, compare_text
@@ -127,7 +127,7 @@ class ItemComparison:
                 self._text(where, before, after)
             else:
                 self._text(where, before, after)
-                self._record(where, before, after, "annotation-flip", f"the annotation {name!r} changed")
+                self._record(where, before, after, "annotation-flip", f"the annotation {named(name)} changed")
         if not isinstance(right, dict) and right is not ABSENT:
             self._other(at, left, right)
 
@@ -159,10 +159,10 @@ class ItemComparison:
         for name in sorted(old.keys() | new.keys()):
             where = f"{at}/{escape(name)}"
             if name not in old:
-                self._record(where, ABSENT, new[name], "widening", f"new argument {name!r}")
+                self._record(where, ABSENT, new[name], "widening", f"new argument {named(name)}")
                 self._new_text(where, new[name])
             elif name not in new:
-                self._record(where, old[name], ABSENT, "cosmetic", f"narrower: argument {name!r} is gone")
+                self._record(where, old[name], ABSENT, "cosmetic", f"narrower: argument {named(name)} is gone")
             else:
                 self._argument(where, old[name], new[name])
 
@@ -184,7 +184,7 @@ class ItemComparison:
     def _icons(self, at: str, left: Any, right: Any) -> None:
         new = _hosts(right) - _hosts(left)
         if new:
-            self._record(at, left, right, "destination-adding", f"icons are fetched from {', '.join(sorted(new)[:3])}")
+            self._record(at, left, right, "destination-adding", f"icons are fetched from {named(*sorted(new))}")
         else:
             self._record(at, left, right, "cosmetic", "another picture from the same place")
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
 from callgate.trust.canonical import digest
-from callgate.trust.changes import ABSENT, CLASSES, Change, ChangeClass, compare, needs_approval, worst
+from callgate.trust.changes import ABSENT, CLASSES, Change, ChangeClass, compare, named, needs_approval, worst
 from callgate.trust.definitions import KEY_MEMBER, Item, ItemKind
 
 Standing: TypeAlias = Literal["approved", "first", "cosmetic", "changed", "added", "renamed"]
@@ -61,7 +61,7 @@ def judge_new(item: Item, approved: Mapping[str, Iterable[Any]]) -> Judgement:
     for key, bodies in approved.items():
         for body in bodies:
             if key != item.key and _nameless(item.kind, body) == bare:
-                reason = f"the definition of {key!r} under another name"
+                reason = f"the definition of {named(key)} under another name"
                 return Judgement("renamed", (Change("", body, item.body, "renamed", reason),), body)
     reason = "was not there when the server was approved"
     return Judgement("added", (Change("", ABSENT, item.body, "added", reason),))

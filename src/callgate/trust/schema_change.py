@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from callgate.trust.canonical import canonical
-from callgate.trust.changes import ABSENT, ChangeClass
+from callgate.trust.changes import ABSENT, ChangeClass, named
 
 UPPER: Final = frozenset({"maximum", "exclusiveMaximum", "maxLength", "maxItems", "maxProperties", "maxContains"})
 LOWER: Final = frozenset({"minimum", "exclusiveMinimum", "minLength", "minItems", "minProperties", "minContains"})
@@ -138,10 +138,10 @@ class SchemaComparison:
         for name in sorted(old.keys() | new.keys()):
             where = f"{at}/{escape(name)}"
             if name not in old:
-                self._record(where, ABSENT, new[name], "widening", f"new parameter {name!r}")
+                self._record(where, ABSENT, new[name], "widening", f"new parameter {named(name)}")
                 self._new_text(where, {name: new[name]})
             elif name not in new:
-                self._record(where, old[name], ABSENT, "cosmetic", f"narrower: parameter {name!r} is gone")
+                self._record(where, old[name], ABSENT, "cosmetic", f"narrower: parameter {named(name)} is gone")
             else:
                 self.compare(where, old[name], new[name])
 
@@ -154,9 +154,9 @@ class SchemaComparison:
         dropped = sorted(name for name in before - after if name in has)
         forced = sorted(name for name in after - before if name in had or name not in has)
         if dropped:
-            self._record(at, left, right, "widening", f"no longer required: {', '.join(dropped)}")
+            self._record(at, left, right, "widening", f"no longer required: {named(*dropped)}")
         if forced:
-            self._record(at, left, right, "widening", f"must now always be sent: {', '.join(forced)}")
+            self._record(at, left, right, "widening", f"must now always be sent: {named(*forced)}")
         if not dropped and not forced:
             self._record(at, left, right, "cosmetic", "follows the parameters that came or went")
 

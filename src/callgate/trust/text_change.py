@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from callgate.detect import escapes, hidden
-from callgate.text import visible
+from callgate.trust.changes import named
 from callgate.trust.destinations import split
 from callgate.trust.wording import (
     COMMON,
@@ -85,36 +85,31 @@ def compare_text(
     meanings: list[tuple[TextClass, str]] = []
     concealed = _concealed(after) - _concealed(before)
     if concealed:
-        kinds = _some({f"{kind} {form}" for kind, form in concealed})
+        kinds = ", ".join(sorted({kind for kind, _ in concealed}))
         meanings.append(("instruction-adding", f"adds characters that a reader does not see: {kinds}"))
     if len(before) > COMPARED_CHARS or len(after) > COMPARED_CHARS:
         meanings.append(("instruction-adding", "the text changed and is too long to compare"))
         return TextChange(tuple(meanings), WORD_BUDGET + 1)
     known, old_text = split(before)
-    named, new_text = split(after)
-    places = named - known
+    places, new_text = split(after)
+    places -= known
     if places:
-        meanings.append(("destination-adding", f"names a new destination: {_some(places)}"))
+        meanings.append(("destination-adding", f"names a new destination: {named(*sorted(places))}"))
     marks = _markup(after) - _markup(before)
     if marks:
-        meanings.append(("instruction-adding", f"marks a passage as something else: {_some(marks)}"))
+        meanings.append(("instruction-adding", f"marks a passage as something else: {named(*sorted(marks))}"))
     new_words, reason = _compare_words(old_text, new_text, tools, described)
     if reason:
         meanings.append(("instruction-adding", reason))
     return TextChange(tuple(meanings), new_words)
 
 
-def _some(values: Iterable[str]) -> str:
-    chosen = sorted(values)
-    return ", ".join(visible(value, 80) for value in chosen[:3]) + (", ..." if len(chosen) > 3 else "")
-
-
 def _concealed(text: str) -> Counter[tuple[str, str]]:
-    """(kind, escaped form) of what no reader sees or a terminal obeys, where it does not belong."""
+    """(kind, characters) of what no reader sees or a terminal obeys, where it does not belong."""
     if text.isascii() and text.isprintable():
         return Counter()
     spans = hidden.find(text, strict=True) + escapes.find(text, strict=True)
-    return Counter((span.kind, visible(text[span.start : span.end], 24)) for span in spans)
+    return Counter((span.kind, text[span.start : span.end]) for span in spans)
 
 
 def _markup(text: str) -> set[str]:
@@ -167,11 +162,11 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str], described: 
             weak += [f"{a} {b}" for a, b in _pairs(sentence) if (a, b) in WEAK_PAIRS]
     foreign = _foreign(_flat(new_left), known)
     if foreign and known:
-        return total, f"text in another script was added ({visible(foreign, 20)})"
+        return total, f"text in another script was added ({named(foreign)})"
     if described:
         return total, ""
     if len(set(weak)) >= 2:
-        return total, f"new words are about instructions, tools or data ({', '.join(sorted(set(weak))[:4])})"
+        return total, f"new words are about instructions, tools or data ({named(*sorted(set(weak)))})"
     if total > WORD_BUDGET:
         return total, f"{total} words of new text"
     return total, ""
@@ -233,9 +228,9 @@ def _strong(
 ) -> str:
     for word in added:
         if word in STRONG:
-            return f"adds {word!r}"
+            return f"adds {named(word)}"
         if word in tools and ("_" in word or "-" in word or word in quoted):
-            return f"refers to the tool {word!r}"
+            return f"refers to the tool {named(word)}"
     fresh = set(added)
     for pair in set(_pairs(sentence)) - set(_pairs(old)):
         if pair in PHRASES and pair not in WEAK_PAIRS and (pair[0] in fresh or pair[1] in fresh):
