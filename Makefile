@@ -45,7 +45,7 @@ docs: $(VENV)/.test  ## check links, help blocks and examples of all documents
 	$(BIN)/python tools/check_docs.py
 
 .PHONY: fuzz
-fuzz: $(VENV)/.fuzz  ## coverage-guided fuzzing of decoder, SSE and headers; SECONDS_EACH=600 each
+fuzz: $(VENV)/.test  ## coverage-guided fuzzing of decoder, SSE and headers; SECONDS_EACH=600 each
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS_EACH),600) $(ARGS)
 
 .PHONY: bench
@@ -94,9 +94,4 @@ $(VENV)/.test: $(VENV)/.run requirements/test.lock
 $(VENV)/.lint: $(VENV)/.test requirements/lint.lock
 	@echo "installing what the checks need"
 	@$(LOCKED) -r requirements/lint.lock
-	@touch $@
-
-$(VENV)/.fuzz: $(VENV)/.test requirements/fuzz.lock
-	@echo "installing the fuzzer"
-	@$(LOCKED) -r requirements/fuzz.lock
 	@touch $@

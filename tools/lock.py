@@ -13,9 +13,8 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 SETS = {
     "run": ("build",),
-    "test": ("build", "test"),
-    "lint": ("build", "test", "lint"),
-    "fuzz": ("build", "test", "lint", "fuzz"),
+    "test": ("build", "test", "fuzz"),
+    "lint": ("build", "test", "fuzz", "lint"),
 }
 OPTIONS = (
     "--quiet",
