@@ -1,6 +1,7 @@
-/* http_echo PORT - a Streamable HTTP MCP server on 127.0.0.1, one thread, keep-alive (see mcp_echo.h).
+/* http_echo PORT [poll] - a Streamable HTTP MCP server on 127.0.0.1, one thread, keep-alive (see mcp_echo.h).
  *
- * `echo` answers application/json; `stream` answers text/event-stream, one chunk an event. */
+ * `echo` answers application/json; `stream` answers text/event-stream, one chunk an event. With `poll` it never
+ * sleeps (see give_way in bench.h). */
 #include "http.h"
 #include "mcp_echo.h"
 #include <signal.h>
@@ -262,8 +263,8 @@ static struct timespec *until_next_event(struct timespec *wait)
 
 int main(int argc, char **argv)
 {
-    if (argc != 2) {
-        fprintf(stderr, "usage: http_echo PORT\n");
+    if (argc < 2) {
+        fprintf(stderr, "usage: http_echo PORT [poll]\n");
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
@@ -271,9 +272,12 @@ int main(int argc, char **argv)
     epoll = epoll_create1(EPOLL_CLOEXEC);
     watch(epoll, EPOLL_CTL_ADD, listener, NULL, 0);
     struct epoll_event events[256];
+    int polling = argc > 2;
     for (;;) {
-        struct timespec wait;
-        int count = epoll_pwait2(epoll, events, 256, until_next_event(&wait), NULL);
+        struct timespec wait = {0};
+        int count = epoll_pwait2(epoll, events, 256, polling ? &wait : until_next_event(&wait), NULL);
+        if (polling && count == 0)
+            give_way();
         if (count < 0 && errno != EINTR)
             die("epoll_pwait2");
         for (int i = 0; i < count; i++) {

@@ -25,6 +25,7 @@ typedef struct {
     long calls;         /* stop after so many calls; 0: by time */
     long progress;
     long events, interval_us; /* of --stream; 0 events: call `echo` */
+    int polling;        /* never sleep (see give_way in bench.h) */
     int stateless;      /* no handshake and no session, though not modern */
 } Options;
 
@@ -428,6 +429,7 @@ static int parse_options(int argc, char **argv)
         {"argument", 1, NULL, 'a'}, {"before", 1, NULL, 'b'},     {"header", 1, NULL, 'H'},
         {"modern", 0, NULL, 'm'},   {"stateless", 0, NULL, 'l'},  {"revision", 1, NULL, 'r'},
         {"stream", 1, NULL, 'S'},   {"client-cpu", 1, NULL, 'C'}, {"tls", 0, NULL, 'T'},
+        {"poll", 0, NULL, 'w'},
         {NULL, 0, NULL, 0},
     };
     int name;
@@ -450,6 +452,7 @@ static int parse_options(int argc, char **argv)
         case 'r': options.revision = optarg; break;
         case 'C': options.cpu = atoi(optarg); break;
         case 'T': options.tls = 1; break;
+        case 'w': options.polling = 1; break;
         case 'S':
             if (sscanf(optarg, "%ld,%ld", &options.events, &options.interval_us) != 2 || options.events < 1)
                 return -1;
@@ -496,8 +499,10 @@ int main(int argc, char **argv)
     }
     struct epoll_event events[256];
     for (int live = options.connections; live > 0;) {
-        int count = epoll_wait(epoll, events, 256, 1000);
+        int count = epoll_wait(epoll, events, 256, options.polling ? 0 : 1000);
         uint64_t now = now_ns();
+        if (options.polling && count == 0)
+            give_way();
         if (count > 0)
             last = now;
         if (run.stopping && now > run.stopped + seconds_to_ns(GRACE_S))

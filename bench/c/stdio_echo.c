@@ -1,7 +1,9 @@
-/* stdio_echo [CPU] - a stdio MCP server that answers at once (see mcp_echo.h).
+/* stdio_echo [CPU [poll]] - a stdio MCP server that answers at once (see mcp_echo.h).
  *
- * The optional CPU moves it away from the gateway that started it, whose pinning it inherits. */
+ * The optional CPU moves it away from the gateway that started it, whose pinning it inherits. With `poll` it
+ * never sleeps (see give_way in bench.h). */
 #include "mcp_echo.h"
+#include <fcntl.h>
 
 /* Answers one line, without its newline. Returns -1 when the client is gone. */
 static int answer_line(Span line, Buffer *out)
@@ -34,11 +36,17 @@ int main(int argc, char **argv)
 {
     if (argc > 1)
         pin_to_cpu(atoi(argv[1]));
+    if (argc > 2)
+        fcntl(STDIN_FILENO, F_SETFL, O_NONBLOCK);
     Buffer in = {0}, out = {0};
     size_t searched = 0; /* bytes of `in` known to hold no newline */
     for (;;) {
         buffer_reserve(&in, 1 << 16);
         ssize_t count = read(STDIN_FILENO, in.data + in.length, in.capacity - in.length);
+        if (count < 0 && errno == EAGAIN) {
+            give_way();
+            continue;
+        }
         if (count < 0 && errno == EINTR)
             continue;
         if (count <= 0)

@@ -22,6 +22,7 @@ typedef struct {
     int client_cpu, child_cpu;     /* -1: anywhere */
     int modern;                    /* 2026-07-28 instead of the handshake era */
     int first_answer_only;         /* measure the start, make no calls */
+    int polling;                   /* never sleep (see give_way in bench.h) */
     int settle_ms;                 /* pause after the handshake, for gateways that connect lazily */
     const char *tool, *argument;   /* the tool and the argument that carries the text */
     const char *before, *after;    /* raw JSON before the argument's name and after its value */
@@ -35,6 +36,7 @@ typedef struct {
     size_t consumed; /* bytes of `in` already handled */
     size_t searched; /* bytes of `in` known to hold no unhandled newline */
     long errors;
+    int polling;
 } Connection;
 
 typedef struct {
@@ -133,7 +135,10 @@ static Outcome next_reply(Connection *connection, double timeout_s, Reply *reply
         int64_t left = (int64_t)(deadline - now_ns());
         if (left <= 0)
             return TIMED_OUT;
-        poll(wait, writing ? 2 : 1, (int)(left / 1000000) + 1);
+        if (connection->polling)
+            give_way();
+        else
+            poll(wait, writing ? 2 : 1, (int)(left / 1000000) + 1);
         if (writing)
             flush_output(connection);
     }
@@ -322,7 +327,7 @@ static int parse_options(int argc, char **argv, Options *options)
         {"tool", 1, NULL, 't'},     {"argument", 1, NULL, 'a'},   {"before", 1, NULL, 'b'},
         {"after", 1, NULL, 'e'},    {"client-cpu", 1, NULL, 'c'}, {"child-cpu", 1, NULL, 'C'},
         {"modern", 0, NULL, 'm'},   {"revision", 1, NULL, 'r'},   {"settle-ms", 1, NULL, 'l'},
-        {"first-answer", 0, NULL, 'f'}, {NULL, 0, NULL, 0},
+        {"first-answer", 0, NULL, 'f'}, {"poll", 0, NULL, 'P'}, {NULL, 0, NULL, 0},
     };
     *options = (Options){.size = 200, .seconds = 1, .warmup = 0.3, .window = 1, .client_cpu = -1, .child_cpu = -1,
                          .tool = "echo", .argument = "text", .before = "", .after = ""};
@@ -344,6 +349,7 @@ static int parse_options(int argc, char **argv, Options *options)
         case 'm': options->modern = 1; break;
         case 'r': options->revision = optarg; break;
         case 'l': options->settle_ms = atoi(optarg); break;
+        case 'P': options->polling = 1; break;
         case 'f': options->first_answer_only = 1; break;
         default: return -1;
         }
@@ -361,7 +367,7 @@ int main(int argc, char **argv)
         return 2;
     }
     signal(SIGPIPE, SIG_IGN);
-    Connection connection = {0};
+    Connection connection = {.polling = options.polling};
     Reply reply;
     uint64_t spawned = now_ns();
     pid_t child = start_server(&connection, argv + optind, options.child_cpu);

@@ -26,7 +26,7 @@ def stdio(subject: StdioSubject, series: Series, placement: Placement, scratch: 
     """Run stdio_load once in front of the subject."""
     pinned = series.mode != "free"
     if pinned and server[0] == program(SERVER_NAME):
-        server = [*server, str(CLIENT_CPU[series.mode])]
+        server = [*server, str(CLIENT_CPU[series.mode]), *(("poll",) if series.mode == "split" else ())]
     seconds = max(series.seconds, subject.pace_s)
     command = [
         *placement.prefix(series.mode, series.realtime),
@@ -35,6 +35,7 @@ def stdio(subject: StdioSubject, series: Series, placement: Placement, scratch: 
         *(("--client-cpu", str(CLIENT_CPU[series.mode])) if pinned else ()),
         *(("--child-cpu", str(GATEWAY_CPU[series.mode])) if pinned else ()),
         *(("--first-answer",) if series.kind == "start" else ()),
+        *(("--poll",) if series.mode == "split" else ()),
         *series.load,
         *subject.load,
         "--",
@@ -69,10 +70,10 @@ class StartError(Exception):
 
 
 @contextlib.contextmanager
-def echo_server(prefix: list[str]) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+def echo_server(prefix: list[str], *, polling: bool = False) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """The HTTP server behind every gateway, and its port."""
     port = free_port()
-    process = _start([*prefix, program("http_echo"), str(port)], {}, None)
+    process = _start([*prefix, program("http_echo"), str(port), *(("poll",) if polling else ())], {}, None)
     try:
         _wait_for(process, port, 5, None)
         yield process, port
@@ -112,6 +113,7 @@ def http(gateway: Gateway, series: Series, placement: Placement, server: int) ->
         *("--port", str(gateway.port)),
         *("--seconds", str(max(series.seconds, gateway.subject.pace_s)), "--warmup", str(series.warmup)),
         *(("--client-cpu", str(client_cpu)) if client_cpu >= 0 else ()),
+        *(("--poll",) if series.mode == "split" else ()),
         *series.load,
         *gateway.load,
     ]

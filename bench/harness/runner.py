@@ -53,7 +53,7 @@ def _stdio_series(series: Series, rounds: int, placement: Placement, scratch: Pa
 def _http_series(series: Series, rounds: int, placement: Placement, scratch: Path, log: Log,
                  say: Callable[[str], None]) -> None:  # fmt: skip
     prefix = placement.prefix(series.mode, series.realtime)
-    with measure.echo_server(prefix) as server, contextlib.ExitStack() as stack:
+    with measure.echo_server(prefix, polling=series.mode == "split") as server, contextlib.ExitStack() as stack:
         gateways = []
         for name in series.subjects:
             if _absent(name, HTTP[name].absent(), log):
