@@ -151,3 +151,15 @@ def test_a_name_that_does_not_resolve(serve: Any) -> None:
 def test_origins(url: str, host: bytes, target: bytes) -> None:
     origin = module.Origin(url)
     assert (origin.host_header, origin.target) == (host, target)
+
+
+def test_a_burst_does_not_open_all_its_connections_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "MAX_OPENING", 4)
+    gateway, upstream = serve()
+    clients = [gateway.client() for _ in range(100)]
+    for number, client in enumerate(clients):
+        client.send(post(call(number)))
+    assert [client.answer().json()["id"] for client in clients] == list(range(100))
+    assert upstream.connections < 100, "released connections serve what waits"
+    for client in clients:
+        client.close()

@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import asyncio
 import ssl
+from collections import deque
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -29,6 +30,8 @@ from callgate.transport.http.waiting import place_of
 CONNECT_TIMEOUT_S = 10.0
 MAX_IDLE_S = 4.0
 MAX_IDLE_CONNECTIONS = 256
+MAX_OPENING = 64
+"""Connections being opened at once, per origin."""
 HEAD_BYTES = 64 * 1024
 """Bytes of an upstream's status line and header."""
 MAX_FIELDS = 256
@@ -293,7 +296,7 @@ def tls_context() -> ssl.SSLContext:
 class Pool:
     """Connections to one origin. DNS is asked for each new connection."""
 
-    __slots__ = ("_all", "_idle", "_loop", "_tasks", "_trimmer", "closed", "origin")
+    __slots__ = ("_all", "_idle", "_loop", "_tasks", "_trimmer", "_waiting", "closed", "origin")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
@@ -301,6 +304,7 @@ class Pool:
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
+        self._waiting: deque[Request] = deque()
         self._loop = asyncio.get_running_loop()
         self._trimmer: asyncio.TimerHandle | None = None
 
@@ -323,11 +327,36 @@ class Pool:
         self.connect(request)
         return request
 
+    def _start(self, connection: Upstream, request: Request) -> None:
+        """Send a request that waited on a connection that was just released."""
+        if connection.transport is None or connection.transport.is_closing():
+            self.connect(request)
+            return
+        request.reused = True
+        request.connection = connection
+        connection.request = request
+        connection.transport.writelines((request.head, request.body))
+
     def connect(self, request: Request) -> None:
-        """Open a connection for `request`: the one thing here that needs a task."""
+        """Open a connection for `request`: the one thing here that needs a task.
+
+        Where many are being opened already, the request waits for one of them or for a connection that is
+        released first: a burst must not overflow the server's listen queue.
+        """
+        if len(self._tasks) >= MAX_OPENING:
+            self._waiting.append(request)
+            return
         task = self._loop.create_task(self._open(request))
         self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
+        task.add_done_callback(self._opened)
+
+    def _opened(self, task: asyncio.Task[None]) -> None:
+        self._tasks.discard(task)
+        while self._waiting and not self.closed:
+            request = self._waiting.popleft()
+            if not request.cancelled:
+                self.connect(request)
+                return
 
     async def _open(self, request: Request) -> None:
         origin = self.origin
@@ -369,6 +398,11 @@ class Pool:
         if self.closed or len(self._idle) >= MAX_IDLE_CONNECTIONS:
             connection.close()
             return
+        while self._waiting:
+            request = self._waiting.popleft()
+            if not request.cancelled:
+                self._start(connection, request)
+                return
         connection.idle_since = self._loop.time()
         self._idle.append(connection)
         if self._trimmer is None:
