@@ -61,8 +61,10 @@ def test_every_setting_exists():
 
 
 def test_the_statuses_are_those_of_the_gate():
-    assert {rule for rule, row in RULES.items() if row.status != "400"} == {"limit-request-bytes"}
-    assert RULES["limit-request-bytes"].status == "413"
+    assert {rule: row.status for rule, row in RULES.items() if row.status != "400"} == {
+        "limit-request-bytes": "413",
+        "method-removed": "404",
+    }
 
 
 WRITTEN = {
@@ -118,3 +120,13 @@ def test_limits_are_inclusive_and_name_their_setting(rule):
 
 def test_the_page_says_that_it_is_complete():
     assert PAGE.read_text().count("| rule |") == 5
+
+
+@pytest.mark.parametrize(
+    ("written", "forwarded"),
+    [("1E2", "100.0"), ("-0", "0"), ("0.1000000000000000055511151231257827", "0.1"), ('"\u2028"', '"\\u2028"')],
+)
+def test_what_the_page_says_is_spelled_otherwise(written, forwarded):
+    text = '{"jsonrpc": "2.0", "id": 1, "method": "a", "params": {"a": %s}}'
+    message = Codec(Limits()).decode((text % written).encode(), Direction.CLIENT)
+    assert message.data.decode() == (text % forwarded).replace(" ", "")
