@@ -31,7 +31,9 @@ def changes_lines(changes: Iterable[Change]) -> Iterator[str]:
         yield f"  {visible(pointer, 300) or 'the whole definition'}"
         for change in here:
             text = f"{change.meaning}: {change.reason}"
-            yield from textwrap.wrap(text, WIDTH, initial_indent="  * ", subsequent_indent="    ")
+            yield from textwrap.wrap(
+                text, WIDTH, initial_indent="  * ", subsequent_indent="    ", break_on_hyphens=False
+            )
         yield from _sides(here[0].before, here[0].after)
 
 
