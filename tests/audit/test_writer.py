@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import stat
 import time
 from pathlib import Path
@@ -171,6 +172,33 @@ def test_a_failed_sync_refuses_until_one_works(tmp_path: Path, monkeypatch: pyte
     log = report_of(tmp_path)
     assert log.verified
     assert log.found.lost == 1
+
+
+def test_an_interrupt_at_any_moment_leaves_a_chain(tmp_path: Path) -> None:
+    class Interrupt(BaseException):
+        pass
+
+    def interrupt(*_: object) -> None:
+        raise Interrupt
+
+    journal = new_journal(tmp_path)
+    before = signal.signal(signal.SIGALRM, interrupt)
+    interrupted = 0
+    try:
+        for round_ in range(300):
+            try:
+                signal.setitimer(signal.ITIMER_REAL, 0.0002 + round_ * 1e-6)
+                while True:
+                    fill(journal, 1)
+            except Interrupt:
+                interrupted += 1
+    finally:
+        signal.setitimer(signal.ITIMER_REAL, 0)
+        signal.signal(signal.SIGALRM, before)
+    journal.close()
+    assert interrupted == 300
+    log = report_of(tmp_path)
+    assert log.verified, log.found.problems
 
 
 def test_without_free_descriptors_the_log_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -124,9 +124,11 @@ class Scope:
         end = offset + len(line)
         if end > journal.limit:
             return journal.append(line)
+        digest = sha256(line).hexdigest()
+        # No call from here on: a signal handler that raises comes before all of this or after it.
         journal.tail[offset:end] = line
         journal.offset = end
-        journal.prev = sha256(line).hexdigest()
+        journal.prev = digest
         journal.seq = seq
         return seq
 

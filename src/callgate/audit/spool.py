@@ -20,7 +20,7 @@ import fcntl
 import mmap
 import os
 from pathlib import Path
-from typing import Final
+from typing import Final, Protocol
 
 TAIL_NAME: Final = "tail"
 TAIL_BYTES: Final = 128 * 1024
@@ -32,11 +32,17 @@ def segment_name(number: int) -> str:
     return f"{number:06d}.jsonl"
 
 
+class Writer(Protocol):
+    """Who assigns the records: it keeps the place of the next one in `tail`, HEADER_BYTES at first."""
+
+    offset: int
+
+
 class Spool:
     """The files of a new log in `directory`, which must exist. Methods raise OSError and may then be repeated.
 
-    The writer assigns records to `tail[offset:…]` itself and keeps `offset`, HEADER_BYTES at first. An
-    advisory lock on `tail`, held while the process lives, tells readers that the log is in use.
+    The writer assigns records to `tail[offset:…]` itself. An advisory lock on `tail`, held while the
+    process lives, tells readers that the log is in use.
     """
 
     __slots__ = ("_directory", "_position", "_segment_bytes", "_segment_number", "segment", "tail", "tail_file")
@@ -55,36 +61,45 @@ class Spool:
         except OSError:
             os.close(self.tail_file)
             raise
-        self._mark()
+        self.tail[0:8] = _mark(1, 0)
 
-    def flush(self, offset: int) -> None:
-        """Append the records in `tail` to the segment; `offset` is HEADER_BYTES again afterwards."""
+    def flush(self, writer: Writer) -> None:
+        """Append the records in `tail` to the segment; `writer.offset` is HEADER_BYTES again afterwards."""
+        offset = writer.offset
         with memoryview(self.tail) as view, view[HEADER_BYTES:offset] as waiting:
             position, start = self._position, 0
             while start < len(waiting):
                 with waiting[start:] as rest:
                     start += os.pwrite(self.segment, rest, position + start)
         number, position = self._segment_number, self._position + offset - HEADER_BYTES
+        segment = finished = self.segment
         if position >= self._segment_bytes:
-            following = _create(self._directory / segment_name(number + 1))
-            os.fdatasync(self.segment)
-            os.close(self.segment)
-            self.segment, number, position = following, number + 1, 0
-        self.tail[HEADER_BYTES:offset] = bytes(offset - HEADER_BYTES)
-        self._segment_number, self._position = number, position
-        self._mark()
+            number, position = number + 1, 0
+            segment = _create(self._directory / segment_name(number))
+            os.fdatasync(finished)
+        mark, zeros = _mark(number, position), bytes(offset - HEADER_BYTES)
+        # No call in these lines: a signal handler that raises comes before all of them or after.
+        self.tail[HEADER_BYTES:offset] = zeros
+        self.tail[0:8] = mark
+        self.segment = segment
+        self._segment_number = number
+        self._position = position
+        writer.offset = HEADER_BYTES
+        if segment != finished:
+            os.close(finished)
 
-    def finish(self, offset: int) -> None:
+    def finish(self, writer: Writer) -> None:
         """Flush, put everything on disk and remove `tail`."""
-        self.flush(offset)
+        self.flush(writer)
         os.fdatasync(self.segment)
         os.close(self.segment)
         self.tail.close()
         os.close(self.tail_file)
         (self._directory / TAIL_NAME).unlink()
 
-    def _mark(self) -> None:
-        self.tail[0:8] = (self._segment_number << 32 | self._position).to_bytes(8, "little")
+
+def _mark(segment_number: int, position: int) -> bytes:
+    return (segment_number << 32 | position).to_bytes(8, "little")
 
 
 def segment_of(tail: bytes) -> int:
@@ -101,7 +116,8 @@ def pending(tail: bytes, segment_number: int, segment_size: int) -> bytes:
 
 
 def _create(path: Path) -> int:
-    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """A new file; an empty one again where a flush is repeated."""
+    return os.open(path, os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o600)
 
 
 def _allocate(descriptor: int, length: int) -> None:

@@ -187,7 +187,7 @@ class Journal:
         now = time.time_ns() // 1000
         closed = {"chain": self.chain, "digest": self.prev, "kind": "closed", "seq": self.seq, "time": now}
         try:
-            self._spool.finish(self.offset)
+            self._spool.finish(self)
             index.append(self.path.parent, closed)
         except OSError as error:
             raise _write_error(self.path, error) from error
@@ -209,12 +209,13 @@ class Journal:
     def append(self, line: bytes) -> int:
         """Write a line made for the present `seq` and `prev`: the way of all but the fast path of Scope."""
         self._ready(len(line))
+        digest = sha256(line).hexdigest()
         end = self.offset + len(line)
+        seq = self.seq + 1
         self.tail[self.offset : end] = line
         self.offset = end
-        self.prev = sha256(line).hexdigest()
-        self.seq += 1
-        seq = self.seq
+        self.prev = digest
+        self.seq = seq
         if self._watch is not None:
             self._watch(line)
         if self.config.sync_ms == 0:
@@ -251,8 +252,7 @@ class Journal:
                 self._syncer.now()
                 self._set_limit()
             if self.offset + length > TAIL_BYTES:
-                self._spool.flush(self.offset)
-                self.offset = HEADER_BYTES
+                self._spool.flush(self)
                 self._syncer.tick(self.seq)
         except OSError as error:
             self._lost += 1
