@@ -41,7 +41,7 @@ def upstream() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def shared(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gateway]:
     """One gateway for the tests that leave it as it was."""
-    servers = {"http": {"url": upstream}, "stdio": {"command": STDIO}}
+    servers: dict[str, dict[str, Any]] = {"http": {"url": upstream}, "stdio": {"command": STDIO}}
     with serve(tmp_path_factory.mktemp("gate"), servers) as gateway:
         yield gateway
 
@@ -49,7 +49,7 @@ def shared(upstream: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 @pytest.fixture
 def own(upstream: str, tmp_path: Path) -> Iterator[Gateway]:
     """A gateway for one test, impatient with servers."""
-    servers = {
+    servers: dict[str, dict[str, Any]] = {
         "http": {"url": upstream, "request_timeout_s": 2.0},
         "stdio": {"command": STDIO, "request_timeout_s": 2.0},
     }
@@ -281,7 +281,7 @@ def test_requests_after_each_other_without_waiting_are_answered_in_order(shared:
 def test_what_a_browser_page_or_a_liar_would_send_is_refused(
     extra: dict[str, str], status: set[int], shared: Gateway
 ) -> None:
-    answer = modern.post(shared.port, HTTP, modern.call(1, "echo", text="x"), **extra)
+    answer = modern.post(shared.port, HTTP, modern.call(1, "echo", text="x"), extra)
     assert answer.status in status
 
 
@@ -291,7 +291,7 @@ def test_a_body_past_the_limit_is_refused(shared: Gateway) -> None:
 
 
 def test_headers_past_the_limit_are_refused(shared: Gateway) -> None:
-    answer = modern.post(shared.port, HTTP, modern.call(1, "echo", text="x"), **{"X-Long": "y" * 60_000})
+    answer = modern.post(shared.port, HTTP, modern.call(1, "echo", text="x"), {"X-Long": "y" * 60_000})
     assert answer.status == 431
 
 

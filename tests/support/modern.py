@@ -65,11 +65,11 @@ def headers(message: Json) -> dict[str, str]:
     return mirrored
 
 
-def post(port: int, path: str, message: Json, seconds: float = 30, **extra: str) -> Answer:
+def post(port: int, path: str, message: Json, extra: Json | None = None, seconds: float = 30) -> Answer:
     """Send one request on a connection of its own and read the whole answer."""
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=seconds)
     try:
-        connection.request("POST", path, json.dumps(message), {**headers(message), **extra})
+        connection.request("POST", path, json.dumps(message), {**headers(message), **(extra or {})})
         with connection.getresponse() as response:
             fields = {name.lower(): value for name, value in response.getheaders()}
             return Answer(response.status, fields, response.read())

@@ -25,6 +25,16 @@ INSTANT = re.compile(
 RECENT = timedelta(minutes=10)
 
 
+class Progress:
+    """Collects what a call reports."""
+
+    def __init__(self) -> None:
+        self.seen: list[Json] = []
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        self.seen.append([progress, total, message])
+
+
 async def record(
     server: str | StdioServerParameters, mode: str, calls: list[Call], prompts: tuple[Call, ...] = ()
 ) -> dict[str, Json]:
@@ -45,13 +55,9 @@ async def record(
         for name, arguments in prompts:
             transcript[f"prompt {name}"] = await _answer(client.get_prompt(name, arguments))
         for number, (name, arguments) in enumerate(calls, 1):
-            progress: list[Json] = []
-
-            async def note(done: float, total: float | None, message: str | None, into: list[Json] = progress) -> None:
-                into.append([done, total, message])
-
-            answer = await _answer(client.call_tool(name, arguments, progress_callback=note))
-            transcript[f"call {number} {name}"] = {"answer": answer, "progress": progress}
+            progress = Progress()
+            answer = await _answer(client.call_tool(name, arguments, progress_callback=progress))
+            transcript[f"call {number} {name}"] = {"answer": answer, "progress": progress.seen}
     return transcript
 
 
