@@ -16,10 +16,11 @@ if TYPE_CHECKING:
     from callgate.audit.writer import Journal
 
 DESCRIPTION = """\
-One HTTP gateway for all servers of callgate.toml, each at /NAME/mcp: every message passes the gate, and
-leaves evidence. Without a configured server, a small sample server is served.
+One HTTP gateway for all servers of callgate.toml, each at /NAME/mcp: every
+message passes the gate and leaves evidence. Without a configured server, a
+small sample server is served.
 
-Signals: SIGTERM finishes what is in flight and stops, SIGHUP reads the configuration again.
+SIGTERM finishes what is in flight and stops; SIGHUP reads the configuration again.
 """
 LOCAL_FILE = "callgate.toml"
 COLUMNS = 80
