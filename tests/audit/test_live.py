@@ -8,7 +8,7 @@ from typing import Any
 from unicodedata import east_asian_width
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.audit.live import duration_text, fit, live_line, size_text
@@ -84,6 +84,7 @@ NAMES = st.sampled_from(
 )
 
 
+@settings(max_examples=60, deadline=None)
 @given(
     st.dictionaries(NAMES | st.sampled_from(["findings", "what", "fields", "covers"]), ANY),
     st.text(max_size=300),

@@ -6,7 +6,7 @@ import json
 from typing import Any
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.audit.records import canonical_value
@@ -58,6 +58,7 @@ def test_what_is_no_name(name: str) -> None:
     assert not name_is_plain(name)
 
 
+@settings(max_examples=60, deadline=None)
 @given(VALUES)
 def test_a_shape_is_canonical_json_without_any_value(value: Any) -> None:
     text = shape(value)
