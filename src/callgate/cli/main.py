@@ -12,6 +12,9 @@ COMMANDS = {
     "serve": "one HTTP gateway for many servers",
     "pins": "definitions that are pinned, changed, waiting for approval",
     "audit": "the evidence log: tail, show, verify, export",
+    "install": "put the servers of MCP clients behind the gate",
+    "uninstall": "put the clients' files back, byte for byte",
+    "status": "which servers of which clients are behind the gate",
 }
 EXIT_USAGE = 2
 EXIT_INTERNAL = 3
@@ -20,7 +23,7 @@ EXIT_INTERNAL = 3
 def usage() -> str:
     """The help of `callgate` itself."""
     lines = ["usage: callgate COMMAND [OPTIONS]", "", "The one gate every MCP message passes.", ""]
-    lines += [f"  {name:<8}{what}" for name, what in COMMANDS.items()]
+    lines += [f"  {name:<11}{what}" for name, what in COMMANDS.items()]
     lines += ["", "callgate COMMAND --help tells more; callgate --version the version."]
     return "\n".join(lines)
 
@@ -91,6 +94,18 @@ def _run(name: str, args: list[str]) -> int:
         from callgate.cli import pins
 
         return pins.main(args)
+    if name == "install":
+        from callgate.cli import install
+
+        return install.main(args)
+    if name == "uninstall":
+        from callgate.cli import uninstall
+
+        return uninstall.main(args)
+    if name == "status":
+        from callgate.cli import status
+
+        return status.main(args)
     from callgate.cli import audit
 
     return audit.main(args)

@@ -1,0 +1,104 @@
+"""`callgate status`: which servers of which clients are behind the gate."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import textwrap
+from typing import Any
+
+from callgate.cli.install import check_clients, shown_path
+from callgate.clients.machine import Machine, find
+from callgate.clients.records import Records
+from callgate.clients.status import FileState, survey
+from callgate.clients.table import CLIENTS, NO_FILES
+from callgate.config import state_directory
+from callgate.errors import ConfigError
+from callgate.text import visible
+
+EXIT_OK, EXIT_NO = 0, 1
+
+DESCRIPTION = """\
+Show the MCP servers of every client on this machine: behind the gate, not
+wrapped, drifted (edited since it was wrapped), or with a callgate that is gone.
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The sub-command. 0 every server is behind the gate; 1 some are not, or cannot be judged; 2 usage."""
+    parser = argparse.ArgumentParser(
+        prog="callgate status", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
+    parser.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
+    parser.add_argument("--json", action="store_true", help="print one JSON document")
+    arguments = parser.parse_args(argv)
+    check_clients(arguments.client)
+    if arguments.project and not os.path.isdir(arguments.project):
+        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
+    chosen = tuple(arguments.client)
+    records = Records(state_directory())
+    found = find(Machine.here(), chosen, arguments.project)
+    states = list(survey(found, records, chosen))
+    if arguments.json:
+        _print_json(states)
+    else:
+        _print(states, chosen)
+    good = all(
+        not one.problem and all(server.state in ("wrapped", "not a server", "gone") for server in one.servers)
+        for one in states
+    )
+    return EXIT_OK if good else EXIT_NO
+
+
+def _outside(chosen: tuple[str, ...] = ()) -> list[tuple[str, str]]:
+    """What no file shows."""
+    kept = [(c.title, c.outside) for c in CLIENTS if c.outside and (not chosen or c.name in chosen)]
+    return kept if chosen else [*kept, *NO_FILES]
+
+
+def _print(states: list[FileState], chosen: tuple[str, ...]) -> None:
+    if not any(one.servers or one.problem for one in states):
+        print("no server in any client's file")
+    for one in states:
+        if not (one.servers or one.problem or one.unfinished):
+            continue
+        print(f"{visible(one.title, 40)}  {shown_path(one.path)}")
+        if one.problem:
+            print(f"  not readable: {visible(one.problem)}")
+        if one.unfinished:
+            print(f"  left by an interrupted command, to be deleted: {shown_path(one.unfinished)}")
+        width = min(24, max((len(visible(server.server, 40)) for server in one.servers), default=0))
+        for server in one.servers:
+            line = f"  {server.state:<15}  {visible(server.server, 40):<{width}}  {visible(server.detail)}"
+            print(line.rstrip())
+    print("\nServers that no file shows, and that may go past the gate:")
+    for title, where in _outside(chosen):
+        print(textwrap.fill(f"{title}: {where}", 78, initial_indent="  ", subsequent_indent="    "))
+
+
+def _print_json(states: list[FileState]) -> None:
+    files: list[dict[str, Any]] = [
+        {
+            "client": one.client,
+            "path": one.path,
+            "scope": one.scope,
+            "problem": one.problem,
+            "unfinished": one.unfinished,
+            "servers": [
+                {
+                    "server": server.server,
+                    "where": list(server.where),
+                    "state": server.state,
+                    "detail": server.detail,
+                    "launches": server.launches,
+                }
+                for server in one.servers
+            ],
+        }
+        for one in states
+    ]
+    outside = [{"client": title, "where": where} for title, where in _outside()]
+    # ASCII only: whatever a file says, a terminal shows nothing of it as it is.
+    print(json.dumps({"files": files, "outside": outside}, indent=2, ensure_ascii=True))

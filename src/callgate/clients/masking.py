@@ -1,0 +1,144 @@
+"""A client's file as it may be shown: values that may be secrets are replaced by `***`.
+
+Masked are all values of `env` and `headers`, values of members and options with a telling name, credentials in URLs,
+and every long word that looks made by a machine, in comments too. Too much is masked rather than too little: what is
+shown is for recognising an entry, not for copying it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+
+from callgate.clients.formats import FormatName, Splice, splice, string
+from callgate.clients.tree import Canonical, Node
+
+MASK = "***"
+_ENVIRONMENTS = frozenset({"env", "envs", "environment", "headers", "http_headers", "env_http_headers", "requestinit"})
+_TELLING = (
+    "token",
+    "secret",
+    "passw",
+    "passphrase",
+    "apikey",
+    "api_key",
+    "api-key",
+    "access_key",
+    "access-key",
+    "accesskey",
+    "auth",
+    "bearer",
+    "cookie",
+    "credential",
+    "private_key",
+    "private-key",
+    "privatekey",
+    "connection-string",
+    "connection_string",
+    "session",
+    "dsn",
+)
+_PAIRS = frozenset({"-e", "--env", "-H", "--header", "--headers"})
+"""Options whose value is NAME=VALUE or NAME: VALUE."""
+_WORD = re.compile(r"[A-Za-z0-9+_=~-]{20,}")
+_PREFIXES = re.compile(
+    r"\b(?:sk|pk|rk|ghp|gho|ghu|ghs|github_pat|glpat|xox[a-z]|npm|hf|AKIA|ASIA|AIza|eyJ)[-_A-Za-z0-9.]{8,}"
+)
+
+
+def telling(name: str) -> bool:
+    """Whether what has this name is likely a secret."""
+    lower = name.lower()
+    return lower in ("key", "-k", "pat", "pwd", "--key", "--pat") or any(part in lower for part in _TELLING)
+
+
+def mask_words(words: Sequence[str]) -> list[str]:
+    """A command line without its secrets."""
+    out: list[str] = []
+    before = ""
+    for word in words:
+        out.append(_mask_word(word, before))
+        before = word
+    return out
+
+
+def _mask_word(word: str, before: str) -> str:
+    if before in _PAIRS or (before.startswith("-") and "=" not in before and telling(before) and word[:2] != "--"):
+        for separator in ("=", ":"):
+            name, found, _ = word.partition(separator)
+            if found and before in _PAIRS:
+                return f"{name}{separator}{MASK}"
+        return word if before in ("-e", "--env") else MASK
+    name, found, value = word.partition("=")
+    if found and value and (telling(name) or name in _PAIRS):
+        return f"{name}={MASK}"
+    if " " in word:
+        return " ".join(mask_words(word.split(" ")))
+    return mask_line(mask_url(word))
+
+
+def mask_url(word: str) -> str:
+    """A URL without user, password, and values of its query and fragment."""
+    scheme, found, rest = word.partition("://")
+    if not found:
+        return word
+    place, query, values = rest.partition("?")
+    authority, slash, path = place.partition("/")
+    if "@" in authority:
+        authority = f"{MASK}@{authority.rpartition('@')[2]}"
+    if query:
+        values = "&".join(f"{one.partition('=')[0]}={MASK}" if "=" in one else MASK for one in values.split("&"))
+    return f"{scheme}://{authority}{slash}{path}{query}{values}"
+
+
+def mask_line(line: str) -> str:
+    """A line without words that look like keys: known prefixes, or 20 and more letters and digits mixed."""
+    return _WORD.sub(lambda found: MASK if _machine_made(found.group()) else found.group(), _PREFIXES.sub(MASK, line))
+
+
+def _machine_made(word: str) -> bool:
+    digits = sum(c.isdigit() for c in word)
+    mixed = digits >= 3 and sum(c.isalpha() for c in word) >= 3 and any(c.isupper() for c in word)
+    return mixed or digits >= 12
+
+
+def mask_text(text: str, format_: FormatName, root: Node) -> str:
+    """A whole file without its secrets; its lines stay in their places, unless a secret has several."""
+    splices: list[Splice] = []
+    for node, shown in _masked(root, "", secret=False):
+        if node.start >= 0 and shown != node.text:
+            splices.append(Splice(node.start, node.end, MASK if shown == MASK else string(format_, shown)))
+    return "\n".join(mask_line(line) for line in splice(text, splices).split("\n"))
+
+
+def _masked(node: Node, key: str, *, secret: bool) -> Iterator[tuple[Node, str]]:
+    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and node.kind != "map")
+    if node.kind == "map":
+        for member in node.members:
+            yield from _masked(member.node, member.key, secret=secret)
+    elif node.kind == "list":
+        words = [item.text if item.kind == "scalar" else "" for item in node.items]
+        for item, shown in zip(node.items, mask_words(words), strict=True):
+            if item.kind != "scalar":
+                yield from _masked(item, "", secret=secret)
+            elif item.string or secret:
+                yield item, MASK if secret else shown
+    elif secret:
+        yield node, MASK if node.text else ""
+    elif node.string:
+        yield node, mask_words([node.text])[0]
+
+
+def mask_value(value: Canonical, key: str = "", *, secret: bool = False) -> Canonical:
+    """A kept value without its secrets, as plain JSON."""
+    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and not isinstance(value, dict))
+    if isinstance(value, dict):
+        return {name: mask_value(item, name, secret=secret) for name, item in value.items()}
+    if isinstance(value, list):
+        words = [item[1:] if isinstance(item, str) else "" for item in value]
+        shown = [MASK] * len(words) if secret else mask_words(words)
+        return [
+            one if isinstance(item, str) else mask_value(item, secret=secret)
+            for item, one in zip(value, shown, strict=True)
+        ]
+    return MASK if secret else mask_words([value[1:]])[0]
