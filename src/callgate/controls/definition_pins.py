@@ -42,11 +42,10 @@ from callgate.trust.judgement import APPROVED, FIRST, Judgement, judge_changed, 
 META: Final = ControlMeta(
     id="definition-pins",
     title="Changed definitions are withheld until approved",
-    risks=("rug-pull",),
+    risks=("rug-pull", "fake-tool-invocation"),
     since="0.1",
     always=frozenset({"catalog", "call"}),
 )
-RISK: Final = "rug-pull"
 OPEN_S: Final = 86_400.0
 """A list of which nobody ever read the last page counts as complete this long after its first page."""
 
@@ -366,7 +365,8 @@ class _Catalogue:
 
 
 def _finding(rule: str, message: str, pointer: str = "", severity: Severity = "medium", evidence: str = "") -> Finding:
-    return Finding(f"definition-pins/{rule}", RISK, message, pointer, severity, evidence)
+    risk = "fake-tool-invocation" if rule in ("unlisted-call", "removed-call") else "rug-pull"
+    return Finding(f"definition-pins/{rule}", risk, message, pointer, severity, evidence)
 
 
 def _put_back(pointer: str, shown: Any, pinned: Any) -> Edit:

@@ -97,7 +97,7 @@ class ItemComparison:
         for meaning, reason in change.meanings:
             self._record(at, left, right, meaning, reason)
         if not change.meanings and isinstance(left, str | type(ABSENT)) and isinstance(right, str | type(ABSENT)):
-            shorter = change.new_words == 0 and len(_joined(right)) < len(_joined(left))
+            shorter = change.new_words == 0 and len(_joined(right).split()) < len(_joined(left).split())
             why = "shorter" if shorter else f"wording ({change.new_words} new words), no new instruction or destination"
             self._record(at, left, right, "cosmetic", why)
 

@@ -232,8 +232,9 @@ def _strong(
         if word in tools and ("_" in word or "-" in word or word in quoted):
             return f"refers to the tool {named(word)}"
     fresh = set(added)
-    for pair in set(_pairs(sentence)) - set(_pairs(old)):
-        if pair in PHRASES and pair not in WEAK_PAIRS and (pair[0] in fresh or pair[1] in fresh):
+    said = set(_pairs(old))
+    for pair in _pairs(sentence):
+        if pair in PHRASES and pair not in said | WEAK_PAIRS and (pair[0] in fresh or pair[1] in fresh):
             return f"adds {' '.join(pair)!r}"
     if old and sentence[0] in fresh and sentence[0] in IMPERATIVES and old[0] not in IMPERATIVES:
         return f"a sentence now tells the reader what to do ({sentence[0]!r})"
