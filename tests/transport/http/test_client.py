@@ -111,9 +111,8 @@ def test_pipelined_clients_do_not_meet_leftovers(serve: Any) -> None:
     def respond(request: Any, peer: Any) -> bool:
         body = json.dumps({"jsonrpc": "2.0", "id": request.json()["id"], "result": {}}).encode()
         evil = b'{"jsonrpc":"2.0","id":1,"result":{"evil":1}}'
-        for data in (body, evil):
-            size = len(data)
-            peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: %d\r\n\r\n" % size + data)
+        head = "HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n"
+        peer.send(b"".join(head.format(len(data)).encode() + data for data in (body, evil)))
         return True
 
     gateway, _ = serve(respond)

@@ -90,6 +90,7 @@ class AffinityRoute:
                 return
             session_id, worker = found
             if worker == seal.worker:
+                exchange.memo = None
                 exchange.headers = [
                     (name, session_id if name == SESSION_HEADER else value) for name, value in exchange.headers
                 ]

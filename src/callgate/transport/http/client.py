@@ -17,14 +17,15 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
-from typing import Protocol
+from typing import Any, Protocol
 from urllib.parse import urlsplit
 
 import httptools
 
 from callgate.errors import ConfigError
 from callgate.transport.http.exchange import Headers
-from callgate.transport.http.fields import lowered
+from callgate.transport.http.fields import BODYLESS, lowered
+from callgate.transport.http.known_heads import KNOWN, split
 from callgate.transport.http.waiting import place_of
 
 CONNECT_TIMEOUT_S = 10.0
@@ -55,6 +56,17 @@ class _Unusable(Exception):
     """Ends parsing from inside a parser callback, with what to say."""
 
 
+class KnownAnswer:
+    """What a head came to: see known_heads. `memo` is for what handlers derive from it."""
+
+    __slots__ = ("headers", "memo", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        self.status = status
+        self.headers = headers
+        self.memo: dict[object, Any] = {}
+
+
 class Upstream(asyncio.Protocol):
     """One connection to the origin."""
 
@@ -68,6 +80,7 @@ class Upstream(asyncio.Protocol):
         "_status",
         "answering",
         "idle_since",
+        "memo",
         "request",
         "transport",
     )
@@ -82,6 +95,7 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._before_head = 0
         self.answering = False
+        self.memo: dict[object, Any] | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -108,6 +122,15 @@ class Upstream(asyncio.Protocol):
         if self.request is None:
             self.close()  # nobody asked
             return
+        found = None
+        if not self._before_head and not self.answering:
+            found = split(data)
+            if found is not None:
+                known = self._pool.known.get(found[0])
+                if known is not None:
+                    self._again(known, data[found[1] :])
+                    return
+            self.memo = None
         if not self.answering:
             self._before_head += len(data)
             if self._before_head > HEAD_BYTES + 65536:
@@ -122,6 +145,21 @@ class Upstream(asyncio.Protocol):
                 self.fail(_reason(error))
                 return
         if self._complete:
+            if found is not None and self._keep and self._status not in BODYLESS:
+                self._pool.remember(found[0], KnownAnswer(self._status, self._headers))
+            self._finish()
+
+    def _again(self, known: KnownAnswer, body: bytes) -> None:
+        """A whole answer with a head that was read before."""
+        request = self.request
+        if request is None:
+            return
+        self.memo = known.memo
+        request.handler.on_head(known.status, known.headers)
+        if body and self.request is request:
+            request.handler.on_data(body)
+        if self.request is request:
+            self._keep = True
             self._finish()
 
     def pause_writing(self) -> None:
@@ -296,11 +334,12 @@ def tls_context() -> ssl.SSLContext:
 class Pool:
     """Connections to one origin. DNS is asked for each new connection."""
 
-    __slots__ = ("_all", "_idle", "_loop", "_tasks", "_trimmer", "_waiting", "closed", "origin")
+    __slots__ = ("_all", "_idle", "_loop", "_tasks", "_trimmer", "_waiting", "closed", "known", "origin")
 
     def __init__(self, origin: Origin) -> None:
         self.origin = origin
         self.closed = False
+        self.known: dict[bytes, KnownAnswer] = {}
         self._idle: list[Upstream] = []
         self._all: set[Upstream] = set()
         self._tasks: set[asyncio.Task[None]] = set()
@@ -392,6 +431,12 @@ class Pool:
     def _unreachable(self, request: Request, why: str) -> None:
         if not request.cancelled:
             request.handler.on_error(f"cannot reach the server: {why}")
+
+    def remember(self, template: bytes, answer: KnownAnswer) -> None:
+        """Keep the head of a whole answer."""
+        if len(self.known) >= KNOWN:
+            self.known.clear()
+        self.known[template] = answer
 
     def release(self, connection: Upstream) -> None:
         """A connection whose answer is complete."""

@@ -10,17 +10,18 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
-from typing import TYPE_CHECKING, TypeAlias
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httptools
 
 from callgate.transport.http.exchange import Exchange, Headers, Route
 from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, STATUS_LINES, lowered, status_line
+from callgate.transport.http.known_heads import split
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal
 
 if TYPE_CHECKING:
-    from callgate.transport.http.server import HttpServer
+    from callgate.transport.http.server import Endpoint, HttpServer
 
 MAX_TARGET = 8 * 1024
 """Bytes of a request target (414)."""
@@ -36,6 +37,20 @@ PIPELINE = 8
 _IDLE, _HEAD, _BODY = 0, 1, 2
 _Pending: TypeAlias = tuple[Exchange, Route | Refusal, bool, bool]
 NOT_FOUND = Refusal(404, "http-path", "nothing is served at this path")
+
+
+class KnownRequest:
+    """What a head came to: see known_heads."""
+
+    __slots__ = ("endpoint", "headers", "memo", "method", "principal", "query")
+
+    def __init__(self, headers: Headers, method: bytes, endpoint: Endpoint, principal: str, query: str) -> None:
+        self.headers = headers
+        self.method = method
+        self.endpoint = endpoint
+        self.principal = principal
+        self.query = query
+        self.memo: dict[object, Any] = {}
 
 
 class _Stop(Exception):
@@ -58,6 +73,7 @@ class Connection(asyncio.Protocol):
         "_http10",
         "_is_http10",
         "_parser",
+        "_plain",
         "_principal",
         "_pumping",
         "_queue",
@@ -83,6 +99,7 @@ class Connection(asyncio.Protocol):
         self._deadline_stage = _IDLE
         self._fed = 0
         self._target = b""
+        self._plain: KnownRequest | None = None
         self._stopped = False
         self._pumping = False
         self._reading_paused = False
@@ -120,6 +137,15 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._stopped:
             return
+        found = None
+        if not self._fed and self._stage == _IDLE:
+            found = split(data)
+            if found is not None:
+                known = self._server.site.known.get(found[0])
+                if known is not None:
+                    self._again(known, data[found[1] :])
+                    return
+                self._plain = None
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
@@ -127,6 +153,8 @@ class Connection(asyncio.Protocol):
             if not self._stopped:
                 self._broken(error)
             return
+        if found is not None and self._plain is not None and self._stage == _IDLE:
+            self._server.site.remember(found[0], self._plain)
         if self._stage != self._deadline_stage:
             self._watch()
         if self._stage == _HEAD and self._fed > self._server.site.listen.header_bytes:
@@ -232,18 +260,38 @@ class Connection(asyncio.Protocol):
             principal = self._principal
             exchange = Exchange(self, head.method, endpoint.path, query, head.kept, body, principal, endpoint.name)
             target = endpoint.route
+            if head.ordinary and not self._close:
+                self._plain = KnownRequest(head.kept, head.method, endpoint, principal, query)
         close = self._close
         if close:
             self._stopped = True
-        if self._current is None and not self._queue and not self._pumping and not self.write_paused:
-            self._start(exchange, target, close, self._is_http10)
-        else:
-            self._queue.append((exchange, target, close, self._is_http10))
-            if len(self._queue) >= PIPELINE and not self._reading_paused and not self.transport.is_closing():
-                self._reading_paused = True
-                self.transport.pause_reading()
+        self._turn(exchange, target, close, self._is_http10)
+
+    def _again(self, known: KnownRequest, body: bytes) -> None:
+        """A whole request with a head that was read and admitted before."""
+        self.deadline = 0.0
+        if len(body) > self._server.site.limits.request_bytes:
+            self._stop(_too_large(self._server.site.limits.request_bytes))
+            return
+        endpoint = known.endpoint
+        principal = known.principal
+        exchange = Exchange(
+            self, known.method, endpoint.path, known.query, known.headers, body, principal, endpoint.name
+        )
+        exchange.memo = known.memo
+        self._turn(exchange, endpoint.route, False, False)
 
     # -- order of requests -----------------------------------------------------------------------
+
+    def _turn(self, exchange: Exchange, target: Route | Refusal, close: bool, http10: bool) -> None:
+        """Start a request now, or when those before it are answered."""
+        if self._current is None and not self._queue and not self._pumping and not self.write_paused:
+            self._start(exchange, target, close, http10)
+            return
+        self._queue.append((exchange, target, close, http10))
+        if len(self._queue) >= PIPELINE and not self._reading_paused and not self.transport.is_closing():
+            self._reading_paused = True
+            self.transport.pause_reading()
 
     def _start(self, exchange: Exchange, target: Route | Refusal, close: bool, http10: bool) -> None:
         self._http10 = http10

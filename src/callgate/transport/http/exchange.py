@@ -9,7 +9,7 @@ or future per request.
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
 
 Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names in lower case, order kept, duplicates kept."""
@@ -34,6 +34,9 @@ class Exchange:
     sent, names in lower case, already checked (Host, Origin, Content-Type, bearer token) and without
     `authorization`, `cookie`, `proxy-*` and hop-by-hop headers. `principal` is the verified caller.
 
+    `memo`, where there is one, belongs to all exchanges with this very header list: what a route derives from
+    the header alone it may keep there, under itself as the key. `headers` is then shared: do not change it.
+
     `on_disconnect` is called once when the client goes away before the answer is finished; after it (and
     after `finish`, `respond` or `abort`) every further call is ignored. `on_drain` is called when a
     stream whose `write` returned False may go on.
@@ -42,6 +45,7 @@ class Exchange:
     __slots__ = (
         "body",
         "headers",
+        "memo",
         "method",
         "on_disconnect",
         "on_drain",
@@ -73,6 +77,7 @@ class Exchange:
         self.principal = principal
         self.route = route
         self.streaming = False
+        self.memo: dict[object, Any] | None = None
         self.on_disconnect: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
 

@@ -15,8 +15,9 @@ from callgate.gate import answers
 from callgate.gate.outcome import Outcome
 from callgate.protocol.message import Direction, Kind, RequestId
 from callgate.protocol.sse import SseParser, encode_event
+from callgate.transport.http.answer_plan import AnswerPlan
 from callgate.transport.http.exchange import Exchange, Headers
-from callgate.transport.http.fields import ANSWER_DROPPED, JSON, NO_STORE, media_type
+from callgate.transport.http.fields import JSON, NO_STORE
 
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
@@ -27,11 +28,6 @@ if TYPE_CHECKING:
 FOREVER = float("inf")
 LONGEST_CALL = 12
 """A call may keep its stream for this many times `request_timeout_s`, whatever progress it reports."""
-DISCARD_BYTES = 64 * 1024
-"""How much of a body that is not MCP is read before the connection is dropped."""
-
-_JSON = b"application/json"
-_EVENTS = b"text/event-stream"
 
 
 class Relay:
@@ -39,10 +35,10 @@ class Relay:
 
     __slots__ = (
         "_body",
-        "_content_type",
-        "_headers",
         "_last_event",
         "_parser",
+        "_pieces",
+        "_plan",
         "_size",
         "_started",
         "_status",
@@ -52,6 +48,7 @@ class Relay:
         "deadline",
         "endless",
         "exchange",
+        "gate",
         "ids",
         "opening",
         "request",
@@ -62,6 +59,7 @@ class Relay:
 
     def __init__(self, route: HttpRoute, exchange: Exchange, channel: Channel, ids: tuple[RequestId, ...]) -> None:
         self.route = route
+        self.gate = route.gate
         self.exchange = exchange
         self.channel = channel
         self.ids = ids
@@ -81,47 +79,39 @@ class Relay:
         self._started = route.now
         self._parser: SseParser | None = None
         self._last_event: bytes | None = None
+        self._body = b""
+        self._pieces: list[bytes] = []
         self._size = 0
         exchange.on_disconnect = self._disconnected
 
     # -- client.AnswerHandler --------------------------------------------------------------------
 
     def on_head(self, status: int, headers: Headers) -> None:
+        request = self.request
+        memo = request.connection.memo if request is not None and request.connection is not None else None
+        if memo is None:
+            plan = AnswerPlan(status, headers)
+        elif AnswerPlan in memo:
+            plan = memo[AnswerPlan]
+        else:
+            plan = memo[AnswerPlan] = AnswerPlan(status, headers)
         self._status = status
-        self._content_type = b""
-        self._body: list[bytes] = []
-        kept: Headers = []
-        self._headers = kept
-        session_id = encoding = None
-        for field in headers:
-            name = field[0]
-            if name in ANSWER_DROPPED:
-                continue
-            if name == b"content-type":
-                self._content_type = field[1]
-            elif name == b"content-encoding":
-                encoding = field[1]
-                continue
-            elif name == b"mcp-session-id":
-                session_id = field[1]
-            kept.append(field)
-        if encoding is not None and encoding.lower() != b"identity":
-            self._refuse("the server compressed its answer, which cannot be inspected", "switch compression off there")
-        elif 300 <= status < 400:
-            self._refuse(f"the server redirects (HTTP {status})", "set the server's url to the address it redirects to")
-        elif session_id is not None and not self._session(status, session_id):
+        self._plan: AnswerPlan = plan
+        if plan.refusal is not None:
+            self._refuse(*plan.refusal)
+        elif plan.session_id is not None and not self._session(status, plan.session_id):
             self._refuse(
                 "the server's new session cannot be kept", "end sessions, or raise `sessions` of this server", 503
             )
         elif status == 404 and self.session is not None:
             self.route.forget(self.exchange)
-        elif status < 300 and self._content_type[:17] == _EVENTS and media_type(self._content_type) == _EVENTS:
+        elif plan.events:
             self._parser = SseParser(self.route.limits.response_bytes)
             if self.endless:
                 self.deadline = FOREVER
             exchange = self.exchange
             exchange.on_drain = self._drained
-            exchange.start_stream(status, kept)
+            exchange.start_stream(status, plan.headers)
             if self.batch_reply is not None:
                 exchange.write(encode_event(self.batch_reply))
 
@@ -133,22 +123,25 @@ class Relay:
         if self._size > self.route.limits.response_bytes:
             self._refuse("the server's answer is larger than limits.response_bytes", "raise that limit")
             return
-        self._body.append(data)
+        if self._body:
+            self._pieces.append(data)
+        else:
+            self._body = data
 
     def on_end(self) -> None:
         self._leave()
         if self._parser is not None:
             self._stream_ended()
             return
-        pieces = self._body
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
-        content_type = self._content_type
+        body = self._body
+        if self._pieces:
+            body += b"".join(self._pieces)
         if not body:
             self._answer_empty()
-        elif self._status == 200 and (content_type == _JSON or media_type(content_type) == _JSON):
+        elif self._status == 200 and self._plan.json:
             self._answer(self.channel.server(body))
         else:
-            self._answer_other(body, media_type(content_type) == _JSON)
+            self._answer_other(body)
 
     def on_error(self, what: str) -> None:
         self._failed(what, "see whether it runs and `callgate audit tail`", 502)
@@ -168,12 +161,12 @@ class Relay:
             body = outcome.forward
         if self.batch_reply is not None:
             body = _joined(body, self.batch_reply)
-        if self.session is None:
+        if self.session is None and self.gate is self.route.gate:
             self.route.free(self.exchange.principal, self.channel)
-        self.exchange.respond(self._status, self._headers, body)
+        self.exchange.respond(self._status, self._plan.headers, body)
 
     def _answer_empty(self) -> None:
-        headers = [field for field in self._headers if field[0] != b"content-type"]
+        headers = self._without_type()
         if self.batch_reply is not None:
             self.exchange.respond(200, [*headers, JSON], self.batch_reply)
         elif self._status == 200 and self.ids:
@@ -182,20 +175,24 @@ class Relay:
             self._give_up_ids()
             self.exchange.respond(self._status, headers, b"")
 
-    def _answer_other(self, body: bytes, is_json: bool) -> None:
+    def _without_type(self) -> Headers:
+        """The headers that pass, for a body that does not."""
+        return [field for field in self._plan.headers if field[0] != b"content-type"]
+
+    def _answer_other(self, body: bytes) -> None:
         """Any status but 200, or a body that does not claim to be JSON: only MCP passes."""
         status = self._status
-        if is_json:
+        if self._plan.json:
             decided = self._decide_error(body) if status >= 400 else self.channel.server(body)
             forward = decided if type(decided) is bytes else decided.forward  # type: ignore[union-attr]
             if forward is not None:
                 self._give_up_ids()
-                self.exchange.respond(status, self._headers, forward)
+                self.exchange.respond(status, self._plan.headers, forward)
                 return
         if status == 200:
             self._failed("the server answered with something that is not MCP", "see whether url is right", 502)
             return
-        headers = [field for field in self._headers if field[0] != b"content-type"]
+        headers = self._without_type()
         if status < 400:
             self.exchange.respond(status, headers, b"")
             return

@@ -12,8 +12,8 @@ _UNUSUAL = (NOT_FORWARDED | HOP_BY_HOP | PROXY) - _ORDINARY
 class RequestHead:
     """The fields the gate judges, and `kept`: the fields a route may see, in the order they came.
 
-    `repeated` names a field that came twice where only one makes sense. `length` is the Content-Length
-    (llhttp has checked that it is one decimal number), 0 when absent.
+    `ordinary`: nothing repeated, nothing unusual. `repeated` names a field that came twice where only one makes
+    sense. `length` is the Content-Length (llhttp has checked that it is one decimal number), 0 when absent.
     """
 
     # Values of the class, not set for each request: most requests have none of these.
@@ -21,6 +21,7 @@ class RequestHead:
     connection: bytes | None = None
     expect: bytes | None = None
     origin: bytes | None = None
+    ordinary = False
     repeated = ""
     length = 0
 
@@ -44,6 +45,7 @@ class RequestHead:
             self.connection = found.pop(b"connection")
         self.content_type = found.get(b"content-type")
         self.kept: Headers = list(found.items())
+        self.ordinary = True
 
     def _sort(self, sent: Headers) -> None:
         """The same field by field, for a header with repeated or unusual fields."""

@@ -17,11 +17,12 @@ from callgate.gate import answers
 from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
-from callgate.protocol.revisions import HANDSHAKE_VERSIONS, HEADERLESS, modern_version
+from callgate.protocol.revisions import HEADERLESS, modern_version
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
 from callgate.transport.http.relay import Relay
+from callgate.transport.http.request_plan import RequestPlan
 from callgate.transport.http.sessions import Session, SessionTable, session_label
 from callgate.transport.http.waiting import until
 
@@ -50,7 +51,6 @@ FREE_CHANNELS = 256
 _REQUEST = Kind.REQUEST
 _RESULT = Kind.RESULT
 _ERROR = Kind.ERROR
-_HANDSHAKE = {version.encode(): version for version in HANDSHAKE_VERSIONS}
 
 
 class HttpRoute:
@@ -73,49 +73,47 @@ class HttpRoute:
         tail = b" " + origin.target + b" HTTP/1.1\r\nhost: " + origin.host_header
         tail += b"".join(b"\r\n" + name + b": " + value for name, value in own)
         tail += b"\r\naccept-encoding: identity"
-        self._prefix = {method: method + tail for method in (b"POST", b"GET", b"DELETE")}
+        self._start = {method: method + tail for method in (b"POST", b"GET", b"DELETE")}
         self._ticker = self._loop.call_later(1.0, self._tick)
         self._troubles = 0
 
     # -- Route -----------------------------------------------------------------------------------
 
     def handle(self, exchange: Exchange) -> None:
-        method = exchange.method
-        session_id = revision = None
-        lines = [self._prefix[method]]
-        own = self._own_names
-        for name, value in exchange.headers:
-            if name == b"mcp-session-id":
-                if session_id is not None:
-                    _respond_error(exchange, 400, "header-repeated", "Mcp-Session-Id appears more than once")
-                    return
-                session_id = value
-            elif name == b"mcp-protocol-version":
-                if revision is not None:
-                    _respond_error(exchange, 400, "header-repeated", "MCP-Protocol-Version appears more than once")
-                    return
-                revision = value
-            if name not in own:
-                lines.append(name + b": " + value)
+        memo = exchange.memo
+        if memo is None:
+            plan = self._plan(exchange)
+        elif self in memo:
+            plan = memo[self]
+        else:
+            plan = memo[self] = self._plan(exchange)
+        if plan.repeated:
+            _respond_error(exchange, 400, "header-repeated", f"{plan.repeated} appears more than once")
+            return
+        principal = exchange.principal
+        session_id = plan.session_id
         session: Session | None = None
         if session_id is not None:
-            found = self.sessions.find(session_id, exchange.principal, self.now)
+            found = self.sessions.find(session_id, principal, self.now)
             if found is True:
                 _respond_error(exchange, 404, "session-unknown", "no such session; initialize again")
                 return
             if found is False:
-                channel = self._channel(exchange.principal, session_label(session_id))
+                channel = self._channel(principal, session_label(session_id))
             else:
                 session = found
                 channel = session.channel
-        elif revision is not None and revision not in _HANDSHAKE and (free := self._free.get(exchange.principal)):
+        elif not plan.handshake and (free := self._free.get(principal)):
             channel = free.pop()
         else:
-            channel = self._channel(exchange.principal)
-        if method == b"POST":
-            self._post(exchange, lines, channel, session, revision)
+            channel = self._channel(principal)
+        if exchange.method == b"POST":
+            self._post(exchange, plan, channel, session)
         else:
-            self._other(exchange, lines, channel, session, session_id)
+            self._other(exchange, plan, channel, session)
+
+    def _plan(self, exchange: Exchange) -> RequestPlan:
+        return RequestPlan(self._start[exchange.method], exchange.headers, self._own_names)
 
     async def close(self, grace_s: float) -> None:
         for relay in tuple(self._relays):
@@ -149,19 +147,17 @@ class HttpRoute:
     def _channel(self, principal: str, session: str = "") -> Channel:
         return self.gate.channel(server=self.config.name, principal=principal, session=session, transport="http")
 
-    def _post(
-        self, exchange: Exchange, lines: list[bytes], channel: Channel, session: Session | None, revision: bytes | None
-    ) -> None:
+    def _post(self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None) -> None:
         message = channel.decode_client(exchange.body)
         if type(message) is not Message:
             if type(message) is Outcome:
                 _respond_outcome(exchange, message)
             else:
-                self._post_batch(exchange, lines, channel, session, revision, message)  # type: ignore[arg-type]
+                self._post_batch(exchange, plan, channel, session, message)  # type: ignore[arg-type]
             return
         kind = message.kind
         claimed = modern_version(message.body)
-        if claimed is not None or (revision is not None and revision not in _HANDSHAKE):
+        if (claimed is not None or not plan.handshake) and not plan.mirrors(message, claimed):
             mismatch = check_request_headers(exchange.headers, message)
             if mismatch is not None:
                 _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
@@ -172,8 +168,8 @@ class HttpRoute:
         elif claimed is not None:
             session = None  # a modern request stands alone, whatever else its client sends along
             channel = self._channel(exchange.principal)
-        if not channel.revision and revision is not None:
-            channel.revision = _HANDSHAKE.get(revision, "")
+        if not channel.revision:
+            channel.revision = plan.revision
         result = channel.client_message(message)
         if type(result) is not bytes:
             outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
@@ -187,20 +183,19 @@ class HttpRoute:
         if kind is _REQUEST:
             relay.cancel_on_disconnect = channel.modern
             relay.endless = method == "subscriptions/listen"
-        self._send(relay, lines, result, session, repeatable=method in REPEATABLE)
+        self._send(relay, plan, result, session, method in REPEATABLE)
 
     def _post_batch(
         self,
         exchange: Exchange,
-        lines: list[bytes],
+        plan: RequestPlan,
         channel: Channel,
         session: Session | None,
-        revision: bytes | None,
         messages: list[Message],
     ) -> None:
         """A batch of 2025-03-26: the members that pass go on together, the refusals join their answers."""
         if not channel.revision:
-            channel.revision = HEADERLESS if revision is None else _HANDSHAKE.get(revision, "")
+            channel.revision = HEADERLESS if plan.headerless else plan.revision
         result = channel.client_batch(messages)
         reply = None
         if type(result) is not bytes:
@@ -213,7 +208,7 @@ class HttpRoute:
         relay = Relay(self, exchange, channel, ids)
         relay.batch_reply = reply
         relay.cancel_on_disconnect = False
-        self._send(relay, lines, result, session, repeatable=False)
+        self._send(relay, plan, result, session, repeatable=False)
 
     def _asking(self, exchange: Exchange, message: Message, channel: Channel) -> Channel:
         """Where a client's answer belongs when there is no session to tell."""
@@ -221,41 +216,32 @@ class HttpRoute:
             return channel
         return self.sessions.asked(exchange.principal, message.id) or channel
 
-    def _other(
-        self,
-        exchange: Exchange,
-        lines: list[bytes],
-        channel: Channel,
-        session: Session | None,
-        session_id: bytes | None,
-    ) -> None:
+    def _other(self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None) -> None:
         """GET opens or resumes a stream, DELETE ends a session."""
         resumes = exchange.header(b"last-event-id") if exchange.method == b"GET" else None
         if resumes is not None and session is None:
             channel = self.sessions.resumed(exchange.principal, resumes) or channel
         relay = Relay(self, exchange, channel, ())
         relay.endless = exchange.method == b"GET"
-        if exchange.method == b"DELETE" and session_id is not None and session is not None:
-            self.sessions.remove(session_id)
+        if exchange.method == b"DELETE" and plan.session_id is not None and session is not None:
+            self.sessions.remove(plan.session_id)
             session = None
         if resumes is not None:
             channel.replaying = relay.resumes = True
             if session is not None:
                 session.replays += 1
-        self._send(relay, lines, b"", session, repeatable=True)
+        self._send(relay, plan, b"", session, repeatable=True)
 
-    def _send(
-        self, relay: Relay, lines: list[bytes], body: bytes, session: Session | None, *, repeatable: bool
-    ) -> None:
+    def _send(self, relay: Relay, plan: RequestPlan, body: bytes, session: Session | None, repeatable: bool) -> None:
         if session is not None:
             relay.session = session
             session.busy += 1
         self._relays.add(relay)
         if relay.exchange.method == b"POST":
-            lines.append(b"content-length: %d\r\n\r\n" % len(body))
+            head = b"%b\r\ncontent-length: %d\r\n\r\n" % (plan.lines, len(body))
         else:
-            lines.append(b"\r\n")
-        relay.request = self.pool.send(relay, b"\r\n".join(lines), body, repeatable=repeatable)
+            head = plan.lines + b"\r\n\r\n"
+        relay.request = self.pool.send(relay, head, body, repeatable=repeatable)
 
     # -- what relays ask of their route ----------------------------------------------------------
 
@@ -311,7 +297,7 @@ class HttpRoute:
     def post_back(self, exchange: Exchange, message: bytes) -> None:
         """Send a message of the gate's own to the server: why its request was refused."""
         wanted = (b"mcp-session-id", b"mcp-protocol-version")
-        lines = [self._prefix[b"POST"], b"content-type: application/json"]
+        lines = [self._start[b"POST"], b"content-type: application/json"]
         lines.append(b"accept: application/json, text/event-stream")
         lines += [name + b": " + value for name, value in exchange.headers if name in wanted]
         lines.append(b"content-length: %d\r\n\r\n" % len(message))

@@ -7,15 +7,16 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from email.utils import formatdate
 
 from callgate.config import ListenConfig
 from callgate.gate import answers
 from callgate.protocol.limits import Limits
-from callgate.transport.http.connection import NOT_FOUND, Connection
+from callgate.transport.http.connection import NOT_FOUND, Connection, KnownRequest
 from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE
+from callgate.transport.http.known_heads import KNOWN
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal, RequestPolicy
 from callgate.transport.http.waiting import place_of, until
@@ -51,6 +52,14 @@ class Site:
     open_policy: RequestPolicy
     """The same without tokens, for anonymous endpoints."""
     endpoints: Mapping[bytes, Endpoint]
+    known: dict[bytes, KnownRequest] = field(default_factory=dict)
+    """Heads admitted before, by this very policy."""
+
+    def remember(self, template: bytes, request: KnownRequest) -> None:
+        """Keep an admitted head."""
+        if len(self.known) >= KNOWN:
+            self.known.clear()
+        self.known[template] = request
 
 
 class HttpServer:

@@ -1,0 +1,47 @@
+"""What a relay makes of the header of a server's answer: what passes, and what kind of body follows.
+
+It depends on the header alone, so it is made once for a header that comes again and again.
+"""
+
+from __future__ import annotations
+
+from callgate.transport.http.exchange import Headers
+from callgate.transport.http.fields import ANSWER_DROPPED, media_type
+
+
+class AnswerPlan:
+    """See the module. `refusal` is why the answer cannot pass and what to do about it, or None."""
+
+    __slots__ = ("events", "headers", "json", "refusal", "session_id")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        kept: Headers = []
+        kind = b""
+        encoding = b"identity"
+        self.session_id: bytes | None = None
+        for field in headers:
+            name, value = field
+            if name in ANSWER_DROPPED:
+                continue
+            if name == b"content-encoding":
+                encoding = value.lower()
+                continue
+            if name == b"content-type":
+                kind = media_type(value)
+            elif name == b"mcp-session-id":
+                self.session_id = value
+            kept.append(field)
+        self.headers = kept
+        self.json = kind == b"application/json"
+        self.events = kind == b"text/event-stream" and status < 300
+        self.refusal: tuple[str, str] | None = None
+        if encoding != b"identity":
+            self.refusal = (
+                "the server compressed its answer, which cannot be inspected",
+                "switch compression off there",
+            )
+        elif 300 <= status < 400:
+            self.refusal = (
+                f"the server redirects (HTTP {status})",
+                "set the server's url to the address it redirects to",
+            )

@@ -1,0 +1,86 @@
+"""What a route makes of a request's header: the head for the server, the session, the mirrored headers.
+
+It depends on the header alone, so it is made once for a header that comes again and again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from callgate.protocol.headers import METHOD_HEADER, NAME_HEADER, VERSION_HEADER
+from callgate.protocol.message import Kind, Message
+from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MIRRORED_NAMES
+from callgate.transport.http.exchange import Headers
+
+SESSION_HEADER = b"mcp-session-id"
+HANDSHAKE: Mapping[bytes, str] = {version.encode(): version for version in HANDSHAKE_VERSIONS}
+_SENTINEL = b"=?"
+_REQUEST = Kind.REQUEST
+
+
+class RequestPlan:
+    """See the module.
+
+    `repeated` names a header that came twice and must not. `handshake`: the header does not ask for the modern
+    era. `revision` is the handshake-era revision it names, or ''.
+    """
+
+    __slots__ = (
+        "_method",
+        "_name",
+        "_version",
+        "handshake",
+        "headerless",
+        "lines",
+        "repeated",
+        "revision",
+        "session_id",
+    )
+
+    def __init__(self, start: bytes, headers: Headers, own: frozenset[bytes]) -> None:
+        found: dict[bytes, bytes] = {}
+        self.repeated = ""
+        lines = [start]
+        for name, value in headers:
+            if name in _SINGLE:
+                if name in found:
+                    self.repeated = _SINGLE[name]
+                found[name] = value
+            if name not in own:
+                lines.append(name + b": " + value)
+        self.lines = b"\r\n".join(lines)
+        """The head for the server, without its Content-Length and its end."""
+        self.session_id = found.get(SESSION_HEADER)
+        version = found.get(VERSION_HEADER)
+        self.headerless = version is None
+        self.revision = HANDSHAKE.get(version, "") if version is not None else ""
+        self.handshake = version is None or version in HANDSHAKE
+        self._version = _plain(version)
+        self._method = _plain(found.get(METHOD_HEADER))
+        self._name = _plain(found.get(NAME_HEADER))
+        if self.repeated in (_SINGLE[METHOD_HEADER], _SINGLE[NAME_HEADER]):
+            # Whether that matters depends on the body: `protocol.headers` says.
+            self.repeated = ""
+            self._method = None
+
+    def mirrors(self, message: Message, claimed: object) -> bool:
+        """Whether the headers plainly repeat what the body says; if not, `check_request_headers` says why not."""
+        if message.kind is not _REQUEST or claimed != self._version or message.method != self._method:
+            return False
+        member = MIRRORED_NAMES.get(message.method)  # type: ignore[arg-type]  # a request has a method
+        return member is None or (self._name is not None and message.body["params"].get(member) == self._name)
+
+
+_SINGLE = {
+    SESSION_HEADER: "Mcp-Session-Id",
+    VERSION_HEADER: "MCP-Protocol-Version",
+    METHOD_HEADER: "Mcp-Method",
+    NAME_HEADER: "Mcp-Name",
+}
+
+
+def _plain(value: bytes | None) -> str | None:
+    """A value that means what it spells; None for one that is absent or encoded."""
+    if value is None or not value.isascii() or value.startswith(_SENTINEL) or value != value.strip():
+        return None
+    return value.decode("ascii")
