@@ -295,3 +295,10 @@ async def test_another_gate_judges_later_requests_and_nothing_is_dropped() -> No
         assert gate_of_old_command == 2
         gate.close()
         gate2.close()
+
+
+async def test_a_flood_that_belongs_to_nobody_ends_the_server() -> None:
+    async with route_to("flood") as (route, journal):
+        answer = await Client(route).modern(1, "x").end()
+        assert answer.status == 502
+        assert len(journal.decisions) < 4000  # a thousand, and what was in the pipe by then

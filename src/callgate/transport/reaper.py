@@ -24,14 +24,49 @@ _reapers: dict[int, Reaper] = {}
 
 
 class Reaper:
-    """The gateway's end of the pipe. Started on first use; one for each gateway process."""
+    """The gateway's end of the pipe. One for each gateway process."""
 
-    __slots__ = ("_process",)
+    __slots__ = ("_groups", "_process")
 
     def __init__(self) -> None:
+        self._groups: set[int] = set()
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def pid(self) -> int:
+        """The reaper's process id, 0 when there is none."""
+        return self._process.pid if self._process else 0
+
+    def add(self, group: int) -> None:
+        """Stop `group` should the gateway end."""
+        self._groups.add(group)
+        if self._process is None or not self._tell(b"+%d\n" % group):
+            self._start()
+
+    def remove(self, group: int) -> None:
+        """`group` has ended and been waited for; its number may be used again."""
+        self._groups.discard(group)
+        if self._process is not None and not self._tell(b"-%d\n" % group):
+            self._start()
+
+    def _tell(self, line: bytes) -> bool:
+        """Write to the reaper; False when somebody has killed it."""
+        process = self._process
+        if process is None or process.stdin is None:
+            return False
+        try:
+            process.stdin.write(line)
+        except OSError:
+            process.stdin.close()
+            process.wait()
+            self._process = None
+            return False
+        return True
+
+    def _start(self) -> None:
         import subprocess
 
-        self._process: subprocess.Popen[bytes] | None = subprocess.Popen(
+        self._process = subprocess.Popen(
             [sys.executable, "-I", "-S", __file__],
             stdin=subprocess.PIPE,
             stdout=subprocess.DEVNULL,
@@ -41,35 +76,15 @@ class Reaper:
             bufsize=0,
             start_new_session=True,
         )
-
-    @property
-    def pid(self) -> int:
-        """The reaper's process id, 0 when it is gone."""
-        return self._process.pid if self._process else 0
-
-    def add(self, group: int) -> None:
-        """Stop `group` should the gateway end."""
-        self._tell(b"+%d\n" % group)
-
-    def remove(self, group: int) -> None:
-        """`group` has ended and been waited for; its number may be used again."""
-        self._tell(b"-%d\n" % group)
-
-    def _tell(self, line: bytes) -> None:
-        if self._process is None or self._process.stdin is None:
-            return
-        try:
-            self._process.stdin.write(line)
-        except OSError:  # somebody killed the reaper: children still see their stdin close
-            self._process.wait()
-            self._process = None
+        for group in self._groups:
+            self._tell(b"+%d\n" % group)
 
 
 def reaper() -> Reaper:
     """The reaper of this process (a forked worker gets its own)."""
     pid = os.getpid()
     found = _reapers.get(pid)
-    if found is None or not found.pid:
+    if found is None:
         found = _reapers[pid] = Reaper()
     return found
 

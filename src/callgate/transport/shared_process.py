@@ -203,14 +203,15 @@ class SharedProcess:
         except ProtocolError as error:
             self._malformed(error)
             return
-        self._refused = 0
         if isinstance(message, list):
             self._observer.server(data)  # no batches in this revision: refused and on record
+            self._strike()
         elif message.kind >= Kind.RESULT:
             self._answer(message)
         elif message.kind is Kind.NOTIFICATION:
             self._notification(message)
         else:
+            self._strike()
             decided = self._observer.server_message(message)
             if isinstance(decided, Outcome) and decided.reply is not None and self._upstream is not None:
                 self._upstream.send(decided.reply)
@@ -219,7 +220,9 @@ class SharedProcess:
         found = self._calls.answer(message.body)
         if found is None:
             self._observer.server_message(message)  # nobody asked: refused and on record
+            self._strike()
             return
+        self._refused = 0
         entry, body = found
         call = entry.owner
         decided = call.channel.server_message(_mapped(message, body, entry))
@@ -239,7 +242,9 @@ class SharedProcess:
         entry = self._calls.find(found[0]) if found is not None else None
         if found is None or entry is None:
             self._observer.refuse(_unrelated(), Direction.SERVER)
+            self._strike()
             return
+        self._refused = 0
         call = entry.owner
         decided = call.channel.server_message(_mapped(message, found[1], entry))
         if isinstance(decided, Outcome):
@@ -259,10 +264,14 @@ class SharedProcess:
         loggers = [gate_id for gate_id, entry in self._calls.entries.items() if entry.owner.logs]
         return (loggers[0], message.body) if len(loggers) == 1 else None
 
-    def _malformed(self, error: ProtocolError) -> None:
+    def _strike(self) -> None:
+        """One more line in a row that reached nobody."""
         self._refused += 1
         if self._refused > REFUSED_IN_A_ROW and self._upstream is not None:
             self._upstream.stop(0.0)
+
+    def _malformed(self, error: ProtocolError) -> None:
+        self._strike()
         entry = self._calls.find(error.request_id) if error.is_answer else None
         if entry is None:
             outcome = self._observer.refuse(error, Direction.SERVER, error.request_id)
