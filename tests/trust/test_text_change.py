@@ -7,6 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.trust.text_change import WORD_BUDGET, compare_text
+from callgate.trust.wording import words
 
 BEFORE = (
     "Searches the workspace for files. Returns a list of matching paths, do not rely on their order.\n"
@@ -86,6 +87,17 @@ def test_a_destination_that_was_there_may_move() -> None:
     before = "Searches https://example.com/docs for answers. Free of charge."
     assert meanings("Free of charge. Searches https://example.com/docs for answers.", before) == set()
     assert meanings(before.replace("/docs", "/dogs"), before) == {"destination-adding"}
+
+
+def test_line_breaks_do_not_decide_how_the_words_beside_a_destination_are_read() -> None:
+    before = "Doesn't *not* read https://example.com\nDon't ask, e.g. 'why'.\nIMPORTANT NOTES: [[Page Name]]"
+    assert meanings(" ".join(before.split()), before) == set()
+    assert meanings(before.replace(" ", "\n"), before) == set()
+
+
+@given(st.text(st.characters(max_codepoint=126), max_size=120))
+def test_ascii_text_has_the_same_words_whatever_stands_around_it(text: str) -> None:
+    assert [word for word in words(f"{text} \xe9") if word != "\xe9"] == words(text)
 
 
 def test_a_title_where_none_was_is_cosmetic_and_an_order_is_not() -> None:

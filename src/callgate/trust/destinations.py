@@ -51,16 +51,20 @@ def split(text: str) -> tuple[set[str], str]:
     kept: list[str] = []
     for line in unicodedata.normalize("NFKC", text).splitlines():
         if _SIGNS.isdisjoint(line):
-            kept.append(line)
+            kept += (line, "\n")
             continue
-        tokens = line.translate(_DELIMITERS).split()
-        names = [_name(token) for token in tokens]
-        if any(names):
-            found.update(filter(None, names))
-            kept.append(" ".join(_stop(token) if name else token for token, name in zip(tokens, names, strict=True)))
-        else:
-            kept.append(line)
-    return found, "\n".join(kept)
+        marked = line.translate(_DELIMITERS)  # one character for one, so places are the same in both
+        done = place = 0
+        for token in marked.split():
+            place = marked.index(token, place)
+            name = _name(token)
+            if name:
+                found.add(name)
+                kept += (line[done:place], _stop(token))
+                done = place + len(token)
+            place += len(token)
+        kept += (line[done:], "\n")
+    return found, "".join(kept)
 
 
 def _name(raw: str) -> str:

@@ -100,7 +100,7 @@ def words(text: str) -> list[str]:
     a budget of words means as much there.
     """
     if text.isascii():
-        return [word.strip("-") or "-" for word in text.lower().translate(_ASCII_WORDS).split()]
+        return [word for part in text.lower().translate(_ASCII_WORDS).split() if (word := part.strip("-"))]
     found: list[str] = []
     current: list[str] = []
     for char in unicodedata.normalize("NFKC", text).casefold().translate(_APOSTROPHES):
@@ -119,7 +119,7 @@ def words(text: str) -> list[str]:
             current = []
     if current:
         found.append("".join(current))
-    return [word.strip("-") or "-" for word in found]
+    return [word.rstrip("-") for word in found]
 
 
 def sentences(text: str) -> list[list[str]]:
