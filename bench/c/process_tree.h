@@ -57,7 +57,8 @@ static inline void tree_walk(ProcessTree *tree, int root)
     }
 }
 
-/* CPU time of all threads in ns. The figures below /proc lag behind for a process that never sleeps. */
+/* CPU time of all threads in ns. The kernel brings it up to date when a process is interrupted; one that never
+ * sleeps may have a CPU without ticks to itself. */
 static inline uint64_t cpu_time_ns(int pid)
 {
     clockid_t clock;
@@ -83,12 +84,14 @@ static inline void add_memory(int pid, Usage *usage)
     fclose(file);
 }
 
-/* CPU time only: cheap enough to read at the start and the end of a measurement. */
-static inline Usage tree_cpu(const ProcessTree *tree)
+/* CPU time only, read from the gateway's own CPU (-1: any), which interrupts it. Returns to `home` afterwards. */
+static inline Usage tree_cpu(const ProcessTree *tree, int cpu, int home)
 {
     Usage usage = {0};
+    pin_to_cpu(cpu);
     for (int i = 0; i < tree->count; i++)
         *(is_server(tree->pids[i]) ? &usage.server_ns : &usage.gateway_ns) += cpu_time_ns(tree->pids[i]);
+    pin_to_cpu(home);
     return usage;
 }
 

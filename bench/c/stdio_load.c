@@ -279,7 +279,7 @@ static void run_calls(Connection *connection, const Options *options, pid_t chil
             if (now >= warm_until && ++warmed >= 3) {
                 measuring = 1;
                 tree_walk(&tree, child);
-                before = tree_cpu(&tree);
+                before = tree_cpu(&tree, options->child_cpu, options->client_cpu);
                 started = now_ns();
             }
         } else if (!stopping) {
@@ -292,7 +292,7 @@ static void run_calls(Connection *connection, const Options *options, pid_t chil
                                       : now - started >= seconds_to_ns(options->seconds) && result->done >= 10;
             if (stopping) {
                 result->seconds = (double)(now - started) / 1e9;
-                Usage after = tree_cpu(&tree);
+                Usage after = tree_cpu(&tree, options->child_cpu, options->client_cpu);
                 result->cpu.gateway_ns = after.gateway_ns - before.gateway_ns;
                 result->cpu.server_ns = after.server_ns - before.server_ns;
             }

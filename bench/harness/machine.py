@@ -93,7 +93,8 @@ def process_tree(root: int) -> list[int]:
 def cpu_ns(pids: Sequence[int]) -> int:
     """CPU time used so far, by all threads, ended ones included.
 
-    From each process' own CPU-time clock: the figures below /proc lag behind for a process that never sleeps.
+    The kernel brings it up to date when a process is interrupted; one that never sleeps may have a CPU without
+    ticks to itself, so a reader should run on the same one.
     """
     total = 0
     for pid in pids:

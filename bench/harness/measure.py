@@ -119,6 +119,8 @@ def http(gateway: Gateway, series: Series, placement: Placement, server: int) ->
     ]
     before = used = calls = 0
     messages: list[str] = []
+    # To read a gateway's CPU time on its own CPU is to interrupt it, which is what brings the clock up to date.
+    placement.pin([os.getpid()], GATEWAY_CPU[series.mode])
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as load:
         assert load.stdout is not None
         assert load.stderr is not None
@@ -130,6 +132,7 @@ def http(gateway: Gateway, series: Series, placement: Placement, server: int) ->
             else:
                 messages.append(line)
         output = load.stdout.read()
+    placement.pin([os.getpid()], -1)
     sample = _sample(output, "".join(messages))
     sample["cpu_us"] = used / 1000 / calls if calls else 0.0
     sample["rss_kb"], sample["pss_kb"] = memory_kb(pids)

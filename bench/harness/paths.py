@@ -8,6 +8,7 @@ BENCH = Path(__file__).resolve().parent.parent
 SOURCES = BENCH / "c"
 BUILD = BENCH / ".build"
 PEERS = BENCH / "peers"
+FLOORS = BENCH / "floors"
 INSTALLED = BENCH / ".peers"
 RESULTS = BENCH / "results"
 REPORT = BENCH.parent / "docs" / "performance.md"

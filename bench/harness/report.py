@@ -16,6 +16,7 @@ TITLES = {
     "direct": "direct",
     "c-pump": "C pump, two threads",
     "c-pump-splice": "C pump, splice",
+    "py-relay": "Python relay that looks at nothing",
     "l4-pump": "C pump of TCP bytes",
     "nginx": "nginx",
     "envoy": "Envoy",
@@ -94,11 +95,17 @@ _METHOD = """\
   own p50, p99 or rate. "Added" is the p50 minus that of the direct connection in the same series.
 - One call at a time is measured in mode `1cpu`: client, gateway and server share one CPU, so the added time is
   the whole cost of the hop in CPU and context switches, without the wake-up of an idle core, which costs 10 to
-  30 µs on a virtual machine and says nothing about a gateway. Throughput is measured in mode `split`: one CPU for
-  the gateway alone, one for client and server. Starts and two workers are measured in mode `free`.
+  30 µs on a virtual machine and says nothing about a gateway. Some series are repeated under the default
+  scheduler, where a pump of two threads costs nearly twice as much and a single loop hardly more.
+- Throughput is measured in mode `split`: one CPU for the gateway alone, one for client and server, which poll:
+  waking a sleeping process on another virtual CPU costs more than the call, and hits the slower gateway harder.
+  Two workers are compared with one in mode `1cpu`, by CPU time a call; starts are measured in mode `free`.
 - CPU time is the gateway's own (all its threads, from the kernel's accounting in ns), the server's excluded. RSS
   is of the gateway's processes, the server's excluded.
 - The size is that of a request's body; the answer is about as long.
+- The Python relays (`bench/floors/`) move bytes and look at nothing: what is left below them, no gateway written
+  in Python can save. How far they are from the C pump is the machine's doing: its system calls against its
+  interpreter.
 - nginx and Envoy forward HTTP and look at nothing (`bench/peers/nginx.conf`, `envoy.yaml`; one worker each).
 - Peers run with their own defaults, one worker, logs off; they do other work than callgate (ContextForge:
   users, roles and a database), and nobody tuned them, their authors least of all.

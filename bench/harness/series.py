@@ -9,8 +9,10 @@ from bench.harness.machine import Mode
 
 Kind: TypeAlias = Literal["stdio", "http", "start"]
 
-STDIO_FLOORS = ("direct", "c-pump", "callgate")
-HTTP_FLOORS = ("direct", "l4-pump", "nginx", "envoy", "callgate")
+STDIO_FLOORS = ("direct", "c-pump", "py-relay", "callgate")
+BLOCKING = ("direct", "c-pump", "c-pump-splice", "callgate")
+"""Where a message is larger than a pipe: the Python relay does not wait for room."""
+HTTP_FLOORS = ("direct", "l4-pump", "py-relay", "nginx", "envoy", "callgate")
 STDIO_PEERS = ("lasso", "fastmcp", "mcp-context-protector")
 HTTP_PEERS = ("mcp-proxy", "fastmcp", "contextforge")
 SIZES = {"200 B": 200, "2 KB": 2_000, "20 KB": 20_000, "1 MB": 1_000_000}
@@ -44,7 +46,7 @@ def stdio_series() -> list[Series]:
             f"stdio, one call at a time, {label}" + ("" if realtime else ", default scheduler"),
             "stdio",
             "1cpu",
-            ("direct", "c-pump", "c-pump-splice", "callgate"),
+            ("direct", "c-pump", "c-pump-splice", "py-relay", "callgate") if size <= 20_000 else BLOCKING,
             ("--size", str(size)),
             seconds=1.0 if size >= 1_000_000 else 0.6,
             realtime=realtime,
@@ -56,7 +58,8 @@ def stdio_series() -> list[Series]:
         *series,
         Series("stdio modern", "stdio, one call at a time, 2 KB, revision 2026-07-28", "stdio", "1cpu", STDIO_FLOORS,
                ("--size", "2000", "--modern")),
-        Series("stdio window", "stdio, 32 calls in flight, 200 B", "stdio", "split", STDIO_FLOORS, ("--window", "32")),
+        Series("stdio window", "stdio, 32 calls in flight, 200 B", "stdio", "split", ("direct", "c-pump", "callgate"),
+               ("--window", "32")),
         Series("start instant", "first answer of an instant server", "start", "free", ("direct", "callgate"),
                rounds=11),
         Series("start real", "first answer of server-everything (Node.js)", "start", "free", ("direct", "callgate"),
@@ -80,7 +83,7 @@ def http_series() -> list[Series]:
                ("--connections", "64", *modern), seconds=0.8),
         Series("http events", "HTTP, server-sent events 1 ms apart, 1 connection", "http", "1cpu", HTTP_FLOORS,
                ("--stream", "100,1000"), seconds=1.0),
-        Series("http workers", "HTTP, 64 connections, 200 B, one worker and two", "http", "free",
+        Series("http workers", "HTTP, 64 connections, 200 B, one worker and two", "http", "1cpu",
                ("direct", "callgate", "callgate-2-workers"), ("--connections", "64"), seconds=0.8),
     ]  # fmt: skip
 

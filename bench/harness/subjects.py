@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from bench.harness.build import program
-from bench.harness.paths import INSTALLED, PEERS
+from bench.harness.paths import FLOORS, INSTALLED, PEERS
 
 Absent = str
 """Why a subject cannot be measured; empty when it can."""
@@ -122,6 +122,10 @@ def _callgate_serve(workers: int, tls: bool) -> Callable[[int, int, Path], Launc
 # ---- floors and proxies that look at nothing ----
 
 
+def _tcp_relay(port: int, server_port: int, _: Path) -> Launch:
+    return Launch([sys.executable, str(FLOORS / "tcp_relay.py"), str(port), str(server_port)])
+
+
 def _nginx(port: int, server_port: int, scratch: Path) -> Launch:
     config = template("nginx.conf", scratch / "nginx.conf", port=port, server_port=server_port, scratch=scratch)
     return Launch([_system("nginx") or "nginx", "-c", str(config), "-e", str(scratch / "error.log")])
@@ -200,6 +204,7 @@ STDIO = {
         StdioSubject("direct", lambda server, _: server),
         StdioSubject("c-pump", lambda server, _: [program("stdio_pump"), "threads", *server]),
         StdioSubject("c-pump-splice", lambda server, _: [program("stdio_pump"), "splice", *server]),
+        StdioSubject("py-relay", lambda server, _: [sys.executable, str(FLOORS / "stdio_relay.py"), *server]),
         StdioSubject("callgate", _callgate_run, environment=_state),
         StdioSubject(
             "fastmcp",
@@ -226,6 +231,7 @@ HTTP = {
     for subject in (
         HttpSubject("direct", None),
         HttpSubject("l4-pump", lambda port, server, _: Launch([program("l4_pump"), str(port), str(server)])),
+        HttpSubject("py-relay", _tcp_relay),
         HttpSubject("nginx", _nginx, absent=_on_path("nginx", "Debian's nginx")),
         HttpSubject("envoy", _envoy, absent=missing(ENVOY, INSTALL + "envoy")),
         HttpSubject("callgate", _callgate_serve(1, False), load=("--path", "/echo/mcp")),
