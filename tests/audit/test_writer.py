@@ -251,8 +251,8 @@ def test_memory_and_descriptors_do_not_grow_with_the_log(tmp_path: Path) -> None
     journal = new_journal(tmp_path, segment_bytes=65536)
     fill(journal, 100)
     descriptors = len(os.listdir("/proc/self/fd"))
-    fill(journal, 2000)
-    assert len(os.listdir("/proc/self/fd")) == descriptors
+    fill(journal, 20_000)  # some full segments may wait for the disk, and a sync may be under way
+    assert len(os.listdir("/proc/self/fd")) <= descriptors + 16
     assert len(journal.tail) == TAIL_BYTES
     assert HEADER_BYTES <= journal.offset <= TAIL_BYTES
 

@@ -113,7 +113,9 @@ def test_show(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "show", "4"]) == 0
     out = capsys.readouterr().out
     hashes = [
-        line.split()[-1] for line in out.splitlines() if "chained to" in line or "this record" in line or "SHA" in line
+        line.split()[-1].removeprefix("sha256:")
+        for line in out.splitlines()
+        if "chained to" in line or "this record" in line or "sha256" in line
     ]
     for value in hashes:
         out = out.replace(value, value[:4] + "…")
@@ -127,7 +129,7 @@ def test_show(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
         "  server      files over stdio",
         "  principal   local",
         "  revision    2025-11-25",
-        f"  bytes       2.1 kB, SHA-256 {hashes[0][:4]}…",
+        f"  bytes       2.1 kB, sha256:{hashes[0][:4]}…",
         "  took        1.4 ms",
         '  content     {"content":"array"}',
         "  finding     hidden-characters/tag-characters (high) at /result/content/0/text",

@@ -33,7 +33,7 @@ def live_line(line: bytes | Record, *, width: int = WIDTH, colour: bool = False)
     kind = str(record.get("kind", ""))
     outcome = str(record.get("outcome", "sign" if kind == "checkpoint" else kind))
     rest = _decision(record) if record.get("kind") == "decision" else _event(record)
-    text = fit(f"{clock(record.get('time'))}  {visible(outcome, 8):<8}  {rest}", width)
+    text = fit(f"{clock(record.get('time'))}  {visible(outcome, 13):<8}  {rest}", width)
     if not colour:
         return text
     code = _COLOURS.get(outcome, _DIM)

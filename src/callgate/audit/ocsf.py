@@ -17,7 +17,7 @@ from __future__ import annotations
 from typing import Any, Final
 
 import callgate
-from callgate.audit.records import Record
+from callgate.audit.records import Record, message_digest
 
 OCSF_VERSION: Final = "1.8.0"
 
@@ -29,13 +29,17 @@ _ACTIONS: Final = {  # outcome -> action_id, action, disposition_id, disposition
     "rewrite": (1, "Allowed", 11, "Corrected", 1),
     "ask": (1, "Allowed", 14, "Delayed", 0),
     "deny": (2, "Denied", 2, "Blocked", 2),
-    "error": (2, "Denied", 27, "Error", 2),
+    "would-rewrite": (1, "Allowed", 15, "Detected", 1),
+    "would-ask": (1, "Allowed", 15, "Detected", 1),
+    "would-deny": (1, "Allowed", 15, "Detected", 1),
+    "error": (1, "Allowed", 27, "Error", 1),
 }
+_FAILURE: Final = 2
 _STATUSES: Final = {0: "Unknown", 1: "Success", 2: "Failure"}
 _READS: Final = ("/list", "/read", "/get", "initialize", "server/discover", "ping")
 _STARTS: Final = ("launch", "start", "connect", "open")
 _STOPS: Final = ("stop", "server-exit", "close")
-_UNMAPPED: Final = ("about", "content", "detail", "direction", "hook", "outcome", "prev", "sha256", "size", "took_us")
+_UNMAPPED: Final = ("about", "content", "detail", "direction", "hook", "outcome", "prev", "size", "took_us")
 
 
 def ocsf_events(record: Record) -> list[Record]:
@@ -85,6 +89,8 @@ def _api_activity(record: Record) -> Record:
     action_id, action, disposition_id, disposition, status_id = _ACTIONS.get(
         record["outcome"], (0, "Unknown", 0, "Unknown", 0)
     )
+    if record.get("failed"):
+        status_id = _FAILURE
     scope = record["scope"]
     correlation = f"{record['chain']}:{record['about'] or record['seq']}"
     event["metadata"] |= {"correlation_uid": correlation, "profiles": ["security_control"]}
@@ -105,6 +111,7 @@ def _api_activity(record: Record) -> Record:
         "unmapped": {name: record[name] for name in _UNMAPPED if name in record}
         | {
             "correlation_id": correlation,
+            "digest": message_digest(record),
             "mcp_method": method,
             "mcp_name": record["name"],
             "transport": scope["transport"],

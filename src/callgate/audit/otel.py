@@ -15,7 +15,7 @@ import hashlib
 from typing import Any, Final
 
 import callgate
-from callgate.audit.records import Record, canonical_value
+from callgate.audit.records import Record, canonical_value, message_digest
 
 _KIND_SERVER: Final = 2
 _STATUS_ERROR: Final = 2
@@ -26,7 +26,7 @@ _NAME_ATTRIBUTES: Final = {
     "resources/subscribe": "mcp.resource.uri",
     "resources/unsubscribe": "mcp.resource.uri",
 }
-_REFUSED: Final = ("deny", "error")
+_REFUSED: Final = ("deny",)
 _LEVELS: Final = {"allow": (9, "INFO"), "deny": (13, "WARN"), "error": (17, "ERROR")}
 
 
@@ -58,7 +58,7 @@ def attributes(record: Record) -> dict[str, Any]:
     found |= {
         "callgate.direction": record["direction"],
         "callgate.hook": record["hook"],
-        "callgate.message.sha256": record["sha256"],
+        "callgate.message.digest": message_digest(record),
         "callgate.message.size": record["size"],
         "callgate.outcome": record["outcome"],
         "callgate.principal": scope["principal"],
@@ -77,6 +77,8 @@ def attributes(record: Record) -> dict[str, Any]:
     rules = [finding["rule"] for finding in record.get("findings") or []]
     if record["outcome"] in _REFUSED:
         optional["error.type"] = rules[0] if rules else record["outcome"]
+    elif record.get("failed"):
+        optional["error.type"] = record["failed"]
     if rules:
         found["callgate.rules"] = ",".join(rules)
     return found | {name: value for name, value in optional.items() if value}
@@ -95,7 +97,7 @@ def _span(record: Record) -> Record:
         "startTimeUnixNano": str(end - record["took_us"] * 1000),
         "traceId": _id(record, 32),
     }
-    if record["outcome"] in _REFUSED:
+    if record["outcome"] in _REFUSED or record.get("failed"):
         span["status"] = {"code": _STATUS_ERROR}
     return span
 

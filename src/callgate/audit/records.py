@@ -20,13 +20,16 @@ Members of every record:
 | `content` | of a request's `arguments`, else of params, result or error: what `detail` says |
 | `detail` | `digest` (no `content`), `shape` (audit/shapes.py) or `full` (the values) |
 | `direction` | `client` (the client sent it) or `server` |
+| `failed` | of an answer: `tool_error` (a result with `isError`) or `rpc_error` (a JSON-RPC error); else absent |
 | `findings` | list of `{evidence, message, pointer, risk, rule, severity}`; absent when empty |
 | `hook` | `connect`, `catalog`, `call`, `content`, `server_request` |
 | `method`, `name` | MCP method; tool or prompt name or resource URI, cut at 256 characters |
-| `outcome` | `allow`, `annotate`, `rewrite`, `ask`, `deny`, `error` |
+| `outcome` | `allow`, `annotate`, `rewrite`, `ask`, `deny`; `would-rewrite`, `would-ask`, `would-deny` where a \
+control only observes; `error` where one failed while only observing |
 | `rpc_id` | JSON-RPC id, null for a notification |
 | `scope` | `{principal, revision, server, session, transport}`: who spoke to which server |
-| `sha256`, `size` | of the message's bytes as they came to the decision |
+| `sha256` or `blake3` | digest of the message's bytes as they went on; BLAKE3 above 4096 bytes, where it is faster |
+| `size` | of those bytes |
 | `took_us` | of an answer: microseconds since its request came; else 0 or the time the decision took |
 
 `note`, a slow event of the gate itself: `what` (`launch`, `reload`, `pin-approved`, …) and `fields`.
@@ -65,6 +68,13 @@ NAME_CHARACTERS: Final = 256
 """Longest name, URI, method, pointer, session or string id."""
 FINDINGS: Final = 20
 """Findings kept per decision; `findings_dropped` counts the rest."""
+
+
+def message_digest(record: Record) -> str:
+    """The digest of a decision's message with the name of its hash: `sha256:…` or `blake3:…`."""
+    name = "blake3" if "blake3" in record else "sha256"
+    return f"{name}:{record.get(name)}"
+
 
 _SIGNED_PREFIX: Final = b"callgate audit checkpoint 1\n"
 

@@ -24,6 +24,24 @@ if TYPE_CHECKING:
 
 _now = time.time_ns
 _NOTHING: Final[dict[str, Any]] = {}
+LARGE: Final = 4096
+"""Messages of more bytes are digested with BLAKE3, which is faster there; SHA-256 is below."""
+
+
+def _load_blake3() -> Any:
+    """The hash for large messages, or None where there is no wheel for the platform: then it is SHA-256."""
+    try:
+        from blake3 import blake3
+    except ImportError:
+        return None
+    return blake3
+
+
+def _failure(content: dict[str, Any]) -> str:
+    """How an answer says that its request failed: `tool_error`, `rpc_error`, or not at all."""
+    if content.get("isError") is True:
+        return "tool_error"
+    return "rpc_error" if "error" in content else ""
 
 
 class Scope:
@@ -32,7 +50,7 @@ class Scope:
     `revision` is the negotiated protocol revision, empty until it is known.
     """
 
-    __slots__ = ("_journal", "_record", "_revision", "_who")
+    __slots__ = ("_journal", "_large", "_record", "_revision", "_who")
 
     def __init__(self, journal: Journal, who: Who) -> None:
         self._journal = journal
@@ -52,6 +70,8 @@ class Scope:
             "time": 0,
             "took_us": 0,
         }
+        self._large: dict[str, Any] | None = None
+        """The same with the other digest; made for the first large message."""
 
     @property
     def revision(self) -> str:
@@ -63,6 +83,7 @@ class Scope:
         if revision != self._revision:
             self._revision = revision
             self._record["scope"] = self._journal.texts.scope(self._who, revision)
+            self._large = None
 
     def decision(
         self,
@@ -90,8 +111,10 @@ class Scope:
                 hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
             )
         if direction:
-            heads = journal.server_heads
+            failed = _failure(content) if "error" in content or "isError" in content else ""
+            heads = journal.failed_heads if failed else journal.server_heads
         else:
+            failed = ""
             heads = journal.client_heads
             arguments = content.get("arguments")
             if type(arguments) is dict:
@@ -102,16 +125,20 @@ class Scope:
         try:
             head = heads[key]
         except KeyError:
-            head = journal.texts.head(key, direction, content)
+            head = journal.texts.head(key, direction, content, failed)
         seq = journal.seq + 1
-        record = self._record
+        size = len(data)
+        if size <= LARGE:
+            record = self._record
+            record["sha256"] = sha256(data).hexdigest()
+        else:
+            record = self._large_record(data)
         record["about"] = about
         record["chain"] = head
         record["prev"] = journal.prev
         record["rpc_id"] = request_id
         record["seq"] = seq
-        record["sha256"] = sha256(data).hexdigest()
-        record["size"] = len(data)
+        record["size"] = size
         record["time"] = _now() // 1000
         record["took_us"] = duration_us
         try:
@@ -132,6 +159,28 @@ class Scope:
         journal.seq = seq
         return seq
 
+    def _large_record(self, data: bytes) -> dict[str, Any]:
+        """The template with the digest of a large message in it."""
+        journal = self._journal
+        if journal.blake3 is False:
+            journal.blake3 = _load_blake3()
+        if journal.blake3 is None:
+            self._record["sha256"] = sha256(data).hexdigest()
+            return self._record
+        large = self._large
+        if large is None:
+            others = [(name, value) for name, value in self._record.items() if name != "sha256"]
+            large = self._large = dict(sorted([("blake3", ""), *others]))
+        large["blake3"] = journal.blake3(data).hexdigest()
+        return large
+
+    def _digest(self, data: bytes) -> tuple[str, str]:
+        """Name and value of the digest of a message."""
+        record = self._record if len(data) <= LARGE else self._large_record(data)
+        if "blake3" in record:
+            return "blake3", record["blake3"]
+        return "sha256", sha256(data).hexdigest()
+
     def _general(
         self,
         hook: str,
@@ -147,7 +196,9 @@ class Scope:
         duration_us: int,
     ) -> int:
         """Any decision: with findings, with values (`full`), with params that are no object."""
+        digest, value = self._digest(data)
         record: Record = {
+            digest: value,
             "about": about,
             "direction": "server" if direction else "client",
             "hook": hook,
@@ -157,7 +208,6 @@ class Scope:
             "outcome": outcome,
             "rpc_id": cut(request_id) if isinstance(request_id, str) else request_id,
             "scope": self._record["scope"],
-            "sha256": sha256(data).hexdigest(),
             "size": len(data),
             "took_us": duration_us,
         }
@@ -165,8 +215,11 @@ class Scope:
             record["findings"] = [finding_fields(finding) for finding in findings[:FINDINGS]]
             if len(findings) > FINDINGS:
                 record["findings_dropped"] = len(findings) - FINDINGS
-        if not direction and type(content) is dict and type(content.get("arguments")) is dict:
-            content = content["arguments"]
+        if type(content) is dict:
+            if direction and (failed := _failure(content)):
+                record["failed"] = failed
+            if not direction and type(content.get("arguments")) is dict:
+                content = content["arguments"]
         return self._journal.append_record(record | self._content(content))
 
     def _content(self, content: Any) -> Record:

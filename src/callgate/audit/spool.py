@@ -24,6 +24,9 @@ from typing import Final, Protocol
 
 TAIL_NAME: Final = "tail"
 TAIL_BYTES: Final = 128 * 1024
+"""Size of `tail`; the longest record fits."""
+FLUSH_BYTES: Final = 32 * 1024
+"""Records go to the segment when they fill so much of `tail`: few enough bytes that no call waits for them."""
 HEADER_BYTES: Final = 64
 
 
@@ -45,9 +48,20 @@ class Spool:
     process lives, tells readers that the log is in use.
     """
 
-    __slots__ = ("_directory", "_position", "_segment_bytes", "_segment_number", "segment", "tail", "tail_file")
+    __slots__ = (
+        "_directory",
+        "_position",
+        "_segment_bytes",
+        "_segment_number",
+        "finished",
+        "segment",
+        "tail",
+        "tail_file",
+    )
 
     def __init__(self, directory: Path, segment_bytes: int) -> None:
+        self.finished: list[int] = []
+        """Full segments that are not yet known to be on disk; whoever syncs them closes them."""
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._segment_number = 1
@@ -76,7 +90,6 @@ class Spool:
         if position >= self._segment_bytes:
             number, position = number + 1, 0
             segment = _create(self._directory / segment_name(number))
-            os.fdatasync(finished)
         mark, zeros = _mark(number, position), bytes(offset - HEADER_BYTES)
         # No call in these lines: a signal handler that raises comes before all of them or after.
         self.tail[HEADER_BYTES:offset] = zeros
@@ -86,13 +99,15 @@ class Spool:
         self._position = position
         writer.offset = HEADER_BYTES
         if segment != finished:
-            os.close(finished)
+            self.finished.append(finished)
 
     def finish(self, writer: Writer) -> None:
         """Flush, put everything on disk and remove `tail`."""
         self.flush(writer)
-        os.fdatasync(self.segment)
-        os.close(self.segment)
+        for descriptor in [*self.finished, self.segment]:
+            os.fdatasync(descriptor)
+            os.close(descriptor)
+        self.finished.clear()
         self.tail.close()
         os.close(self.tail_file)
         (self._directory / TAIL_NAME).unlink()

@@ -27,22 +27,22 @@ class Syncer:
         self._busy = False
         self.error: OSError | None = None
 
-    def tick(self, seq: int) -> bool:
+    def tick(self, seq: int, *, urgent: bool = False) -> bool:
         """Start a sync when something was written since the last one and the interval is over.
 
-        True when there is something that no sync has been started for.
+        True when there is something that no sync has been started for. `urgent`: do not wait for the interval.
         """
         if seq == self._synced:
             return False
         now = time.monotonic()
-        if self._busy or now < self._due:
+        if self._busy or (now < self._due and not urgent):
             return True
         self._due = now + self._interval
         self._busy = True
-        copies: list[int] = []  # the writer may close its own on the way to the next segment
+        finished = self._spool.finished
+        copies: list[int] = []  # the writer closes its own at the end
         try:
-            copies.append(os.dup(self._spool.segment))
-            copies.append(os.dup(self._spool.tail_file))
+            copies += (os.dup(descriptor) for descriptor in (*finished, self._spool.segment, self._spool.tail_file))
             _thread.start_new_thread(self._sync, tuple(copies))
         except (OSError, RuntimeError) as error:  # no descriptor or no thread to be had: the next record syncs itself
             self.error = OSError(errno.EAGAIN, str(error))
@@ -50,11 +50,16 @@ class Syncer:
             for descriptor in copies:
                 os.close(descriptor)
             return True
+        while finished:
+            os.close(finished.pop())  # the copies are with the thread
         self._synced = seq
         return False
 
     def now(self) -> None:
         """Sync and wait for it. Raises OSError."""
+        while self._spool.finished:
+            os.fdatasync(self._spool.finished[0])
+            os.close(self._spool.finished.pop(0))
         os.fdatasync(self._spool.segment)
         os.fdatasync(self._spool.tail_file)
         self.error = None

@@ -25,7 +25,16 @@ _TEXT_BYTES: Final = 2048
 class Texts:
     """The texts of one log. Without `described`, records are of detail `digest` and have no `content`."""
 
-    __slots__ = ("_chain", "_described", "_nested", "_scopes", "_shapes", "client_heads", "server_heads")
+    __slots__ = (
+        "_chain",
+        "_described",
+        "_nested",
+        "_scopes",
+        "_shapes",
+        "client_heads",
+        "failed_heads",
+        "server_heads",
+    )
 
     def __init__(self, chain: str, described: bool) -> None:
         self._chain = chain
@@ -36,6 +45,8 @@ class Texts:
         self.client_heads: dict[tuple[object, ...], Fragment] = {}
         self.server_heads: dict[tuple[object, ...], Fragment] = {}
         """By (hook, method, name, outcome, *names, *types) of the content's members."""
+        self.failed_heads: dict[tuple[object, ...], Fragment] = {}
+        """The same for answers that say that the request failed."""
 
     def scope(self, who: Who, revision: str) -> Fragment:
         """The value of `scope`. Over HTTP there may be a new scope for every request."""
@@ -51,29 +62,31 @@ class Texts:
             self._scopes[key] = text
         return text
 
-    def head(self, key: tuple[object, ...], direction: int, content: dict[str, Any]) -> Fragment:
+    def head(self, key: tuple[object, ...], direction: int, content: dict[str, Any], failed: str) -> Fragment:
         """The text from the value of `chain` to that of `outcome`, for a key that is not in the heads."""
-        nested = self._nested.get((direction, *key))
+        nested = self._nested.get((direction, failed, *key))
         if nested is not None:
             before, member, after = nested
             return Fragment((before + self._shape(content[member]) + after).encode())
         hook, method, name, outcome = (quoted(str(part)) for part in key[:4])
         before = f'"{self._chain}",'
         detail = "shape" if self._described else "digest"
+        failure = f'"failed":"{failed}",' if failed else ""
         after = (
             f'"detail":"{detail}","direction":"{"server" if direction else "client"}",'
-            f'"hook":{hook},"kind":"decision","method":{method},"name":{name},"outcome":{outcome}'
+            f'{failure}"hook":{hook},"kind":"decision","method":{method},"name":{name},"outcome":{outcome}'
         )
         described = f'"content":{shape(content)},' if self._described else ""
         head = Fragment((before + described + after).encode())
         if len(key) > 4 + 2 * _MEMBERS or sum(len(part) for part in key if type(part) is str) > _TEXT_BYTES:
             return head
         if dict not in key:
-            heads = self.server_heads if direction else self.client_heads
+            answers = self.failed_heads if failed else self.server_heads
+            heads = answers if direction else self.client_heads
             _room(heads)
             heads[key] = head
         else:
-            self._remember_nested((direction, *key), content, before, after)
+            self._remember_nested((direction, failed, *key), content, before, after)
         return head
 
     def _remember_nested(self, key: tuple[object, ...], content: dict[str, Any], before: str, after: str) -> None:

@@ -15,14 +15,14 @@ from collections.abc import Callable
 from contextlib import suppress
 from hashlib import sha256
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import callgate
 from callgate.audit import index
 from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut
 from callgate.audit.scope import Scope
 from callgate.audit.signer import Signer, sign
-from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, Spool
+from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES, Spool
 from callgate.audit.syncer import Syncer
 from callgate.audit.texts import Texts
 from callgate.config import AuditConfig
@@ -31,6 +31,8 @@ from callgate.errors import AuditError
 AUDIT_DIRECTORY: Final = "audit"
 _SIGN_AFTER_S: Final = 60.0
 """With fewer than `checkpoint_records` new records: this long after the last checkpoint, at an idle moment."""
+_MOST_FINISHED: Final = 4
+"""Full segments that may wait for the disk."""
 _FEW: Final = 1000
 """A checkpoint interval below this is watched at each record, a longer one whenever the tail is full."""
 
@@ -63,10 +65,12 @@ class Journal:
         "_state_dir",
         "_syncer",
         "_watch",
+        "blake3",
         "chain",
         "client_heads",
         "config",
         "digest_only",
+        "failed_heads",
         "keeps_values",
         "limit",
         "offset",
@@ -89,6 +93,9 @@ class Journal:
         self.texts = Texts(self.chain, described=not self.digest_only)
         self.client_heads = self.texts.client_heads
         self.server_heads = self.texts.server_heads
+        self.failed_heads = self.texts.failed_heads
+        self.blake3: Any = False
+        """The hash for large messages: False until it is needed, None where it is missing."""
         self.seq = 0
         self.offset = HEADER_BYTES
         self._state_dir = state_dir
@@ -251,9 +258,12 @@ class Journal:
             if self._syncer.error:
                 self._syncer.now()
                 self._set_limit()
-            if self.offset + length > TAIL_BYTES:
+            if self.offset + length > FLUSH_BYTES and self.offset > HEADER_BYTES:
                 self._spool.flush(self)
-                self._syncer.tick(self.seq)
+                waiting = len(self._spool.finished)
+                self._syncer.tick(self.seq, urgent=waiting > 0)
+                if waiting > _MOST_FINISHED:
+                    self._syncer.now()  # the disk is slower than the log grows: now the log waits for it
         except OSError as error:
             self._lost += 1
             self.limit = -1
@@ -262,7 +272,7 @@ class Journal:
     def _set_limit(self) -> None:
         """How far Scope may write by itself; nowhere while each record needs more than an assignment."""
         each = self._watch is not None or self.config.sync_ms == 0 or self.config.checkpoint_records < _FEW
-        self.limit = -1 if each or self._lost else TAIL_BYTES
+        self.limit = -1 if each or self._lost else FLUSH_BYTES
 
     def _unsigned(self) -> Record:
         """What a checkpoint signs for: everything up to the last record."""

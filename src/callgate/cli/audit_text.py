@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 from callgate.audit.live import duration_text, size_text
-from callgate.audit.records import Record, canonical_value, digest_of
+from callgate.audit.records import Record, canonical_value, digest_of, message_digest
 from callgate.audit.verify import ChainReport, Report
 from callgate.text import visible
 
@@ -52,7 +52,8 @@ def _decision_rows(record: Record) -> list[tuple[str, str]]:
         ("principal", _text(scope.get("principal"))),
         ("session", _text(scope.get("session"))),
         ("revision", _text(scope.get("revision"))),
-        ("bytes", f"{size_text(record.get('size'))}, SHA-256 {_text(record.get('sha256'))}"),
+        ("bytes", f"{size_text(record.get('size'))}, {_text(message_digest(record))}"),
+        ("failed", _text(record.get("failed"))),
         ("took", duration_text(record.get("took_us")) if record.get("took_us") else ""),
         ("content", _json(record["content"]) if "content" in record else "not kept (detail: digest)"),
     ]

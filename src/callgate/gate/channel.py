@@ -203,7 +203,7 @@ class Channel:
         request_id = message.id
         if request_id is None:
             # An error without id answers something the server could not read: it is content like any other.
-            return self._pass("content", _SERVER, message, "", "", None, message.body.get("error"))
+            return self._pass("content", _SERVER, message, "", "", None, {"error": message.body["error"]})
         waiting = self.pending.pop(request_id, None)
         if waiting is None:
             waiting = self._late(_SERVER, request_id)
@@ -223,7 +223,7 @@ class Channel:
                     if type(revision) is str:
                         self._negotiated(revision)
         else:
-            result = message.body["error"]
+            result = {"error": message.body["error"]}
         gate = self._gate
         asked = gate.asked(hook, message.hits) if message.hits else gate.always[hook]
         if asked:
