@@ -63,6 +63,10 @@ def _run(plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: 
 
     async def life() -> int:
         worker = Worker(plan, config, index)
+        # What exists now stays; requests leave no cycles behind, so the collector need not look often.
+        gc.collect()
+        gc.freeze()
+        gc.set_threshold(20_000, 20, 50)
         private = None
         if lifeline is not None:
             asyncio.get_running_loop().add_reader(lifeline, worker.stop)
