@@ -127,7 +127,7 @@ def _user_directory(kind: Literal["state", "config"]) -> Path:
     On Linux this is the XDG Base Directory rule, written out: importing platformdirs would be a twentieth of
     the start-up budget of `callgate run`. A relative value in the environment is ignored, as the rule says.
     """
-    if sys.platform == "linux":
+    if "linux" in sys.platform:
         chosen = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
         default = Path.home() / (".local/state" if kind == "state" else ".config")
         return (Path(chosen) if os.path.isabs(chosen) else default) / "callgate"

@@ -95,7 +95,17 @@ def test_a_control_that_hangs_is_interrupted_and_denies(hook: Any) -> None:
     decision = decide(control("slow", call=hook), says(ALLOW, "after"))
     assert decision.outcome == "deny"
     assert "in time" in decision.reason
-    assert time.monotonic() - started < 5
+    assert time.monotonic() - started < 15
+
+
+def test_a_control_that_is_merely_slow_to_be_scheduled_is_let_be() -> None:
+    """A second of waiting is what a loaded machine does to anybody."""
+
+    def waits(event: Any) -> Any:
+        time.sleep(1.2)
+        return ALLOW
+
+    assert decide(control("waits", call=waits)).outcome == "allow"
 
 
 def test_the_watchdog_sleeps_when_nothing_happens() -> None:

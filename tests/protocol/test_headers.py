@@ -11,7 +11,8 @@ from mcp.shared import inbound
 from callgate.protocol import headers as h
 from callgate.protocol.headers import check_request_headers, decode_value, encode_value, mirrored_headers, param_headers
 from callgate.protocol.message import Kind, Message
-from callgate.protocol.revisions import META_CLIENT_CAPABILITIES, META_VERSION
+from callgate.protocol.methods import META_VERSION
+from callgate.protocol.revisions import META_CLIENT_CAPABILITIES
 from tests.protocol.strategies import values
 
 MODERN = "2026-07-28"

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import pytest
 
+from callgate.protocol import methods as method_tables
 from callgate.protocol import revisions
 from callgate.protocol.revisions import REVISIONS, Era, Feature
 from tests.protocol.schema_oracle import methods, needs_schemas
@@ -24,7 +25,7 @@ def test_the_sdk_knows_the_same_revisions():
 def test_the_sdk_uses_the_same_meta_members():
     import mcp_types
 
-    assert revisions.META_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY
+    assert method_tables.META_VERSION == mcp_types.PROTOCOL_VERSION_META_KEY
     assert revisions.META_CLIENT_INFO == mcp_types.CLIENT_INFO_META_KEY
     assert revisions.META_CLIENT_CAPABILITIES == mcp_types.CLIENT_CAPABILITIES_META_KEY
 
@@ -87,8 +88,8 @@ def test_only_handshake_revisions_have_server_requests_and_initialize():
         ({"method": "ping", "params": {"_meta": {}}}, None),
         ({"method": "ping", "params": {"_meta": []}}, None),
         ({"method": "ping", "params": []}, None),
-        ({"method": "ping", "params": {"_meta": {revisions.META_VERSION: "2026-07-28"}}}, "2026-07-28"),
-        ({"method": "ping", "params": {"_meta": {revisions.META_VERSION: 5}}}, 5),
+        ({"method": "ping", "params": {"_meta": {method_tables.META_VERSION: "2026-07-28"}}}, "2026-07-28"),
+        ({"method": "ping", "params": {"_meta": {method_tables.META_VERSION: 5}}}, 5),
     ],
 )
 def test_the_era_is_read_from_the_body(body, version):

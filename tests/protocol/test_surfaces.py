@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.protocol import pointer, revisions
+from callgate.protocol import methods, pointer, revisions
 from callgate.protocol.message import Direction
 from callgate.protocol.roles import Role
 from callgate.protocol.shapes import known_names
@@ -16,7 +16,7 @@ from tests.protocol.strategies import all_names, all_strings, directions, object
 
 CLIENT, SERVER = Direction.CLIENT, Direction.SERVER
 METHODS = sorted(
-    {"", "x/unknown", *revisions.NAME_MEMBERS, *revisions.LIST_METHODS}
+    {"", "x/unknown", *methods.NAME_MEMBERS, *methods.LIST_METHODS}
     | {
         method
         for revision in revisions.REVISIONS.values()
@@ -427,7 +427,7 @@ def test_a_call_of_a_tool():
                 "three": {"roots": [{"uri": "file:///r", "name": "r"}]},
             },
             "_meta": {
-                "progressToken": "t", "traceparent": "00-1", revisions.META_VERSION: "2026-07-28",
+                "progressToken": "t", "traceparent": "00-1", methods.META_VERSION: "2026-07-28",
                 revisions.META_CLIENT_INFO: {"name": "c", "version": "1"}, "vendor": "v",
             },
         },

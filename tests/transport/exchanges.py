@@ -13,7 +13,7 @@ from typing import Any
 from callgate.config import ServerConfig
 from callgate.protocol.headers import encode_value
 from callgate.protocol.limits import Limits
-from callgate.protocol.revisions import MIRRORED_NAMES
+from callgate.protocol.methods import MIRRORED_NAMES
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.stdio_upstream import StdioRoute
 from tests.gate.fakes import FakeJournal, gate_of

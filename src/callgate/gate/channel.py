@@ -17,12 +17,13 @@ from callgate.gate import answers
 from callgate.gate.edits import EditConflict, apply
 from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
-from callgate.gate.hooks import CATALOG_METHODS, CONNECT_METHODS, MODERN_KEY, NAME_MEMBER, answer_hook
+from callgate.gate.hooks import CATALOG_METHODS, CONNECT_METHODS, answer_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
 from callgate.gate.verdicts import Finding
 from callgate.protocol.codec import parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
+from callgate.protocol.methods import META_VERSION, NAME_MEMBERS
 
 if TYPE_CHECKING:
     from callgate.audit import Scope
@@ -167,15 +168,15 @@ class Channel:
         name = ""
         modern = False
         if params:
-            member = NAME_MEMBER.get(method)
+            member = NAME_MEMBERS.get(method)
             if member is not None:
                 name = params.get(member)
                 if type(name) is not str:
                     name = ""
             meta = params.get("_meta")
-            if meta and MODERN_KEY in meta:
+            if meta and META_VERSION in meta:
                 modern = True
-                revision = meta[MODERN_KEY]
+                revision = meta[META_VERSION]
                 if revision != self.revision and type(revision) is str:
                     self._negotiated(revision)
         self.modern = modern

@@ -3,27 +3,11 @@
 from __future__ import annotations
 
 from callgate.gate.events import Hook
+from callgate.protocol.methods import LIST_METHODS
 
 CONNECT_METHODS = frozenset({"initialize", "server/discover"})
-LIST_METHODS = frozenset({"tools/list", "prompts/list", "resources/list", "resources/templates/list"})
-CATALOG_METHODS = CONNECT_METHODS | LIST_METHODS
+CATALOG_METHODS = CONNECT_METHODS | (LIST_METHODS.keys() - {"tasks/list", "roots/list"})
 """Requests whose answers say what a server is and offers."""
-
-NAME_MEMBER = {
-    "tools/call": "name",
-    "prompts/get": "name",
-    "resources/read": "uri",
-    "resources/subscribe": "uri",
-    "resources/unsubscribe": "uri",
-    "tasks/get": "taskId",
-    "tasks/update": "taskId",
-    "tasks/cancel": "taskId",
-    "tasks/result": "taskId",
-}
-"""The member of `params` that names what a request is about."""
-
-MODERN_KEY = "io.modelcontextprotocol/protocolVersion"
-"""`params._meta` key that marks a request of the stateless era (2026-07-28)."""
 
 
 def answer_hook(method: str, input_required: bool) -> Hook:

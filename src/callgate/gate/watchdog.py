@@ -7,11 +7,17 @@ when nothing was decided since the last tick. An idle gate has no wake-ups; a me
 
 from __future__ import annotations
 
+import atexit
 import signal
 import threading
+from time import monotonic, thread_time
 
 INTERVAL_S = 0.5
-"""A control call is interrupted after one to two intervals."""
+"""How often the timer looks."""
+BUSY_S = 0.4
+"""A control that computes is interrupted once it has used this much CPU time, measured from the first look."""
+BLOCKED_S = 5.0
+"""A control that waits is interrupted after this long. Longer, because on a loaded machine everything waits."""
 
 
 class ControlTimeout(BaseException):
@@ -21,7 +27,7 @@ class ControlTimeout(BaseException):
 class Watchdog:
     """Counts control calls; see the module. Only the main thread can be guarded (signal handlers run there)."""
 
-    __slots__ = ("_armed", "_last", "_usable", "busy", "calls")
+    __slots__ = ("_armed", "_cpu", "_last", "_usable", "_wall", "busy", "calls")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -29,6 +35,7 @@ class Watchdog:
         self.busy = False
         """True while a control runs."""
         self._last = -1
+        self._cpu = self._wall = 0.0
         self._armed = False
         self._usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
         if self._usable:
@@ -48,6 +55,8 @@ class Watchdog:
             return
         self._armed = True
         self._last = -1
+        atexit.unregister(self.disarm)
+        atexit.register(self.disarm)  # at exit the handler goes first, and the signal would then kill
         signal.signal(signal.SIGALRM, self._tick)
         signal.setitimer(signal.ITIMER_REAL, INTERVAL_S, INTERVAL_S)
 
@@ -64,9 +73,12 @@ class Watchdog:
 
     def _tick(self, number: int, frame: object) -> None:
         del number, frame
-        if self.busy:
+        if not self.busy:
             if self._last == self.calls:
-                raise ControlTimeout
-        elif self._last == self.calls:
-            self.disarm()
+                self.disarm()
+        elif self._last != self.calls:
+            self._cpu = thread_time()
+            self._wall = monotonic()
+        elif thread_time() - self._cpu >= BUSY_S or monotonic() - self._wall >= BLOCKED_S:
+            raise ControlTimeout
         self._last = self.calls

@@ -21,7 +21,8 @@ from typing import Any, TypeAlias
 
 from callgate.errors import ProtocolError
 from callgate.protocol.message import Kind, Message
-from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MIRRORED_NAMES, TASK_REQUESTS, modern_version
+from callgate.protocol.methods import MIRRORED_NAMES
+from callgate.protocol.revisions import HANDSHAKE_VERSIONS, TASK_REQUESTS, modern_version
 
 HeaderList: TypeAlias = Sequence[tuple[bytes, bytes]]
 

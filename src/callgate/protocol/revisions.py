@@ -13,8 +13,8 @@ from enum import StrEnum
 from types import MappingProxyType
 from typing import Any
 
-META_VERSION = "io.modelcontextprotocol/protocolVersion"
-"""`params._meta` member that marks a request of the modern era; its value is the revision."""
+from callgate.protocol.methods import META_VERSION, NAME_MEMBERS
+
 META_CLIENT_CAPABILITIES = "io.modelcontextprotocol/clientCapabilities"
 META_CLIENT_INFO = "io.modelcontextprotocol/clientInfo"
 META_SERVER_INFO = "io.modelcontextprotocol/serverInfo"
@@ -174,44 +174,10 @@ TASK_REQUESTS = frozenset({"tasks/get", "tasks/update", "tasks/cancel"})
 TASK_NOTIFICATIONS = frozenset({"notifications/tasks"})
 """Server notifications of the tasks extension, sent on a `subscriptions/listen` stream."""
 
-LIST_METHODS: Mapping[str, str] = MappingProxyType(
-    {
-        "tools/list": "tools",
-        "prompts/list": "prompts",
-        "resources/list": "resources",
-        "resources/templates/list": "resourceTemplates",
-        "tasks/list": "tasks",
-        "roots/list": "roots",
-    }
-)
-"""List request → the member of its result that holds the list."""
-
 INPUT_REQUIRED_METHODS = frozenset({"tools/call", "prompts/get", "resources/read"})
 """Requests whose result may be `resultType: input_required` (2026-07-28)."""
 INPUT_REQUESTS = frozenset({"sampling/createMessage", "roots/list", "elicitation/create"})
 """What such a result may ask for."""
-
-MIRRORED_NAMES: Mapping[str, str] = MappingProxyType(
-    {
-        "tools/call": "name",
-        "prompts/get": "name",
-        "resources/read": "uri",
-        "tasks/get": "taskId",
-        "tasks/update": "taskId",
-        "tasks/cancel": "taskId",
-    }
-)
-"""Request → the member of `params` that `Mcp-Name` repeats (tasks/*: the tasks extension)."""
-
-NAME_MEMBERS: Mapping[str, str] = MappingProxyType(
-    {
-        **MIRRORED_NAMES,
-        "tasks/result": "taskId",
-        "resources/subscribe": "uri",
-        "resources/unsubscribe": "uri",
-    }
-)
-"""Request → the member of `params` that says which tool, prompt, resource or task it is about."""
 
 
 def modern_version(body: Mapping[str, Any]) -> Any:

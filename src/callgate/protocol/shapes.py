@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from functools import cache
 from typing import Any
 
-from callgate.protocol import revisions
+from callgate.protocol import methods, revisions
 from callgate.protocol.message import Direction
 from callgate.protocol.roles import Role
 
@@ -121,7 +121,7 @@ class Shapes:
         self._meta = self._object(machine="progressToken traceparent tracestate baggage")
         self._meta.members.update(
             {
-                revisions.META_VERSION: self._machine,
+                methods.META_VERSION: self._machine,
                 revisions.META_LOG_LEVEL: self._machine,
                 revisions.META_SUBSCRIPTION_ID: self._machine,
                 revisions.META_RELATED_TASK: related,

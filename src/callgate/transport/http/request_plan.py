@@ -9,7 +9,8 @@ from collections.abc import Mapping
 
 from callgate.protocol.headers import METHOD_HEADER, NAME_HEADER, VERSION_HEADER
 from callgate.protocol.message import Kind, Message
-from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MIRRORED_NAMES
+from callgate.protocol.methods import MIRRORED_NAMES
+from callgate.protocol.revisions import HANDSHAKE_VERSIONS
 from callgate.transport.http.exchange import Headers
 
 SESSION_HEADER = b"mcp-session-id"
