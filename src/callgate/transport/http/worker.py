@@ -107,9 +107,14 @@ class Worker:
     async def _drain(self) -> int:
         grace = self._config.listen.drain_s
         self._server.draining = self._private.draining = True
+        last_words = grace + 1.0  # routes that give up at the end of the grace still tell their callers
         routes = [route.close(grace) for _, route in self._routes.values()]
         *_, public, private = await asyncio.gather(
-            *routes, *self._retired, self._server.drain(grace), self._private.drain(grace), return_exceptions=True
+            *routes,
+            *self._retired,
+            self._server.drain(last_words),
+            self._private.drain(last_words),
+            return_exceptions=True,
         )
         complete = public is True and private is True
         self._sockets.close()
