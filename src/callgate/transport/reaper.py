@@ -49,6 +49,13 @@ class Reaper:
         if self._process is not None and not self._tell(b"-%d\n" % group):
             self._start()
 
+    def close(self) -> None:
+        """The gateway ends in good order: what is left is stopped now, and the reaper is waited for."""
+        process, self._process = self._process, None
+        if process is not None and process.stdin is not None:
+            process.stdin.close()
+            process.wait()
+
     def _tell(self, line: bytes) -> bool:
         """Write to the reaper; False when somebody has killed it."""
         process = self._process
@@ -85,7 +92,10 @@ def reaper() -> Reaper:
     pid = os.getpid()
     found = _reapers.get(pid)
     if found is None:
+        import atexit
+
         found = _reapers[pid] = Reaper()
+        atexit.register(found.close)
     return found
 
 
