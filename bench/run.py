@@ -26,7 +26,7 @@ from bench.harness.machine import Placement, describe
 from bench.harness.paths import REPORT, RESULTS
 from bench.harness.series import plan
 
-QUICK_ROUNDS, FULL_ROUNDS = 3, 5
+QUICK_ROUNDS, FULL_ROUNDS = 2, 5
 
 
 def arguments() -> argparse.Namespace:

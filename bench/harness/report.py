@@ -11,6 +11,8 @@ from bench.harness.series import Series, plan
 from bench.harness.subjects import ENVOY
 from bench.harness.targets import Judged, judge, number
 
+BUSY = 0.7
+"""A load average from which on a run is not quiet."""
 OWN = ("callgate", "orjson", "hyperscan", "httptools", "uvloop", "jiter")
 TITLES = {
     "direct": "direct",
@@ -113,12 +115,12 @@ _METHOD = """\
 ## How to repeat it
 
 ```
-bench/peers/install.py     # the peers, each in an environment of its own; needs the package registries
-make bench                 # the floors and callgate: about three minutes
-bench/run.py --full        # with the peers: about ten minutes
-bench/run.py --write-docs  # this page, from the newest results
-bench/soak.py              # 200,000 calls each over stdio and HTTP: memory must not grow
-bench/micro.py             # what one message costs inside callgate, step by step
+make bench                                   # the floors and callgate: three to four minutes
+.venv/bin/python bench/peers/install.py      # the peers, each in an environment of its own
+.venv/bin/python bench/run.py --full         # with the peers: about fifteen minutes
+.venv/bin/python bench/run.py --write-docs   # this page, from the newest results
+.venv/bin/python bench/soak.py               # 200,000 calls each over stdio and HTTP: memory must not grow
+.venv/bin/python bench/micro.py              # what one message costs inside callgate, step by step
 ```
 
 Run it on a quiet machine. SCHED_RR, where it is permitted (root, or `CAP_SYS_NICE`), keeps others out of the
@@ -129,6 +131,7 @@ pinned modes.
 - Gateways that no package registry ships: agentgateway, Docker's and Envoy's AI gateways.
 - TLS to servers, HTTP/2, networks with delay or loss, more than two cores.
 - Free-threaded Python.
+- What says "not measured" above: its subject was not installed, or not part of this run.
 """
 
 
@@ -140,7 +143,11 @@ def _conditions(results: Results) -> str:
     lines = ["## Conditions", ""]
     lines += [f"- {key}: {conditions[key]}" for key in _SHOWN if key in conditions]
     named = ", ".join(f"{name} {version}" for name, version in conditions.get("versions", {}).items())
-    return "\n".join([*lines, f"- versions: {named}"])
+    lines.append(f"- versions: {named}")
+    if float(conditions.get("load before", 0)) > BUSY:
+        lines += ["", "**The machine was busy with other work during this run.** What was measured under the default"]
+        lines.append("scheduler, and all starts, are worse than they would be on a quiet one.")
+    return "\n".join(lines)
 
 
 def _targets(results: Results) -> str:
