@@ -31,6 +31,8 @@ from callgate.errors import AuditError
 AUDIT_DIRECTORY: Final = "audit"
 _SIGN_AFTER_S: Final = 60.0
 """With fewer than `checkpoint_records` new records: this long after the last checkpoint, at an idle moment."""
+_SIGN_EVERY_S: Final = 20.0
+"""Under load a checkpoint is signed at most this often: each costs the processor as much as some thousand calls."""
 _MOST_FINISHED: Final = 4
 """Full segments that may wait for the disk."""
 _FEW: Final = 1000
@@ -59,6 +61,7 @@ class Journal:
         "_closed",
         "_lost",
         "_sign_at",
+        "_sign_from",
         "_signed",
         "_signer",
         "_spool",
@@ -106,6 +109,7 @@ class Journal:
         self._signer = Signer(state_dir)
         self._signed = 0
         self._sign_at = time.monotonic() + _SIGN_AFTER_S
+        self._sign_from = 0.0
         opened = {"chain": self.chain, "kind": "opened", "process": process, "time": time.time_ns() // 1000}
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -247,7 +251,7 @@ class Journal:
                 raise
         if self._signer.busy:
             self._take_signature()
-        elif self.seq >= self._checkpoint_due:
+        elif self.seq >= self._checkpoint_due and time.monotonic() >= self._sign_from:
             self._start_signature()
 
     def _ready(self, length: int) -> None:
@@ -298,6 +302,8 @@ class Journal:
     def _schedule(self) -> None:
         self._checkpoint_due = self.seq + self.config.checkpoint_records
         self._sign_at = time.monotonic() + _SIGN_AFTER_S
+        if self.config.checkpoint_records >= _FEW:
+            self._sign_from = time.monotonic() + _SIGN_EVERY_S
 
 
 def _write_error(path: Path, error: OSError) -> AuditError:
