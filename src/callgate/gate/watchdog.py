@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import atexit
 import signal
-import threading
 from time import monotonic, thread_time
 
 INTERVAL_S = 0.5
@@ -37,12 +36,7 @@ class Watchdog:
         self._last = -1
         self._cpu = self._wall = 0.0
         self._armed = False
-        self._usable = hasattr(signal, "setitimer") and threading.current_thread() is threading.main_thread()
-        if self._usable:
-            # A face that uses SIGALRM itself keeps it: then there is no watchdog, and the engine says so.
-            self._usable = signal.getsignal(signal.SIGALRM) in (signal.SIG_DFL, None) or isinstance(
-                getattr(signal.getsignal(signal.SIGALRM), "__self__", None), Watchdog
-            )
+        self._usable = hasattr(signal, "setitimer")
 
     @property
     def active(self) -> bool:
@@ -53,11 +47,19 @@ class Watchdog:
         """Start the timer unless it runs. Called before controls run."""
         if self._armed or not self._usable:
             return
+        handler = signal.getsignal(signal.SIGALRM)
+        if handler not in (signal.SIG_DFL, None) and not isinstance(getattr(handler, "__self__", None), Watchdog):
+            self._usable = False  # somebody else's timer: it stays theirs, and there is no watchdog
+            return
+        try:
+            signal.signal(signal.SIGALRM, self._tick)
+        except ValueError:
+            self._usable = False  # not the main thread
+            return
         self._armed = True
         self._last = -1
         atexit.unregister(self.disarm)
         atexit.register(self.disarm)  # at exit the handler goes first, and the signal would then kill
-        signal.signal(signal.SIGALRM, self._tick)
         signal.setitimer(signal.ITIMER_REAL, INTERVAL_S, INTERVAL_S)
 
     def disarm(self) -> None:
