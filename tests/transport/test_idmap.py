@@ -131,3 +131,21 @@ def test_what_names_no_request_belongs_to_nobody() -> None:
     ids.open("alice", request(5))
     for params in (None, {}, {"_meta": {}}, {"_meta": {META_SUBSCRIPTION_ID: 99}}, {"requestId": 1}, []):
         assert ids.notification({"method": "notifications/message", "params": params}) is None
+
+
+def test_what_names_a_request_that_is_over_is_late() -> None:
+    ids: IdMap[str] = IdMap()
+    over, _ = ids.open("alice", request(5))
+    ids.close(over)
+    running, _ = ids.open("alice", request(6))
+    for params in ({"progressToken": over}, {"requestId": over}, {"_meta": {META_SUBSCRIPTION_ID: over}}):
+        assert ids.is_late({"params": params})
+    for params in (
+        {"progressToken": running},
+        {"progressToken": 99},
+        {"progressToken": True},
+        {"requestId": 0},
+        {},
+        [],
+    ):
+        assert not ids.is_late({"params": params})

@@ -191,15 +191,26 @@ async def test_an_answer_the_parser_refuses_reaches_its_caller_as_an_error() -> 
         assert answer.json["error"]["data"]["rule"].startswith("jsonrpc")
 
 
-async def test_a_slow_reader_loses_its_stream_and_the_others_go_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callgate.transport.shared_process.STALL_BYTES", 500_000)
+async def test_a_slow_reader_loses_its_stream_when_others_wait(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.PATIENCE_S", 0.2)
+    monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)
     async with route_to("progress_flood") as (route, _):
         client = Client(route)
         slow = client.modern(1, "flood", {"_meta": {"progressToken": 1}}, room=100_000)
-        await slow.end()
+        other = await client.modern(2, "x").end()
+        assert other.status == 200
         assert slow.cut
         assert len(slow.data) < 800_000
-        assert (await client.modern(2, "x").end()).status == 200
+
+
+async def test_a_server_waits_for_the_only_client(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.PATIENCE_S", 0.1)
+    monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.05)
+    async with route_to("progress_flood") as (route, _):
+        slow = Client(route).modern(1, "flood", {"_meta": {"progressToken": 1}}, room=100_000)
+        await asyncio.sleep(1.0)
+        assert not slow.cut
+        assert len(slow.data) < 800_000
 
 
 async def test_ten_thousand_concurrent_requests_of_a_hundred_clients() -> None:

@@ -104,6 +104,17 @@ class IdMap(Generic[Owner]):
             return gate_id, {**body, "params": {**params, "requestId": entry.id}}  # type: ignore[return-value]
         return None
 
+    def is_late(self, body: JsonObject) -> bool:
+        """Whether a notification names a request that is over: its server may not know yet that it was cancelled."""
+        params = body.get("params")
+        if type(params) is not dict:
+            return False
+        meta = params.get("_meta")
+        named = [params.get("progressToken"), params.get("requestId")]
+        if type(meta) is dict:
+            named.append(meta.get(META_SUBSCRIPTION_ID))
+        return any(type(one) is int and 0 < one <= self._last and one not in self.entries for one in named)
+
 
 def _same(value: Any, gate_id: Any) -> bool:
     return type(value) is int and value == gate_id

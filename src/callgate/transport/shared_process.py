@@ -3,7 +3,8 @@
 A process is no session in this revision: requests of unrelated clients may interleave on it. Each gets an id
 of the gate's own (`idmap`), a channel of its own, and its answer on its own HTTP exchange. A client
 that closes its exchange cancels its request. The process starts with the first request, starts again after a
-crash, with growing pauses, and is stopped when nobody needs it.
+crash, with growing pauses, and is stopped when nobody needs it. A client that reads slowly slows the process
+down; when it does not read at all and others wait, it loses its stream.
 """
 
 from __future__ import annotations
@@ -29,8 +30,8 @@ from callgate.transport.tool_schemas import ToolSchemas
 
 STALL_S = 60.0
 """A client that does not read its event stream for so long loses it."""
-STALL_BYTES = 8 * 1024 * 1024
-"""What one slow client may have waiting before it loses its stream; others of the process must not wait."""
+PATIENCE_S = 5.0
+"""The same while others wait for the process: it is not read while one client does not read."""
 IDLE_S = 600.0
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
@@ -53,7 +54,7 @@ HTTP_STATUS: Mapping[int, int] = {
 class Call:
     """One request in flight: its channel and its exchange."""
 
-    __slots__ = ("channel", "deadline", "logs", "reply", "request", "stalled_at", "waiting_bytes")
+    __slots__ = ("channel", "deadline", "logs", "reply", "request", "stalled_at")
 
     def __init__(self, request: Message, channel: Channel, exchange: Exchange, deadline: float) -> None:
         self.request = request
@@ -62,7 +63,7 @@ class Call:
         self.deadline = deadline
         self.logs = _log_level(request) is not None
         self.stalled_at = 0.0
-        self.waiting_bytes = 0
+        """Since when the client has not read; 0: it reads."""
 
 
 class SharedProcess:
@@ -95,6 +96,8 @@ class SharedProcess:
         self._stopping = False
         self._schemas = ToolSchemas()
         self._calls: IdMap[Call] = IdMap()
+        self._stalled: set[Call] = set()
+        """Calls for whose clients the process waits."""
 
     @property
     def busy(self) -> bool:
@@ -188,6 +191,7 @@ class SharedProcess:
         if entry is None:
             return None
         call = entry.owner
+        self._drained(call)
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": entry.id, "reason": why}}
         call.channel.client_message(self._codec.encode(note))  # on record under the client's own id
         if self._upstream is not None:
@@ -242,7 +246,8 @@ class SharedProcess:
         entry = self._calls.find(found[0]) if found is not None else None
         if found is None or entry is None:
             self._observer.refuse(_unrelated(), Direction.SERVER)
-            self._strike()
+            if not self._calls.is_late(message.body):
+                self._strike()
             return
         self._refused = 0
         call = entry.owner
@@ -255,9 +260,10 @@ class SharedProcess:
             self._calls.close(found[0])
             call.reply.notify(decided)
             call.reply.stream.finish()
+            self._drained(call)
             call.channel.close()
         elif not call.reply.notify(decided):
-            self._slow(found[0], call, len(decided))
+            self._hold_back(call)
 
     def _only_logger(self, message: Message) -> tuple[int, dict[str, Any]] | None:
         """Log messages on stdio name no request: they go to the only one that asked for logs, or to nobody."""
@@ -301,6 +307,7 @@ class SharedProcess:
     def exited(self, how: str) -> None:
         """The process is gone: everybody who waits is told, and the next start may have to wait."""
         self._upstream = None
+        self._stalled.clear()
         entries = list(self._calls.entries.values())
         self._calls.entries.clear()
         for entry in entries:
@@ -317,23 +324,26 @@ class SharedProcess:
         self._not_before = now + self._pause
         self._pause = min(LONGEST_PAUSE_S, self._pause * 2 or FIRST_PAUSE_S)
 
-    @staticmethod
-    def _finish(call: Call, data: bytes, status: int) -> None:
+    def _finish(self, call: Call, data: bytes, status: int) -> None:
         call.reply.answer(call.request.id, data, status)
+        self._drained(call)
         call.channel.close()
 
     # -- pace ------------------------------------------------------------------------------------
 
-    def _slow(self, gate_id: int, call: Call, size: int) -> None:
+    def _hold_back(self, call: Call) -> None:
+        """A client reads more slowly than the server writes: the server waits, and with it the whole process."""
         call.stalled_at = call.stalled_at or self._now()
-        call.waiting_bytes += size
-        if call.waiting_bytes > STALL_BYTES:
-            self._abort(gate_id)
+        if self._upstream is not None and not self._stalled:
+            self._upstream.pause()
+        self._stalled.add(call)
 
-    @staticmethod
-    def _drained(call: Call) -> None:
+    def _drained(self, call: Call) -> None:
         call.stalled_at = 0.0
-        call.waiting_bytes = 0
+        if call in self._stalled:
+            self._stalled.discard(call)
+            if self._upstream is not None and not self._stalled:
+                self._upstream.resume()
 
     def _abort(self, gate_id: int) -> None:
         call = self._cancel(gate_id, "the client does not read")
@@ -347,9 +357,10 @@ class SharedProcess:
             self._keep_alive_at = now + KEEP_ALIVE_S
             for entry in self._calls.entries.values():
                 entry.owner.reply.stream.keep_alive()
+        patience = PATIENCE_S if len(self._calls.entries) > 1 else STALL_S
         for gate_id, entry in list(self._calls.entries.items()):
             call = entry.owner
-            if call.stalled_at and now - call.stalled_at > STALL_S:
+            if call.stalled_at and now - call.stalled_at > patience:
                 self._abort(gate_id)
             elif call.deadline < now and call.request.method != "subscriptions/listen":
                 self._cancel(gate_id, "timed out")
