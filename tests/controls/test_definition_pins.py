@@ -84,12 +84,6 @@ class Peer:
         return self.call(name).outcome != "deny"
 
 
-@pytest.fixture(autouse=True)
-def _patient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """These tests are about definitions: a machine that is busy with other tests must not deny for lack of time."""
-    monkeypatch.setattr("callgate.gate.watchdog.INTERVAL_S", 30.0)
-
-
 @pytest.fixture
 def state(tmp_path: Path) -> Path:
     return tmp_path / "state"

@@ -10,7 +10,6 @@ from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule
 
-from callgate.gate import watchdog
 from callgate.store.database import Store
 from tests.controls.test_definition_pins import Peer
 
@@ -36,8 +35,6 @@ class Pins(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.interval = watchdog.INTERVAL_S
-        watchdog.INTERVAL_S = 30.0  # a busy machine must not deny for lack of time
         self.folder = tempfile.TemporaryDirectory()
         self.state = Path(self.folder.name) / "state"
         self.gates: list[Peer] = []
@@ -57,7 +54,6 @@ class Pins(RuleBasedStateMachine):
         for peer in self.gates:
             peer.gate.close()
         self.folder.cleanup()
-        watchdog.INTERVAL_S = self.interval
 
     @rule(name=st.sampled_from(NAMES), text=st.sampled_from(sorted(TEXTS)), typo=st.booleans())
     def the_server_changes_or_adds_a_tool(self, name: str, text: str, typo: bool) -> None:

@@ -15,7 +15,7 @@ from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
 from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
 from callgate.gate.verdicts import Allow, Annotate, Ask, Deny, Edit, Finding, Remove, Rewrite, Verdict
-from callgate.gate.watchdog import ControlTimeout, Watchdog
+from callgate.gate.watchdog import WATCHDOG, ControlTimeout
 from callgate.gate.withheld import Withheld
 from callgate.protocol.codec import LEXICAL, Codec
 
@@ -88,7 +88,7 @@ class Gate:
         self.config = config
         self.controls = tuple(controls)
         self.journal = journal
-        self.watchdog = Watchdog()
+        self.watchdog = WATCHDOG
         self.always: dict[Hook, tuple[Bound, ...]] = dict.fromkeys(HOOKS, ())
         self._on_hit: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
         self._by_pattern: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
@@ -185,7 +185,7 @@ class Gate:
         return decision
 
     def close(self) -> None:
-        """Stop the watchdog. The journal belongs to whoever opened it."""
+        """Stop the watchdog until the next decision. The journal belongs to whoever opened it."""
         self.watchdog.disarm()
 
 

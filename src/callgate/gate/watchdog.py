@@ -26,7 +26,7 @@ class ControlTimeout(BaseException):
 class Watchdog:
     """Counts control calls; see the module. Only the main thread can be guarded (signal handlers run there)."""
 
-    __slots__ = ("_armed", "_cpu", "_last", "_usable", "_wall", "busy", "calls")
+    __slots__ = ("_cpu", "_last", "_usable", "_wall", "armed", "busy", "calls")
 
     def __init__(self) -> None:
         self.calls = 0
@@ -35,7 +35,8 @@ class Watchdog:
         """True while a control runs."""
         self._last = -1
         self._cpu = self._wall = 0.0
-        self._armed = False
+        self.armed = False
+        """Whether the timer runs."""
         self._usable = hasattr(signal, "setitimer")
 
     @property
@@ -45,7 +46,7 @@ class Watchdog:
 
     def arm(self) -> None:
         """Start the timer unless it runs. Called before controls run."""
-        if self._armed or not self._usable:
+        if self.armed or not self._usable:
             return
         handler = signal.getsignal(signal.SIGALRM)
         if handler not in (signal.SIG_DFL, None) and not isinstance(getattr(handler, "__self__", None), Watchdog):
@@ -56,7 +57,7 @@ class Watchdog:
         except ValueError:
             self._usable = False  # not the main thread
             return
-        self._armed = True
+        self.armed = True
         self._last = -1
         atexit.unregister(self.disarm)
         atexit.register(self.disarm)  # at exit the handler goes first, and the signal would then kill
@@ -64,14 +65,9 @@ class Watchdog:
 
     def disarm(self) -> None:
         """Stop the timer."""
-        if self._armed:
+        if self.armed:
             signal.setitimer(signal.ITIMER_REAL, 0)
-            self._armed = False
-
-    @property
-    def armed(self) -> bool:
-        """Whether the timer runs."""
-        return self._armed
+            self.armed = False
 
     def _tick(self, number: int, frame: object) -> None:
         del number, frame
@@ -84,3 +80,7 @@ class Watchdog:
         elif thread_time() - self._cpu >= BUSY_S or monotonic() - self._wall >= BLOCKED_S:
             raise ControlTimeout
         self._last = self.calls
+
+
+WATCHDOG = Watchdog()
+"""A process has one alarm timer, so all its gates share one watchdog: it runs on when one of them closes."""

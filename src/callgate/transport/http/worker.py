@@ -169,7 +169,6 @@ class Worker:
         """Let routes that are no longer configured finish."""
         await asyncio.gather(*(route.close(grace_s) for route in routes), return_exceptions=True)
         gate.close()
-        self._gate.watchdog.disarm()  # the timer is the process's: closing one gate has stopped it for both
 
     def _site(self, config: Config) -> Site:
         """The site for `config`, with the routes of unchanged servers kept. Raises ConfigError and changes nothing."""
