@@ -68,7 +68,7 @@ def main(argv: list[str]) -> int:
         plans = list(plan_install(found, records, wish))
         missing = [name for name in wish.servers if not any(s.server == name for p in plans for s in p.steps)]
         for name in missing:
-            print(f"no server {visible(name, 80)!r} in these files")
+            print(f"no server '{visible(name, 80)}' in these files")
         done = show_and_do(plans, records, state, arguments, verb="Wrap", nothing="nothing to wrap")
     return done if not missing else EXIT_NO
 
@@ -181,5 +181,5 @@ def check_clients(names: Iterable[str]) -> None:
     for name in names:
         if name not in BY_NAME:
             raise ConfigError(
-                f"there is no client {visible(name, 80)!r}", next_step="one of: " + ", ".join(sorted(BY_NAME))
+                f"there is no client '{visible(name, 80)}'", next_step="one of: " + ", ".join(sorted(BY_NAME))
             )

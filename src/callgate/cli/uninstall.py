@@ -43,6 +43,6 @@ def main(argv: list[str]) -> int:
         plans = list(plan_uninstall(records, wanted, keep_edits=arguments.keep_edits))
         missing = [name for name in arguments.server if all(r.where[-1] != name for r in records.all())]
         for name in missing:
-            print(f"no server {visible(name, 80)!r} was wrapped by callgate install")
+            print(f"no server '{visible(name, 80)}' was wrapped by callgate install")
         done = show_and_do(plans, records, state, arguments, verb="Put back", nothing="nothing to put back")
     return done if not missing else EXIT_NO

@@ -18,6 +18,8 @@ from callgate.clients.tree import ClientFileError
 def carry_out(plan: Plan, records: Records, state: Path) -> Path | None:
     """Write one file and its records; the backup's path. Raises ClientFileError, with nothing half done."""
     backup: Path | None = None
+    if plan.content is not None:
+        files.tidy(plan.content.path)
     if plan.content is not None and plan.text is not None:
         files.check_replaceable(plan.content)
         backup = files.backup(state, plan.client, plan.content)

@@ -77,11 +77,9 @@ def _entry(container: tuple[str, ...], name: str, node: Node, shape: Shape) -> E
     command = node.get(shape.command)
     if command and not command.node.is_null:
         words = strings(command.node)
-        if shape.args and command.node.kind == "scalar":
+        if shape.args:
             member = node.get(shape.args)
             words += strings(member.node if member else None)
-        elif shape.args:
-            return Entry(container, name, node, "other")
         if words and words[0]:
             kind: Kind = "wrapped" if gate_at(words) >= 0 else "stdio"
             return Entry(container, name, node, kind, tuple(words))

@@ -91,6 +91,16 @@ def temporary(path: str) -> str:
     return os.path.join(os.path.dirname(path), f".{os.path.basename(path)}.callgate-tmp")
 
 
+def tidy(path: str) -> None:
+    """Remove what an interrupted command left beside a file; the caller holds the lock. Raises ClientFileError."""
+    try:
+        _remove(temporary(path))
+    except OSError as error:
+        raise ClientFileError(
+            f"cannot remove {visible(temporary(path), 300)}: {error.strerror}", next_step="remove it"
+        ) from error
+
+
 def replace(content: Content, text: str) -> None:
     """Put `text` in the place of what was read. Raises ClientFileError, when somebody changed the file meanwhile too.
 
@@ -162,12 +172,8 @@ def backup(state: Path, client: str, content: Content) -> Path:
     folder = state / "backups"
     folder.mkdir(mode=0o700, exist_ok=True)
     tail = f"{client}-{os.path.basename(content.path)}"
-    stamp = time.strftime("%Y%m%dT%H%M%SZ", time.gmtime())
-    path = folder / f"{stamp}-{tail}"
-    number = 1
-    while path.exists() and path.read_bytes() != content.data:
-        number += 1
-        path = folder / f"{stamp}.{number}-{tail}"
+    now = time.time_ns() // 1000
+    path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now // 1_000_000))}.{now % 1_000_000:06}Z-{tail}"
     write_private(path, content.data)
     kept = sorted(one for one in folder.iterdir() if one.name.partition("-")[2] == tail)
     for old in kept[:-BACKUPS_EACH]:

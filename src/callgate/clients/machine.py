@@ -68,7 +68,7 @@ def find(machine: Machine, names: tuple[str, ...] = (), project: str = "") -> It
     for name in names:
         if name not in known:
             raise ConfigError(
-                f"there is no client {visible(name, 80)!r}", next_step="one of: " + ", ".join(sorted(known))
+                f"there is no client '{visible(name, 80)}'", next_step="one of: " + ", ".join(sorted(known))
             )
     seen: set[tuple[str, tuple[str, ...]]] = set()
     for client in CLIENTS:

@@ -38,6 +38,7 @@ _TELLING = (
     "session",
     "dsn",
 )
+_SERVER = frozenset({"command", "cmd", "url", "uri", "httpUrl", "serverUrl", "baseUrl"})
 _PAIRS = frozenset({"-e", "--env", "-H", "--header", "--headers"})
 """Options whose value is NAME=VALUE or NAME: VALUE."""
 _WORD = re.compile(r"[A-Za-z0-9+_=~-]{20,}")
@@ -102,6 +103,11 @@ def _machine_made(word: str) -> bool:
     return mixed or digits >= 12
 
 
+def _is_server(names: Sequence[str]) -> bool:
+    """Whether a map of these members is a server, whose name may well have "auth" in it."""
+    return not _SERVER.isdisjoint(names)
+
+
 def mask_text(text: str, format_: FormatName, root: Node) -> str:
     """A whole file without its secrets; its lines stay in their places, unless a secret has several."""
     splices: list[Splice] = []
@@ -112,7 +118,8 @@ def mask_text(text: str, format_: FormatName, root: Node) -> str:
 
 
 def _masked(node: Node, key: str, *, secret: bool) -> Iterator[tuple[Node, str]]:
-    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and node.kind != "map")
+    names = [member.key for member in node.members]
+    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and not _is_server(names))
     if node.kind == "map":
         for member in node.members:
             yield from _masked(member.node, member.key, secret=secret)
@@ -131,7 +138,8 @@ def _masked(node: Node, key: str, *, secret: bool) -> Iterator[tuple[Node, str]]
 
 def mask_value(value: Canonical, key: str = "", *, secret: bool = False) -> Canonical:
     """A kept value without its secrets, as plain JSON."""
-    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and not isinstance(value, dict))
+    names = list(value) if isinstance(value, dict) else []
+    secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and not _is_server(names))
     if isinstance(value, dict):
         return {name: mask_value(item, name, secret=secret) for name, item in value.items()}
     if isinstance(value, list):

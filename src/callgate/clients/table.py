@@ -4,7 +4,7 @@ Paths are templates: `~` is the home directory, `{config}` the platform's direct
 environment variable with its default (`{NAME|}`: no file unless it is set), `*` any one name. Relative paths belong to
 a project. A `*` among the keys stands for every member.
 
-Checked against the clients' documentation and two open-source installers in November 2026; see docs/clients.md.
+Gathered from the clients' documentation and open-source installers in November 2026; see docs/clients.md.
 """
 
 from __future__ import annotations
@@ -140,6 +140,8 @@ CLIENTS: Final[tuple[Client, ...]] = (
             Place("~/.gemini/settings.json"),
             _project(".gemini/settings.json"),
             Place("/etc/gemini-cli/settings.json", scope="managed", systems=("linux",)),
+            Place("/Library/Application Support/GeminiCli/settings.json", scope="managed", systems=("darwin",)),
+            Place("{ProgramData|C:/ProgramData}/gemini-cli/settings.json", scope="managed", systems=("win32",)),
         ),
         Shape(urls=("httpUrl", "url")),
     ),

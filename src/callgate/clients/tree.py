@@ -54,7 +54,7 @@ class Node:
         found = [member for member in self.members if member.key == key]
         if len(found) > 1:
             raise ClientFileError(
-                f"{visible(key, 80)!r} stands there twice", next_step="remove one of them, then try again"
+                f"'{visible(key, 80)}' stands there twice", next_step="remove one of them, then try again"
             )
         return found[0] if found else None
 
@@ -113,7 +113,7 @@ def locate(root: Node, where: tuple[str, ...]) -> Node | None:
         if node.kind == "list":
             named = [item for item in node.items if item.kind == "map" and _name(item) == key]
             if len(named) > 1:
-                raise ClientFileError(f"{visible(key, 80)!r} stands there twice", next_step="remove one of them")
+                raise ClientFileError(f"'{visible(key, 80)}' stands there twice", next_step="remove one of them")
             found = named[0] if named else None
         else:
             member = node.get(key)

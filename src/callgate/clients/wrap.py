@@ -55,13 +55,12 @@ def _wrap_command(text: str, format_: FormatName, shape: Shape, entry: Entry, pr
     node = entry.node
     value = canonical(node)
     command = _member(node, shape.command)
-    if not shape.args:
-        splices: tuple[Splice, ...] = (prepend(format_, text, command, prefix),)
-        old = value[shape.command]
-        value[shape.command] = [*_plain(prefix), *(old if isinstance(old, list) else [old])]
-        if command.node.kind != "list":
-            raise EntryRefused(f"{shape.command} is not a list", next_step="write it as the client documents it")
+    if command.node.kind == "list":
+        value[shape.command] = [*_plain(prefix), *value[shape.command]]
+        splices = (prepend(format_, text, command, prefix),)
         return Change(splices, (shape.command,), (shape.command,), value)
+    if not shape.args:
+        raise EntryRefused(f"{shape.command} is not a list", next_step="write it as the client documents it")
     if not command.node.string:
         raise EntryRefused(f"{shape.command} is not a string", next_step="put it in quotes")
     program = replace_string(format_, command.node, prefix[0])
@@ -115,7 +114,7 @@ def _check_remote(entry: Entry, shape: Shape) -> None:
     for member in entry.node.members:
         if member.key.lower() in _SIGN_IN and (member.node.members or member.node.items or member.node.string):
             raise EntryRefused(
-                f"a remote server to which the client signs in with {visible(member.key, 40)!r}",
+                f"a remote server to which the client signs in with '{visible(member.key, 40)}'",
                 next_step="put url and headers of it into callgate.toml and use callgate serve, or a stdio entry "
                 "callgate run --name NAME --url URL whose NAME has them there",
             )

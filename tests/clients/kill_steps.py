@@ -1,0 +1,117 @@
+"""Runs `callgate install` or `uninstall` again and again, each time killed one step later, and looks at what is left.
+
+    python -m tests.clients.kill_steps FOLDER install|uninstall
+
+A step is a call that changes or syncs files. Each run is a process of its own that ends by SIGKILL. Prints one JSON
+document: how many runs were killed, and what was wrong after which of them.
+"""
+
+from __future__ import annotations
+
+import builtins
+import contextlib
+import io
+import json
+import os
+import shutil
+import signal
+import sys
+from pathlib import Path
+from typing import Any
+
+from callgate.cli import install, status, uninstall
+
+CALLS = ("open", "close", "replace", "unlink", "fsync", "fchmod", "mkdir", "write")
+FILES = {
+    ".cursor/mcp.json": '{\n  "mcpServers": {\n    // c\n    "a": {"command": "npx"},\n    "b": {"url": "http://h/"}}}\n',
+    ".codex/config.toml": '[mcp_servers.c]\ncommand = "uvx" # c\nargs = ["x"]\n',
+}
+
+
+def quiet(run: Any, *arguments: str) -> tuple[int, str]:
+    """Exit code and output of a sub-command."""
+    out = io.StringIO()
+    with contextlib.redirect_stdout(out):
+        code = run.main(list(arguments))
+    return code, out.getvalue()
+
+
+def dying(run: Any, step: int) -> bool:
+    """Whether the command was killed before its `step`th call; false when it had fewer."""
+    child = os.fork()
+    if child == 0:
+        left = step
+
+        def counted(original: Any) -> Any:
+            def call(*arguments: Any, **named: Any) -> Any:
+                nonlocal left
+                left -= 1
+                if left < 0:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                return original(*arguments, **named)
+
+            return call
+
+        for name in CALLS:
+            setattr(os, name, counted(getattr(os, name)))
+        builtins.open = counted(builtins.open)
+        os._exit(quiet(run, "--yes")[0])
+    _, code = os.waitpid(child, 0)
+    return os.WIFSIGNALED(code)
+
+
+def main(folder: Path, which: str) -> None:
+    """All steps."""
+    home, state = folder / "home", folder / "state"
+    os.environ |= {"HOME": str(home), "CALLGATE_STATE_DIR": str(state)}
+    plain = {name: text.encode() for name, text in FILES.items()}
+    wrapped: dict[str, bytes] = {}
+
+    def now() -> dict[str, bytes]:
+        return {name: (home / name).read_bytes() for name in FILES}
+
+    def fresh() -> None:
+        shutil.rmtree(folder, ignore_errors=True)
+        state.mkdir(parents=True)
+        for name, data in plain.items():
+            (home / name).parent.mkdir(parents=True)
+            (home / name).write_bytes(data)
+        if which == "uninstall" or not wrapped:
+            quiet(install, "--yes")
+
+    fresh()
+    wrapped |= now()
+    wrong: list[str] = []
+    steps = 0
+    while True:
+        fresh()
+        if not dying(install if which == "install" else uninstall, steps):
+            break
+        wrong += [f"{steps}: {what}" for what in look(now(), plain, wrapped)]
+        then = [(install, wrapped), (uninstall, plain)]
+        for again, want in then if steps % 2 else [then[1], *then]:
+            code, out = quiet(again, "--yes")
+            if code or now() != want:
+                wrong.append(f"{steps}: {again.__name__} afterwards: {code} {out}")
+        left = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
+        if left != sorted(FILES):
+            wrong.append(f"{steps}: left over: {left}")
+        steps += 1
+    print(json.dumps({"steps": steps, "wrong": wrong}))
+
+
+def look(files: dict[str, bytes], plain: dict[str, bytes], wrapped: dict[str, bytes]) -> list[str]:
+    """What is wrong right after the kill: a file that is neither, or a status that says something else."""
+    wrong = [f"{name} is neither" for name, data in files.items() if data not in (plain[name], wrapped[name])]
+    _, out = quiet(status, "--json")
+    for one in json.loads(out)["files"]:
+        name = next(name for name in FILES if one["path"].endswith(name))
+        want = "wrapped" if files[name] == wrapped[name] else "not wrapped"
+        states = {server["state"] for server in one["servers"]}
+        if states != {want} or one["problem"]:
+            wrong.append(f"{name} is {want}, status says {states} {one['problem']}")
+    return wrong
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), sys.argv[2])

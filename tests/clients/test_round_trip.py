@@ -1,0 +1,238 @@
+"""`uninstall(install(file)) == file`, byte for byte, and what stands between them is what the client must start."""
+
+from __future__ import annotations
+
+import json
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from callgate.clients.entries import entries
+from callgate.clients.formats import parse
+from callgate.clients.table import BY_NAME, Place
+from callgate.clients.tree import canonical
+from tests.clients import documents
+from tests.clients.roundtrip import GATE, Desk, TemporaryDesk
+
+SETTINGS = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+BOMS = st.sampled_from(["", "\ufeff"])
+CONTINUE = BY_NAME["continue"].places[0]
+
+
+def check(desk: Desk, model: documents.Model, text: str) -> str:
+    """Install, look at every entry, install again, uninstall."""
+    desk.write(text)
+    plan = desk.install()
+    assert plan.problem is None
+    assert {step.action for step in plan.steps} == {"wrap"}, plan.steps
+    wrapped = desk.text
+    root = parse(desk.place.format, wrapped.removeprefix("\ufeff"))
+    found = {entry.name: entry for entry in entries(root, desk.place, desk.client.shape)}
+    assert set(found) == set(model)
+    for name, meant in model.items():
+        command = list(found[name].command)
+        gate_name = command[3]
+        assert command == [GATE, "run", "--name", gate_name, "--", meant["command"], *map(str, meant.get("args", []))]
+    lines = {(entry.command[3], entry.command[5:]) for entry in found.values()}
+    assert len({name for name, _ in lines}) == len(lines)
+    assert {step.action for step in desk.install().steps} == {"already"}
+    assert desk.text == wrapped
+    assert {step.action for step in desk.uninstall().steps} == {"unwrap"}
+    assert desk.text == text
+    assert desk.records.all() == []
+    return wrapped
+
+
+@SETTINGS
+@given(documents.jsonc(), BOMS)
+def test_json_with_comments(drawn: tuple[documents.Model, str], bom: str) -> None:
+    model, text = drawn
+    with TemporaryDesk("cursor") as desk:
+        check(desk, model, bom + text)
+
+
+@SETTINGS
+@given(documents.toml())
+def test_toml(drawn: tuple[documents.Model, str]) -> None:
+    model, text = drawn
+    assert tomllib.loads(text)["mcp_servers"] == model
+    with TemporaryDesk("codex") as desk:
+        wrapped = check(desk, model, text)
+    after = tomllib.loads(wrapped)
+    for name, meant in model.items():
+        now = after["mcp_servers"].pop(name)
+        assert now["command"] == GATE
+        assert {**now, "command": 0, "args": 0} == {**meant, "command": 0, "args": 0}
+
+
+@SETTINGS
+@given(documents.yaml(), BOMS)
+def test_yaml(drawn: tuple[documents.Model, str], bom: str) -> None:
+    model, text = drawn
+    before = yaml.safe_load(text)
+    with TemporaryDesk("goose") as desk:
+        wrapped = check(desk, model, bom + text)
+    after = yaml.safe_load(wrapped)
+    for name in model:
+        now, meant = after["extensions"].pop(name), before["extensions"].pop(name)
+        assert now["cmd"] == GATE
+        assert {**now, "cmd": 0, "args": 0} == {**meant, "cmd": 0, "args": 0}
+    assert after == before
+
+
+@SETTINGS
+@given(documents.yaml(named=True))
+def test_yaml_list(drawn: tuple[documents.Model, str]) -> None:
+    model, text = drawn
+    assert [server["name"] for server in yaml.safe_load(text)["mcpServers"]] == list(model)
+    with TemporaryDesk("continue", CONTINUE) as desk:
+        check(desk, model, text)
+
+
+@SETTINGS
+@given(documents.jsonc(key="mcp"), st.data())
+def test_command_as_a_list(drawn: tuple[documents.Model, str], data: st.DataObject) -> None:
+    model = {
+        name: {"type": "local", "command": [one["command"], *one.get("args", [])]} for name, one in drawn[0].items()
+    }
+    indent = data.draw(st.sampled_from([None, 1, 2, "\t"]))
+    with TemporaryDesk("opencode") as desk:
+        text = json.dumps({"mcp": model}, indent=indent)
+        desk.write(text)
+        assert {step.action for step in desk.install().steps} == {"wrap"}
+        for name, one in json.loads(desk.text)["mcp"].items():
+            assert one["command"][:2] == [GATE, "run"]
+            assert one["command"][5:] == model[name]["command"]
+        assert desk.text == json.dumps(json.loads(desk.text), indent=indent)
+        desk.uninstall()
+        assert desk.text == text
+
+
+@SETTINGS
+@given(documents.jsonc(), st.sampled_from([None, 2, 4, "\t"]))
+def test_a_client_writes_its_file_anew(drawn: tuple[documents.Model, str], indent: Any) -> None:
+    model, _ = drawn
+    with TemporaryDesk("claude-desktop") as desk:
+        desk.write(json.dumps({"mcpServers": model}, indent=2, ensure_ascii=False))
+        desk.install()
+        desk.write(json.dumps({"added": 1, **json.loads(desk.text)}, indent=indent, ensure_ascii=False))
+        assert {step.action for step in desk.uninstall().steps} == {"unwrap"}
+        assert json.loads(desk.text) == {"added": 1, "mcpServers": model}
+
+
+@pytest.mark.parametrize("indent", [None, 1, 2, 4, "\t"])
+def test_json_is_laid_out_as_serialisers_do(indent: Any, tmp_path: Any) -> None:
+    servers = {
+        "a": {"command": "x", "args": []},
+        "b": {"command": "x"},
+        "c": {"env": {}, "command": "y", "args": ["z"]},
+    }
+    servers["d"] = {"type": "http", "url": "https://x.example/mcp"}
+    desk = Desk(tmp_path, "cursor")
+    desk.write(json.dumps({"mcpServers": servers}, indent=indent))
+    desk.install()
+    assert desk.text == json.dumps(json.loads(desk.text), indent=indent)
+
+
+REMOTE = {
+    "cursor": ('{"mcpServers": {"s": {"url": "https://x.example/mcp", "headers": {}}}}', {"headers": {}}),
+    "claude-code": (
+        '{"mcpServers": {"s": {\n\t"type": "http", // c\n\t"url": "https://x.example/mcp"}}}',
+        {"type": "stdio"},
+    ),
+    "gemini-cli": ('{"mcpServers": {"s": {"httpUrl": "https://x.example/mcp", "timeout": 5}}}', {"timeout": "5"}),
+    "windsurf": (
+        '{"mcpServers": {"s": {"disabled": false, "serverUrl": "https://x.example/mcp"}}}',
+        {"disabled": "false"},
+    ),
+    "zed": ('{"context_servers": {"s": {"source": "custom", "url": "https://x.example/mcp",}}}', {"source": "custom"}),
+    "codex": ('[mcp_servers.s]\nurl = "https://x.example/mcp" # u\nenabled = true\n', {"enabled": "true"}),
+    "goose": (
+        "extensions:\n  s:\n    uri: https://x.example/mcp\n    type: sse\n    headers: {}\n",
+        {"type": "stdio", "headers": {}},
+    ),
+    "opencode": ('{"mcp": {"s": {"type": "remote", "url": "https://x.example/mcp"}}}', {"type": "local"}),
+    "mistral-vibe": (
+        '[[mcp_servers]]\nname = "s"\ntransport = "http"\nurl = "https://x.example/mcp"\n',
+        {"name": "s", "transport": "stdio"},
+    ),
+}
+
+
+@pytest.mark.parametrize("client", sorted(REMOTE))
+def test_a_url_becomes_a_command(client: str, tmp_path: Any) -> None:
+    text, others = REMOTE[client]
+    desk = Desk(tmp_path, client)
+    desk.write(text)
+    assert [step.action for step in desk.install().steps] == ["wrap"]
+    (entry,) = entries(parse(desk.place.format, desk.text), desk.place, desk.client.shape)
+    assert list(entry.command) == [GATE, "run", "--name", "s", "--url", "https://x.example/mcp"]
+    shape = desk.client.shape
+    value = {k: v for k, v in canonical(entry.node).items() if k not in (shape.command, shape.args)}
+    assert value == {
+        k: v if isinstance(v, dict) else ("=" if v in ("5", "false", "true") else "s") + v for k, v in others.items()
+    }
+    desk.uninstall()
+    assert desk.text == text
+
+
+@pytest.mark.parametrize(
+    ("client", "entry"),
+    [
+        ("cursor", {"url": "https://x.example", "headers": {"Authorization": "Bearer x"}}),
+        ("claude-code", {"type": "http", "url": "https://x.example", "headersHelper": "/bin/h"}),
+        ("opencode", {"type": "remote", "url": "https://x.example", "oauth": {"clientId": "x"}}),
+        ("cursor", {"url": "ws://x.example"}),
+        ("cursor", {"url": "https://x.example", "args": []}),
+        ("claude-desktop", {"url": "https://x.example"}),
+    ],
+)
+def test_a_url_that_must_stay_is_named(client: str, entry: dict[str, Any], tmp_path: Any) -> None:
+    desk = Desk(tmp_path, client)
+    text = json.dumps({desk.place.keys[0]: {"s": entry}})
+    desk.write(text)
+    (step,) = desk.install().steps
+    assert (step.action, step.server) == ("left", "s")
+    assert step.detail
+    assert step.next_step
+    assert desk.text == text
+
+
+def test_shared_values_are_refused_and_others_go_on(tmp_path: Any) -> None:
+    desk = Desk(tmp_path, "goose")
+    text = "x: &c npx\nl: &l [a]\nextensions:\n  a:\n    cmd: *c\n  b:\n    cmd: &d uvx\n"
+    desk.write(text + "  c:\n    cmd: run\n    args: *l\n  e: {cmd: ok}\n")
+    before = desk.text
+    actions = {step.server: step.action for step in desk.install().steps}
+    assert actions == {"a": "refused", "b": "wrap", "c": "refused", "e": "wrap"}
+    desk.uninstall()
+    assert desk.text == before
+
+
+def test_project_scope_of_claude_code(tmp_path: Any) -> None:
+    place = Place("x", ("projects", "*", "mcpServers"))
+    desk = Desk(tmp_path, "claude-code", place)
+    text = json.dumps({"projects": {p: {"mcpServers": {"s": {"command": p}}} for p in ("/a", "/b")}}, indent=2)
+    desk.write(text)
+    desk.install()
+    projects = json.loads(desk.text)["projects"]
+    names = [projects[p]["mcpServers"]["s"]["args"][2] for p in ("/a", "/b")]
+    assert names == ["s", "s.claude-code"]  # two servers: what one offers is no change of the other
+    desk.uninstall()
+    assert desk.text == text
+
+
+def test_null_members_count_as_missing(tmp_path: Any) -> None:
+    desk = Desk(tmp_path, "cursor")
+    text = (
+        '{"mcpServers": {"a": {"command": "x", "args": null}, "b": {"command": null, "url": "http://h/"}, "c": null}}'
+    )
+    desk.write(text)
+    actions = {step.server: step.action for step in desk.install().steps}
+    assert actions == {"a": "wrap", "b": "left"}
+    desk.uninstall()
+    assert desk.text == text
