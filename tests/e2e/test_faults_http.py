@@ -134,53 +134,39 @@ def all_events(response: http.client.HTTPResponse) -> list[Any]:
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("route", ["http", "stdio-session"])
+@pytest.mark.parametrize("route", ["http", "stdio", "stdio-session"])
 def test_256_mib_of_events_pass_a_slow_client_in_bounded_memory(route: str, upstream: str, tmp_path: Path) -> None:
-    """A stdio server's session has a process of its own, which waits as an HTTP server does."""
     with serve(tmp_path, {"http": {"url": upstream}, "stdio": {"command": STDIO}}) as gateway:
         if route == "http":
             message = modern.call("s1", "stream", bytes=EVENT_BYTES, events=EVENTS)
-            connection, response = modern.open_stream(gateway.port, HTTP, message)
+            opened = modern.open_stream(gateway.port, HTTP, message)
+        elif route == "stdio":
+            message = modern.call("s1", "flood", bytes=EVENT_BYTES, messages=EVENTS)
+            opened = modern.open_stream(gateway.port, PIPE, message)
         else:
-            session = legacy.Session(gateway.port, PIPE)
             message = legacy.call("s1", "flood", bytes=EVENT_BYTES, messages=EVENTS)
-            connection, response = session.open_stream(message)
-        time.sleep(1.0)  # the client does not read; the gate must not either
-        assert peak_rss_bytes(gateway.pid) < 128 * MIB
-        assert all_events(response) == [*range(EVENTS), "done"]
-        assert peak_rss_bytes(gateway.pid) < 128 * MIB
-        response.close()
-        connection.close()
+            opened = legacy.Session(gateway.port, PIPE).open_stream(message)
+        with opened as response:
+            time.sleep(1.0)  # the client does not read; the gate must not either
+            assert peak_rss_bytes(gateway.pid) < 128 * MIB
+            assert all_events(response) == [*range(EVENTS), "done"]
+            assert peak_rss_bytes(gateway.pid) < 128 * MIB
 
 
 @pytest.mark.slow
-def test_256_mib_of_events_of_a_shared_process_pass_in_bounded_memory(own: Gateway) -> None:
-    message = modern.call("s2", "flood", bytes=EVENT_BYTES, messages=EVENTS)
-    connection, response = modern.open_stream(own.port, PIPE, message)
-    assert all_events(response) == [*range(EVENTS), "done"]
-    assert peak_rss_bytes(own.pid) < 128 * MIB
-    response.close()
-    connection.close()
-
-
-@pytest.mark.slow
-def test_a_client_that_does_not_read_does_not_hold_up_others_of_a_process(shared: Gateway) -> None:
+def test_a_client_that_does_not_read_holds_up_others_of_a_process_for_seconds_only(shared: Gateway) -> None:
     message = modern.call("s3", "flood", bytes=EVENT_BYTES, messages=EVENTS)
-    connection, response = modern.open_stream(shared.port, PIPE, message)
-    assert still_answers(shared, PIPE)
-    assert peak_rss_bytes(shared.pid) < 128 * MIB
-    response.close()
-    connection.close()
+    with modern.open_stream(shared.port, PIPE, message):
+        assert still_answers(shared, PIPE)
+        assert peak_rss_bytes(shared.pid) < 128 * MIB
 
 
 # --- clients -----------------------------------------------------------------------------------------
 
 
 def test_a_modern_client_that_leaves_cancels_at_an_http_server(shared: Gateway) -> None:
-    connection, response = modern.open_stream(shared.port, HTTP, modern.call("d1", "wait-for-disconnect"))
-    assert b"waiting" in response.readline() + response.readline()
-    response.close()
-    connection.close()
+    with modern.open_stream(shared.port, HTTP, modern.call("d1", "wait-for-disconnect")) as response:
+        assert b"waiting" in response.readline() + response.readline()
     assert modern.post(shared.port, HTTP, modern.call("d2", "was-disconnected")).text() == "True"
 
 

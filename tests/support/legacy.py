@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+from collections.abc import Iterator
 from typing import Any
 
 VERSION = "2025-11-25"
@@ -23,18 +25,17 @@ class Session:
     def __init__(self, port: int, path: str) -> None:
         self._port, self._path = port, path
         self.headers = {"Content-Type": "application/json", "Accept": "application/json, text/event-stream"}
-        connection, response = self.open_stream({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO})
-        assert response.status == 200, response.read()
-        self.headers |= {"Mcp-Session-Id": response.headers["Mcp-Session-Id"], "MCP-Protocol-Version": VERSION}
-        response.read()
-        connection.close()
-        connection, response = self.open_stream({"jsonrpc": "2.0", "method": "notifications/initialized"})
-        assert response.status == 202, response.read()
-        response.read()
-        connection.close()
+        with self.open_stream({"jsonrpc": "2.0", "id": 0, "method": "initialize", "params": HELLO}) as response:
+            assert response.status == 200, response.read()
+            response.read()
+            self.headers |= {"Mcp-Session-Id": response.headers["Mcp-Session-Id"], "MCP-Protocol-Version": VERSION}
+        with self.open_stream({"jsonrpc": "2.0", "method": "notifications/initialized"}) as response:
+            assert response.status == 202, response.read()
 
-    def open_stream(self, message: Json) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-        """Send one message and return before its answer is read."""
-        connection = http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)
-        connection.request("POST", self._path, json.dumps(message), self.headers)
-        return connection, connection.getresponse()
+    @contextlib.contextmanager
+    def open_stream(self, message: Json) -> Iterator[http.client.HTTPResponse]:
+        """Send one message; inside the block its answer can be read, or not."""
+        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self._port, timeout=60)) as connection:
+            connection.request("POST", self._path, json.dumps(message), self.headers)
+            with connection.getresponse() as response:
+                yield response

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -77,8 +79,10 @@ def post(port: int, path: str, message: Json, extra: Json | None = None, seconds
         connection.close()
 
 
-def open_stream(port: int, path: str, message: Json) -> tuple[http.client.HTTPConnection, http.client.HTTPResponse]:
-    """Send one request and return before its answer is read."""
-    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
-    connection.request("POST", path, json.dumps(message), headers(message))
-    return connection, connection.getresponse()
+@contextlib.contextmanager
+def open_stream(port: int, path: str, message: Json) -> Iterator[http.client.HTTPResponse]:
+    """Send one request; inside the block its answer can be read, or not."""
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=60)) as connection:
+        connection.request("POST", path, json.dumps(message), headers(message))
+        with connection.getresponse() as response:
+            yield response
