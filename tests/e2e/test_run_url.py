@@ -1,0 +1,57 @@
+"""`callgate run --url`: an HTTP server, on stdin and stdout, looks as it does over HTTP."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from mcp import StdioServerParameters
+
+from tests.support.processes import CALLGATE, FIXTURES, Pipe, free_port, running
+from tests.support.real_servers import Call
+from tests.support.transcripts import record
+
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120)]
+
+CALLS: list[Call] = [
+    ("test_simple_text", {}),
+    ("test_multiple_content_types", {}),
+    ("test_error_handling", {}),
+    ("test_tool_with_progress", {}),
+    ("test_mirrored_headers", {"region": "Österreich", "priority": 7, "verbose": True}),
+    ("no_such_tool", {}),
+]
+PROMPTS: tuple[Call, ...] = (("test_prompt_with_arguments", {"arg1": "one", "arg2": "two"}),)
+
+
+@pytest.fixture(scope="module")
+def url() -> Iterator[str]:
+    port = free_port()
+    with running([sys.executable, str(FIXTURES / "servers" / "conformance_server.py"), str(port)], port):
+        yield f"http://127.0.0.1:{port}/mcp"
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy", "2026-07-28"])
+async def test_an_http_server_on_stdin_and_stdout_looks_as_over_http(mode: str, url: str) -> None:
+    direct = await record(url, mode, CALLS, PROMPTS)
+    environment = dict(os.environ)
+    parameters = StdioServerParameters(command=CALLGATE, args=["run", "--url", url], env=environment)
+    assert await record(parameters, mode, CALLS, PROMPTS) == direct
+
+
+def test_a_server_that_is_not_there_is_an_error_and_not_the_end(tmp_path: Path) -> None:
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    message = {"jsonrpc": "2.0", "id": 1, "method": "initialize", "params": hello}
+    command = [CALLGATE, "run", "--url", f"http://127.0.0.1:{free_port()}/mcp"]
+    with Pipe(command, stderr=tmp_path / "log") as pipe:
+        pipe.send(json.dumps(message).encode())
+        answer = json.loads(pipe.read())
+        assert answer["id"] == 1
+        assert "error" in answer
+        pipe.close_input()
+        pipe.wait()
+    assert "Traceback" not in (tmp_path / "log").read_text()
