@@ -36,10 +36,19 @@ class Trace:
     after: str
 
 
-def apply(text: str, format_: FormatName, root: Node, jobs: Sequence[Job]) -> tuple[str, list[Trace]]:
-    """The text with all changes, and what each replaced. Raises EntryRefused when one of them cannot be exact."""
+@dataclass(frozen=True, slots=True)
+class Result:
+    """A new text, parsed, and what each change of it replaced."""
+
+    text: str
+    root: Node
+    traces: tuple[Trace, ...] = ()
+
+
+def apply(text: str, format_: FormatName, root: Node, jobs: Sequence[Job]) -> Result:
+    """The text with all changes. Raises EntryRefused when one of them cannot be exact."""
     if not jobs:
-        return text, []
+        return Result(text, root)
     new = splice(text, [one for job in jobs for one in job.change.splices])
     try:
         new_root = parse(format_, new)
@@ -59,17 +68,17 @@ def apply(text: str, format_: FormatName, root: Node, jobs: Sequence[Job]) -> tu
         back.append(Splice(new_start, new_end, text[start:end]))
     if splice(new, back) != text:
         raise _INEXACT
-    return new, traces
+    return Result(new, new_root, tuple(traces))
 
 
 def apply_most(
     text: str, format_: FormatName, root: Node, jobs: Sequence[Job]
-) -> tuple[str, list[tuple[Job, Trace]], list[tuple[Job, EntryRefused]]]:
-    """All changes that can be made: the new text, those made, those refused."""
+) -> tuple[Result, list[tuple[Job, Trace]], list[tuple[Job, EntryRefused]]]:
+    """All changes that can be made: the result, those made, those refused."""
     refused: list[tuple[Job, EntryRefused]] = []
     good = list(jobs)
     try:
-        new, traces = apply(text, format_, root, good)
+        result = apply(text, format_, root, good)
     except (EntryRefused, ClientFileError):
         good = []
         for job in jobs:
@@ -79,8 +88,8 @@ def apply_most(
                 refused.append((job, _as_refusal(error)))
             else:
                 good.append(job)
-        new, traces = apply(text, format_, root, good)
-    return new, list(zip(good, traces, strict=True)), refused
+        result = apply(text, format_, root, good)
+    return result, list(zip(good, result.traces, strict=True)), refused
 
 
 def _as_refusal(error: EntryRefused | ClientFileError) -> EntryRefused:

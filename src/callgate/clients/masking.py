@@ -108,27 +108,32 @@ def _is_server(names: Sequence[str]) -> bool:
     return not _SERVER.isdisjoint(names)
 
 
-def mask_text(text: str, format_: FormatName, root: Node) -> str:
-    """A whole file without its secrets; its lines stay in their places, unless a secret has several."""
+def mask_text(text: str, format_: FormatName, root: Node, start: int = 0, end: int | None = None) -> str:
+    """A part of a file (default: all) without its secrets; its lines stay, unless a secret has several."""
+    end = len(text) if end is None else end
     splices: list[Splice] = []
-    for node, shown in _masked(root, "", secret=False):
-        if node.start >= 0 and shown != node.text:
-            splices.append(Splice(node.start, node.end, MASK if shown == MASK else string(format_, shown)))
-    return "\n".join(mask_line(line) for line in splice(text, splices).split("\n"))
+    for node, shown in _masked(root, "", start, end, secret=False):
+        if shown != node.text:
+            new = MASK if shown == MASK else string(format_, shown)
+            splices.append(Splice(max(node.start, start) - start, min(node.end, end) - start, new))
+    return "\n".join(mask_line(line) for line in splice(text[start:end], splices).split("\n"))
 
 
-def _masked(node: Node, key: str, *, secret: bool) -> Iterator[tuple[Node, str]]:
+def _masked(node: Node, key: str, start: int, end: int, *, secret: bool) -> Iterator[tuple[Node, str]]:
+    """The strings between two places, and how each may be shown."""
+    if (node.start >= end or node.end <= start) and (node.start >= 0 or node.kind == "scalar"):
+        return
     names = [member.key for member in node.members]
     secret = secret or key.lower() in _ENVIRONMENTS or (telling(key) and not _is_server(names))
     if node.kind == "map":
         for member in node.members:
-            yield from _masked(member.node, member.key, secret=secret)
+            yield from _masked(member.node, member.key, start, end, secret=secret)
     elif node.kind == "list":
         words = [item.text if item.kind == "scalar" else "" for item in node.items]
         for item, shown in zip(node.items, mask_words(words), strict=True):
             if item.kind != "scalar":
-                yield from _masked(item, "", secret=secret)
-            elif item.string or secret:
+                yield from _masked(item, "", start, end, secret=secret)
+            elif (item.string or secret) and item.start < end and item.end > start:
                 yield item, MASK if secret else shown
     elif secret:
         yield node, MASK if node.text else ""

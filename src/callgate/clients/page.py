@@ -27,7 +27,8 @@ def _lines() -> Iterator[str]:
     yield "|---|---|---|---|---|"
     for client in CLIENTS:
         keys = dict.fromkeys(_keys(place) for place in client.places)
-        yield f"| {client.title} | `{client.name}` | {', '.join(keys)} | {_remote(client)} | {client.outside or 'none known'} |"
+        names = f"{client.title} | `{client.name}` | {', '.join(keys)}"
+        yield f"| {names} | {_remote(client)} | {client.outside or 'none known'} |"
     for title, where in NO_FILES:
         yield f"| {title} | none | | | {where} |"
     yield ""

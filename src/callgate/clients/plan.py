@@ -48,6 +48,8 @@ class Plan:
     problem: ClientFileError | None = None
     content: Content | None = None
     text: str | None = None
+    roots: tuple[Node, Node] | None = None
+    """What was parsed of the old and the new text."""
     steps: list[Step] = field(default_factory=list)
     add: list[Record] = field(default_factory=list)
     drop: list[Record] = field(default_factory=list)
@@ -56,7 +58,7 @@ class Plan:
         """The change of the file, masked."""
         if self.content is None or self.text is None:
             return []
-        return file_diff(self.path, self.format, self.content.text, self.text)
+        return file_diff(self.path, self.format, self.content.text, self.text, self.roots)
 
     @property
     def failed(self) -> bool:
@@ -105,21 +107,21 @@ class _Install:
         plan = self._plan
         plan.content = read(real)
         text = plan.content.text
-        root = parse(plan.format, text)
+        root = old_root = parse(plan.format, text)
         jobs = [
             (entry, record, undo(text, record, entry.node))
             for one, entry in self._entries(root)
             if (record := self._to_renew(one, entry))
         ]
         if jobs:  # put them back first, then wrap them as everything else
-            text, _, _ = apply_most(text, plan.format, root, [Job(e.where, e.node, c) for e, _, c in jobs])
-            root = parse(plan.format, text)
+            result, _, _ = apply_most(text, plan.format, root, [Job(e.where, e.node, c) for e, _, c in jobs])
+            text, root = result.text, result.root
         wraps: dict[tuple[str, ...], tuple[Job, Entry, str]] = {}
         for one, entry in self._entries(root):
             wrap_job = self._job(one, entry, text)
             if wrap_job:
                 wraps[entry.where] = (wrap_job[0], entry, wrap_job[1])
-        new, done, refused = apply_most(text, plan.format, root, [job for job, _, _ in wraps.values()])
+        result, done, refused = apply_most(text, plan.format, root, [job for job, _, _ in wraps.values()])
         for job, error in refused:
             self._step(job.where[-1], "refused", error.what, error.next_step)
         for job, trace in done:
@@ -141,9 +143,9 @@ class _Install:
                     at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
                 ).sealed()
             )
-        if new != plan.content.text:
+        if result.text != plan.content.text:
             check_replaceable(plan.content)
-            plan.text = new
+            plan.text, plan.roots = result.text, (old_root, result.root)
 
     def _entries(self, root: Node) -> Iterator[tuple[Found, Entry]]:
         for one in self._group:
@@ -231,15 +233,15 @@ def _uninstall(plan: Plan, chosen: list[Record], *, keep_edits: bool) -> None:
                 jobs[record.where] = record
             except EntryRefused as error:
                 plan.steps.append(_drifted(record, node, error, keep_edits=keep_edits))
-    new, done, refused = apply_most(text, plan.format, root, work)
+    result, done, refused = apply_most(text, plan.format, root, work)
     for job, refusal in refused:
         plan.steps.append(_drifted(jobs[job.where], job.node, refusal, keep_edits=keep_edits))
     for job, _ in done:
         plan.drop.append(jobs[job.where])
         plan.steps.append(Step(plan.client, job.where[-1], "unwrap"))
-    if new != text:
+    if result.text != text:
         check_replaceable(plan.content)
-        plan.text = new
+        plan.text, plan.roots = result.text, (root, result.root)
 
 
 def _drifted(record: Record, node: Node, error: EntryRefused, *, keep_edits: bool) -> Step:

@@ -49,11 +49,13 @@ class FileState:
 def survey(found: Iterable[Found], records: Records, clients: tuple[str, ...] = ()) -> Iterator[FileState]:
     """All files found, then those that were changed earlier and not found now (of other projects, say)."""
     seen: set[tuple[str, tuple[str, ...]]] = set()
+    roots: dict[str, Node] = {}  # a file may hold servers in several places
     for one in found:
         servers: list[ServerState] = []
         problem = ""
         try:
-            root = parse(one.place.format, read(one.real).text)
+            root = roots.get(one.real) or parse(one.place.format, read(one.real).text)
+            roots = {one.real: root}
             for entry in entries(root, one.place, one.client.shape):
                 record = records.get(one.real, entry.where)
                 seen.add((one.real, entry.where))
