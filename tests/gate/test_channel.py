@@ -8,6 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
+from callgate.errors import AuditError
 from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
@@ -360,3 +361,82 @@ def test_a_gone_server_answers_everybody_who_waits() -> None:
     channel.client(call(3))
     channel.close("the client ended")
     assert journal.notes[-1][1]["unanswered"] == 1
+
+
+@pytest.mark.parametrize("method", ["tools/list", "initialize", "prompts/list", "resources/list", "server/discover"])
+def test_a_catalogue_stays_one_whatever_result_type_it_claims(method: str) -> None:
+    """A client that does not know `resultType` reads the list all the same."""
+    withhold = control("w", catalog=lambda event: Rewrite((Remove("/result/tools/0"),)))
+    channel, journal = channel_of(withhold)
+    channel.client(dump(id=1, method=method, params={}))
+    result = channel.server(dump(id=1, result={"resultType": "input_required", "tools": [{"name": "x"}]}))
+    assert outcome(result)["result"]["tools"] == []
+    assert journal.decisions[-1][0] == "catalog"
+
+
+@pytest.mark.parametrize(
+    "edits",
+    [
+        (None,),
+        "abc",
+        (Remove("result"),),
+        (Remove(5),),  # type: ignore[arg-type]
+        (ReplaceValue("/result/content", object()),),
+        (ReplaceSpan("/result/content/0/text", 0, 1, None),),  # type: ignore[arg-type]
+        (ReplaceValue("/id", 99),),
+        (ReplaceValue("/id", [1]),),
+    ],
+)
+def test_rubbish_in_edits_denies(edits: Any) -> None:
+    channel, journal = channel_of(control("c", content=lambda event: Rewrite(edits)))
+    channel.client(call())
+    assert outcome(channel.server(answer(text="secret")))["id"] == 1
+    assert b"secret" not in (refused(channel.server(answer())).forward or b"")
+    assert journal.outcomes()[1] == "deny"
+
+
+def test_a_question_about_a_changed_message_is_no_yes() -> None:
+    change = control("change", content=lambda event: Rewrite((ReplaceSpan("/result/content/0/text", 0, 1, "Q"),)))
+    ask = control("ask", b"Qi", content=lambda event: Ask("shall it pass"))
+    channel, journal = channel_of(change, ask)
+    channel.client(call())
+    assert outcome(channel.server(answer()))["result"]["isError"] is True
+    assert journal.outcomes()[-1] == "deny"
+
+
+def test_what_passes_uninspected_is_still_one_line() -> None:
+    channel, _ = channel_of(mode="observe")
+    inner = call(id=9, name="evil")
+    raw = b'{"jsonrpc":"2.0","id":1,"id":1,"method":"x","params":{"k":\n' + inner + b"\r\n}}"
+    passed = channel.client(raw)
+    assert isinstance(passed, bytes)
+    assert b"\n" not in passed
+    assert b"\r" not in passed
+    assert orjson.loads(passed) == orjson.loads(raw)
+
+
+@pytest.mark.parametrize("revision", ["2025-06-18\r\nx: y", "x" * 33, "\u0662025"])
+def test_a_revision_that_is_none_is_not_taken_over(revision: str) -> None:
+    channel, _ = channel_of()
+    channel.client(dump(id=1, method="initialize", params={}))
+    channel.server(dump(id=1, result={"protocolVersion": revision}))
+    assert channel.revision == channel.conversation.revision == ""
+
+
+def test_the_record_of_a_refused_message_has_its_bytes() -> None:
+    channel, journal = channel_of()
+    raw = b'{"jsonrpc":"2.0","id":1,"id":2,"method":"x"}'
+    refused(channel.client(raw))
+    assert journal.decisions[-1][5] == raw
+
+
+def test_a_channel_closes_when_the_log_is_full() -> None:
+    channel, journal = channel_of()
+    channel.client(call())
+
+    def full(kind: str, fields: dict[str, Any]) -> int:
+        raise AuditError("disk full")
+
+    journal.note = full  # type: ignore[method-assign]
+    channel.close("the server is gone")
+    assert not channel.pending

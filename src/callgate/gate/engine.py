@@ -14,7 +14,18 @@ from callgate.errors import ProtocolError
 from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
 from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
-from callgate.gate.verdicts import Allow, Annotate, Ask, Deny, Edit, Finding, Remove, Rewrite, Verdict
+from callgate.gate.verdicts import (
+    EDITS,
+    Allow,
+    Annotate,
+    Ask,
+    Deny,
+    Edit,
+    Finding,
+    Remove,
+    Rewrite,
+    Verdict,
+)
 from callgate.gate.watchdog import WATCHDOG, ControlTimeout
 from callgate.gate.withheld import Withheld
 from callgate.protocol.codec import LEXICAL, Codec
@@ -208,6 +219,8 @@ def _compose(decision: Decision, bound: Bound, verdict: Verdict, *, observed: bo
     """Add one control's verdict. In observe mode all it can do is leave findings."""
     if isinstance(verdict, Allow):
         return
+    if isinstance(verdict, Rewrite) and not all(type(edit) in EDITS for edit in verdict.edits):
+        raise TypeError("an edit that is none")
     decision.findings += verdict.findings
     if isinstance(verdict, Annotate):
         decision.labels |= verdict.labels

@@ -11,7 +11,11 @@ CATALOG_METHODS = CONNECT_METHODS | (LIST_METHODS.keys() - {"tasks/list", "roots
 
 
 def answer_hook(method: str, input_required: bool) -> Hook:
-    """The hook a server's answer to a request of `method` meets."""
-    if input_required:
-        return "server_request"
-    return "catalog" if method in CATALOG_METHODS else "content"
+    """The hook a server's answer to a request of `method` meets.
+
+    What answers a catalogue request is a catalogue, whatever it calls itself: only calls, prompts and resources may
+    ask for input, and a client that does not know `resultType` reads the list all the same.
+    """
+    if method in CATALOG_METHODS:
+        return "catalog"
+    return "server_request" if input_required else "content"

@@ -63,6 +63,7 @@ class Remove:
 
 
 Edit: TypeAlias = ReplaceSpan | ReplaceValue | RenameKey | Remove
+EDITS = (ReplaceSpan, ReplaceValue, RenameKey, Remove)
 
 
 @dataclass(frozen=True, slots=True)
