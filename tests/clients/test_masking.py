@@ -1,12 +1,15 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 
 from callgate.clients.diffs import file_diff, value_diff
 from callgate.clients.formats import FormatName, parse
 from callgate.clients.masking import mask_text, mask_url, mask_value, mask_words
+from callgate.clients.tree import canonical
+from tests.clients.roundtrip import Desk
 
 SECRET = "hunter2hunter2"
 
@@ -73,8 +76,6 @@ def test_no_secret_in_other_formats() -> None:
 
 def test_values() -> None:
     root = parse("json", json.dumps(ENTRY))
-    from callgate.clients.tree import canonical
-
     old = canonical(root)
     assert SECRET not in str(mask_value(old))
     new = json.loads(json.dumps(old).replace("s" + SECRET, "s" + SECRET + "!", 1))
@@ -88,3 +89,44 @@ def test_hostile_names_are_shown_escaped() -> None:
     shown = "\n".join(file_diff("f\u202e", "json", old, old.replace('"x"', '"y"')))
     assert "\u202e" not in shown
     assert "\\u202e" in shown
+
+
+@pytest.mark.parametrize("newline", ["\n", "\r\n"])
+def test_a_diff_of_known_changes_is_that_of_the_whole(newline: str, tmp_path: Path) -> None:
+    servers = {f"s{n}": {"command": "x", "args": [str(n)], "env": {"A": SECRET}} for n in range(12)}
+    for indent in (None, 1, 2):
+        text = json.dumps({"a": list(range(30)), "mcpServers": servers, "z": {}}, indent=indent).replace("\n", newline)
+        folder = tmp_path / f"{indent}"
+        folder.mkdir()
+        desk = Desk(folder, "cursor")
+        desk.write(text)
+        for plan in (desk.install(servers=("s0", "s1", "s7", "s11")), desk.uninstall()):
+            assert plan.content is not None
+            assert plan.text is not None
+            assert plan.sides is not None
+            old, new = plan.content.text, plan.text
+            masked = [mask_text(text, "json", parse("json", text)).replace("\r", "") for text in (old, new)]
+            for diff in (plan.diff(), file_diff(plan.path, "json", old, new)):
+                assert patched(masked[0].split("\n"), diff) == masked[1].split("\n")
+                assert SECRET not in str(diff)
+            counts = [line[:1] for line in plan.diff()]
+            assert counts.count("@") == (4 if indent else 1)
+
+
+def patched(lines: list[str], diff: list[str]) -> list[str]:
+    """The lines with a unified diff applied; each line of it must fit."""
+    out: list[str] = []
+    at = 0
+    for line in diff[2:]:
+        mark, rest = line[0], line[1:]
+        if mark == "@":
+            first = int(line.split()[1].split(",")[0][1:]) - 1
+            out += lines[at:first]
+            at = first
+            continue
+        if mark in " -":
+            assert lines[at] == rest
+            at += 1
+        if mark in " +":
+            out.append(rest)
+    return out + lines[at:]

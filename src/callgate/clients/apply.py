@@ -30,10 +30,11 @@ class Job:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """What one change replaced: the texts before and after."""
+    """What one change replaced: the texts before and after, and where they stand in the old and the new text."""
 
     before: str
     after: str
+    span: tuple[int, int, int, int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +65,7 @@ def apply(text: str, format_: FormatName, root: Node, jobs: Sequence[Job]) -> Re
             raise _INEXACT
         start, end = extent(job.node, job.change.before)
         new_start, new_end = extent(node, job.change.after)
-        traces.append(Trace(text[start:end], new[new_start:new_end]))
+        traces.append(Trace(text[start:end], new[new_start:new_end], (start, end, new_start, new_end)))
         back.append(Splice(new_start, new_end, text[start:end]))
     if splice(new, back) != text:
         raise _INEXACT

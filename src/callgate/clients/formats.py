@@ -130,7 +130,7 @@ def _list(format_: FormatName, text: str, member: Member, new: list[str]) -> str
 
 def _unit(text: str) -> str:
     """One level of indentation: that of the first indented line."""
-    for line in text.splitlines()[:200]:
+    for line in text[:20_000].splitlines()[:200]:
         body = line.lstrip(" ")
         if body != line and body[:1] == '"':
             return line[: len(line) - len(body)]

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from callgate.clients.apply import Job, apply_most, undo
-from callgate.clients.diffs import file_diff, value_diff
+from callgate.clients.diffs import Sides, file_diff, value_diff
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import Content, check_replaceable, read
 from callgate.clients.formats import FormatName, parse
@@ -48,8 +48,8 @@ class Plan:
     problem: ClientFileError | None = None
     content: Content | None = None
     text: str | None = None
-    roots: tuple[Node, Node] | None = None
-    """What was parsed of the old and the new text."""
+    sides: Sides | None = None
+    """What is known of the old and the new text."""
     steps: list[Step] = field(default_factory=list)
     add: list[Record] = field(default_factory=list)
     drop: list[Record] = field(default_factory=list)
@@ -58,7 +58,7 @@ class Plan:
         """The change of the file, masked."""
         if self.content is None or self.text is None:
             return []
-        return file_diff(self.path, self.format, self.content.text, self.text, self.roots)
+        return file_diff(self.path, self.format, self.content.text, self.text, self.sides)
 
     @property
     def failed(self) -> bool:
@@ -145,7 +145,8 @@ class _Install:
             )
         if result.text != plan.content.text:
             check_replaceable(plan.content)
-            plan.text, plan.roots = result.text, (old_root, result.root)
+            spans = () if jobs else tuple(trace.span for trace in result.traces)
+            plan.text, plan.sides = result.text, Sides(old_root, result.root, spans)
 
     def _entries(self, root: Node) -> Iterator[tuple[Found, Entry]]:
         for one in self._group:
@@ -241,7 +242,8 @@ def _uninstall(plan: Plan, chosen: list[Record], *, keep_edits: bool) -> None:
         plan.steps.append(Step(plan.client, job.where[-1], "unwrap"))
     if result.text != text:
         check_replaceable(plan.content)
-        plan.text, plan.roots = result.text, (root, result.root)
+        spans = tuple(trace.span for trace in result.traces)
+        plan.text, plan.sides = result.text, Sides(root, result.root, spans)
 
 
 def _drifted(record: Record, node: Node, error: EntryRefused, *, keep_edits: bool) -> Step:
