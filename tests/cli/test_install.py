@@ -289,6 +289,18 @@ def test_yaml_is_loaded_for_yaml_only(home: Path) -> None:
     assert result.stdout.splitlines()[-1] == "False"
 
 
+def test_state_is_where_the_configuration_says(home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("CALLGATE_STATE_DIR")
+    settings = tmp_path / "callgate.toml"
+    settings.write_text(f'state_dir = "{tmp_path / "chosen"}"\n')
+    monkeypatch.setenv("CALLGATE_CONFIG", str(settings))
+    before = files(home)
+    assert main(["install", "--yes"]) == 0
+    assert (tmp_path / "chosen/clients.json").exists()
+    assert main(["uninstall", "--yes"]) == 0
+    assert files(home) == before
+
+
 def test_help_names_the_commands() -> None:
     assert {"install", "uninstall", "status"} <= set(cli.COMMANDS)
     assert all(len(line) <= 80 for line in install.DESCRIPTION.splitlines())

@@ -181,6 +181,50 @@ def test_a_url_becomes_a_command(client: str, tmp_path: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        '[mcp_servers]\ns . url = "https://x.example/mcp" # u\ns . enabled = true\n',
+        '[mcp_servers]\ns = { url = "https://x.example/mcp", enabled = true }\n',
+        '[mcp_servers]\n"s" = { enabled = true, "url" = \'https://x.example/mcp\' }\n',
+        'mcp_servers.s = { enabled = true, url = """https://x.example/mcp""", type = "http" }\r\n',
+        'mcp_servers . s . url = "https://x.example/mcp"',
+    ],
+)
+def test_a_url_in_every_form_of_toml(text: str, tmp_path: Any) -> None:
+    desk = Desk(tmp_path, "codex")
+    desk.write(text)
+    assert [step.action for step in desk.install().steps] == ["wrap"]
+    server = tomllib.loads(desk.text)["mcp_servers"]["s"]
+    assert server["command"] == GATE
+    assert server["args"] == ["run", "--name", "s", "--url", "https://x.example/mcp"]
+    assert "url" not in server
+    assert server.get("type", "stdio") == "stdio"
+    desk.uninstall()
+    assert desk.text == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "extensions: {s: {type: sse, uri: 'https://x.example/mcp', enabled: true}}\n",
+        'extensions:\n  "s":\n    "uri": "https://x.example/mcp"   # u\n    type: sse\n\n# end\n',
+        "extensions:\n  s:\n    enabled: true\n    uri: >-\n      https://x.example/mcp\n    type: sse\n",
+        "extensions:\r\n    s: {\r\n      uri: https://x.example/mcp,\r\n      type: sse }",
+    ],
+)
+def test_a_url_in_every_form_of_yaml(text: str, tmp_path: Any) -> None:
+    desk = Desk(tmp_path, "goose")
+    desk.write(text)
+    assert [step.action for step in desk.install().steps] == ["wrap"]
+    server = yaml.safe_load(desk.text)["extensions"]["s"]
+    assert server["cmd"] == GATE
+    assert server["args"] == ["run", "--name", "s", "--url", "https://x.example/mcp"]
+    assert server["type"] == "stdio"
+    desk.uninstall()
+    assert desk.text == text
+
+
+@pytest.mark.parametrize(
     ("client", "entry"),
     [
         ("cursor", {"url": "https://x.example", "headers": {"Authorization": "Bearer x"}}),

@@ -19,7 +19,7 @@ from callgate.clients.plan import Plan, Step, Wish, plan_install
 from callgate.clients.records import Records
 from callgate.clients.table import BY_NAME
 from callgate.clients.tree import ClientFileError
-from callgate.config import state_directory
+from callgate.config import load, state_directory, user_config_file
 from callgate.errors import ConfigError
 from callgate.text import visible
 
@@ -60,7 +60,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError("callgate run is not available on Windows yet, so no client can be pointed to it")
     if arguments.project and not os.path.isdir(arguments.project):
         raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
-    state = state_directory()
+    state = state_of_user()
     wish = Wish(launcher(), tuple(arguments.server), arguments.managed)
     with lock(state):
         records = Records(state)
@@ -71,6 +71,12 @@ def main(argv: list[str]) -> int:
             print(f"no server '{visible(name, 80)}' in these files")
         done = show_and_do(plans, records, state, arguments, verb="Wrap", nothing="nothing to wrap")
     return done if not missing else EXIT_NO
+
+
+def state_of_user() -> Path:
+    """The state directory that the user's configuration names."""
+    path = user_config_file()
+    return state_directory(load(path) if path else None)
 
 
 def show_and_do(

@@ -8,12 +8,11 @@ import os
 import textwrap
 from typing import Any
 
-from callgate.cli.install import check_clients, shown_path
+from callgate.cli.install import check_clients, shown_path, state_of_user
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, survey
 from callgate.clients.table import CLIENTS, NO_FILES
-from callgate.config import state_directory
 from callgate.errors import ConfigError
 from callgate.text import visible
 
@@ -38,7 +37,7 @@ def main(argv: list[str]) -> int:
     if arguments.project and not os.path.isdir(arguments.project):
         raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
     chosen = tuple(arguments.client)
-    records = Records(state_directory())
+    records = Records(state_of_user())
     found = find(Machine.here(), chosen, arguments.project)
     states = list(survey(found, records, chosen))
     if arguments.json:

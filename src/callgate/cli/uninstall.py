@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 
-from callgate.cli.install import EXIT_NO, add_choice, check_clients, show_and_do
+from callgate.cli.install import EXIT_NO, add_choice, check_clients, show_and_do, state_of_user
 from callgate.clients.files import lock
 from callgate.clients.plan import plan_uninstall
 from callgate.clients.records import Record, Records
-from callgate.config import state_directory
 from callgate.text import visible
 
 DESCRIPTION = """\
@@ -37,7 +36,7 @@ def main(argv: list[str]) -> int:
             not arguments.server or record.where[-1] in arguments.server
         )
 
-    state = state_directory()
+    state = state_of_user()
     with lock(state):
         records = Records(state)
         plans = list(plan_uninstall(records, wanted, keep_edits=arguments.keep_edits))
