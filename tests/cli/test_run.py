@@ -15,7 +15,7 @@ from typing import Any
 
 import pytest
 
-from callgate.cli.run import _name_of, parse
+from callgate.cli.run import _name_of, _name_of_url, parse
 from callgate.errors import ConfigError
 
 ECHO = """
@@ -340,3 +340,24 @@ def test_a_command_joined_to_one_string_is_split() -> None:
 )
 def test_names(command: list[str], name: str) -> None:
     assert _name_of(command) == name
+
+
+@pytest.mark.parametrize(
+    ("url", "name"),
+    [
+        ("https://mcp.example.com/mcp", "mcp.example.com"),
+        ("http://127.0.0.1:8000/mcp/", "127.0.0.1-8000"),
+        ("http://[::1]:8000", "1--8000"),
+        ("https://user:secret@example.com/?token=secret", "example.com"),
+        ("https://example.com?token=secret", "example.com"),
+    ],
+)
+def test_names_of_urls(url: str, name: str) -> None:
+    assert _name_of_url(url) == name
+
+
+def test_a_name_does_not_tell_the_secret_in_a_path() -> None:
+    one, other = (_name_of_url(f"https://mcp.example.com/s/{secret}/mcp") for secret in ("hunter2", "hunter3"))
+    assert one.startswith("mcp.example.com-")
+    assert one != other
+    assert "hunter" not in one

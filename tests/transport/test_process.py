@@ -8,11 +8,15 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from callgate.errors import LaunchError
+from callgate.config import ServerConfig
+from callgate.errors import AuditError, LaunchError
+from callgate.transport.launcher import Launcher
 from callgate.transport.process import HIGH_WATER, ServerProcess, describe_exit, server_environment, spawn
+from tests.gate.fakes import gate_of
 
 RAW = Path(__file__).parent / "servers" / "raw.py"
 PING = b'{"jsonrpc":"2.0","id":1,"method":"x","params":{}}'
@@ -274,3 +278,24 @@ def test_exits_in_words() -> None:
     assert describe_exit(0) == "exited with code 0"
     assert describe_exit(-15) == "was ended by SIGTERM"
     assert describe_exit(-99) == "was ended by signal 99"
+
+
+async def test_a_server_whose_start_cannot_be_recorded_is_ended() -> None:
+    gate, journal = gate_of()
+    started: list[int] = []
+
+    def full(kind: str, fields: dict[str, Any]) -> int:
+        started.append(fields["pid"])
+        raise AuditError("disk full")
+
+    journal.note = full  # type: ignore[method-assign]
+    server = ServerConfig("s", command=(sys.executable, "-c", "import time; time.sleep(60)"))
+    with pytest.raises(AuditError):
+        Launcher(server, gate, asyncio.get_running_loop()).start(Recorder())
+    for _ in range(200):
+        await asyncio.sleep(0.02)
+        try:
+            os.kill(started[0], 0)
+        except ProcessLookupError:
+            return
+    pytest.fail("the server is still there")

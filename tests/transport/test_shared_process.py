@@ -7,6 +7,7 @@ import pytest
 
 from callgate.gate.verdicts import Deny, Finding
 from callgate.protocol.limits import Limits
+from callgate.transport.bridge import encode
 from tests.gate.fakes import control, gate_of
 from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to
 
@@ -313,3 +314,12 @@ async def test_a_flood_that_belongs_to_nobody_ends_the_server() -> None:
         answer = await Client(route).modern(1, "x").end()
         assert answer.status == 502
         assert len(journal.decisions) < 4000  # a thousand, and what was in the pipe by then
+
+
+async def test_no_character_that_ends_a_line_for_some_readers_goes_on_raw() -> None:
+    text = 'a\u2028{"jsonrpc":"2.0","id":9,"method":"tools/call"}\u2029\u0085'
+    async with route_to("echo") as (route, _):
+        answer = await Client(route).modern(1, "x", {"text": text}).end()
+        assert answer.json["result"]["echo"]["text"] == text
+        assert not any(end in answer.data.decode() for end in "\u2028\u2029\u0085")
+    assert encode({"text": text}).isascii()

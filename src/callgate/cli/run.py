@@ -215,9 +215,16 @@ def _name_of(command: list[str]) -> str:
 
 
 def _name_of_url(url: str) -> str:
-    rest = url.partition("://")[2].partition("?")[0]
-    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in rest).strip("-._")
-    return cleaned[:64] or "server"
+    """A name from the URL: its host. Any other path than the usual is a digest: some paths hold the caller's secret."""
+    rest = url.partition("://")[2].partition("#")[0]
+    host, _, path = rest.partition("/")
+    host = host.partition("?")[0].rpartition("@")[2]
+    cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in host).strip("-._")[:48]
+    if path.partition("?")[0].strip("/") not in ("", "mcp", "sse"):
+        from hashlib import sha256
+
+        cleaned += "-" + sha256(path.encode("utf-8", "surrogatepass")).hexdigest()[:8]
+    return cleaned or "server"
 
 
 def _principal() -> str:

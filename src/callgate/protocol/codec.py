@@ -93,7 +93,7 @@ class Codec:
                 walk = True
         if walk or len(data) > self._walk_from:
             self._walk(body, data)
-            data = _one_line(data)
+            data = one_line(data)
         if type(body) is dict:
             return self._message(body, data, hits)
         if type(body) is list:
@@ -107,7 +107,7 @@ class Codec:
         data = orjson.dumps(body)
         hits = self._scan(data) if self._scan is not None else ()
         if self._scan is None or not self._lexical.isdisjoint(hits):
-            data = _one_line(data)
+            data = one_line(data)
         return self._message(body, data, hits)
 
     # -- JSON ------------------------------------------------------------------------------------
@@ -280,7 +280,7 @@ def parse_leniently(raw: bytes) -> Any:
         return None
 
 
-def _one_line(data: bytes) -> bytes:
+def one_line(data: bytes) -> bytes:
     """`data` with the separators escaped that some readers take for the end of a line."""
     if data.isascii():
         return data

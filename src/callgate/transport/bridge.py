@@ -16,7 +16,7 @@ from callgate.errors import LimitExceeded, ProtocolError
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec
+from callgate.protocol.codec import Codec, one_line
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.transport.process import ProcessEvents
@@ -231,4 +231,4 @@ def progress_token(request: Message) -> str | int | None:
 
 def encode(body: object) -> bytes:
     """The bytes of a message the gate made or whose ids it mapped."""
-    return orjson.dumps(body)
+    return one_line(orjson.dumps(body))

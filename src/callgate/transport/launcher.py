@@ -7,7 +7,7 @@ import os
 from hashlib import sha256
 
 from callgate.config import ServerConfig
-from callgate.errors import LaunchError
+from callgate.errors import AuditError, LaunchError
 from callgate.gate.engine import Gate
 from callgate.gate.events import LaunchEvent
 from callgate.transport.process import ProcessEvents, ServerProcess, server_environment
@@ -40,7 +40,12 @@ class Launcher:
         except LaunchError as error:
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
-        gate.journal.note("launch", launch_record(server, process.pid))
+        try:
+            gate.journal.note("launch", launch_record(server, process.pid))
+        except AuditError:
+            if gate.config.mode_of(server.name) == "enforce":
+                process.kill()
+                raise
         return process
 
 

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import time
 from typing import Any
 
 import pytest
 
+from callgate.errors import AuditError
 from callgate.transport.http import client as module
 from tests.transport.http.harness import call, post, wait_until
 
@@ -162,3 +164,33 @@ def test_a_burst_does_not_open_all_its_connections_at_once(serve: Any, monkeypat
     assert upstream.connections < 100, "released connections serve what waits"
     for client in clients:
         client.close()
+
+
+def test_a_trailer_without_end_is_cut(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> bool:
+        peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n")
+        peer.send(b"0\r\nX: ")
+        with contextlib.suppress(OSError):
+            for _ in range(4096):
+                peer.send(b"x" * 4096)
+        return False
+
+    gateway, _ = serve(respond)
+    answer = gateway.ask(post(call()))
+    assert answer.status == 502
+    assert "trailer" in answer.json()["error"]["message"]
+
+
+def test_a_full_disk_does_not_keep_the_caller_waiting(serve: Any) -> None:
+    gateway, _ = serve(lambda request, peer: False)
+    journal = gateway.route.gate.journal
+
+    class Full:
+        scope = staticmethod(journal.scope)
+
+        def note(self, kind: str, fields: dict[str, object]) -> int:
+            raise AuditError("disk full")
+
+    gateway.route.gate.journal = Full()
+    assert gateway.ask(post(call())).status == 502
+    gateway.route.gate.journal = journal

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import time
@@ -318,3 +319,17 @@ def test_a_route_that_fails_costs_one_request(serve: Any) -> None:
             assert answer.status == 500
             assert b"secret" not in answer.body
     assert gateway.notes[0][0] == "internal-error"
+
+
+@pytest.mark.parametrize(
+    "start", [b"0\r\nX: ", b"0\r\nX: a\r\nY: ", b"1;"], ids=["trailer", "second trailer", "extension"]
+)
+def test_a_trailer_has_a_limit(serve: Any, start: bytes) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n2\r\n{}\r\n" + start)
+        with contextlib.suppress(ConnectionError):
+            for _ in range(64):
+                client.send(b"x" * 4096)
+        assert client.answer().status == 431
+    assert not upstream.requests

@@ -157,8 +157,9 @@ class Connection(asyncio.Protocol):
             self._server.site.remember(found[0], self._plain)
         if self._stage != self._deadline_stage:
             self._watch()
-        if self._stage == _HEAD and self._fed > self._server.site.listen.header_bytes:
-            self._stop(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
+        if self._stage != _IDLE and self._fed > self._server.site.listen.header_bytes:
+            what = "header" if self._stage == _HEAD else "trailer or a chunk's extension"
+            self._stop(Refusal(431, "http-header-size", f"the {what} is larger than listen.header_bytes"))
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -209,6 +210,7 @@ class Connection(asyncio.Protocol):
             if size > site.listen.header_bytes or len(sent) > MAX_FIELDS:
                 self._stop(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
                 raise _Stop
+        self._fed = 0  # from here on it counts what is no body
         self._head = head = RequestHead(parser.get_method(), sent)
         self._close = not parser.should_keep_alive()
         self._is_http10 = False
@@ -235,6 +237,7 @@ class Connection(asyncio.Protocol):
             self._expected(head.expect)
 
     def on_body(self, body: bytes) -> None:
+        self._fed = 0
         self._size += len(body)
         if self._size > self._server.site.limits.request_bytes:
             self._stop(_too_large(self._server.site.limits.request_bytes))

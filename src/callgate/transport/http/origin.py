@@ -21,7 +21,7 @@ class Origin:
             port = 0
         if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username is not None:
             raise ConfigError(
-                f"{url!r} is not a usable server URL",
+                f"{parts.scheme}://{parts.hostname or ''}… is not a usable server URL",  # the rest may hold a secret
                 next_step='write "https://HOST[:PORT]/PATH"; credentials go into the headers table, not into the URL',
             )
         self.unix = unix

@@ -90,7 +90,7 @@ class RequestPolicy:
                 f"{listen.host} can be reached from other machines and no token is configured",
                 next_step="set listen.token_file, or listen on 127.0.0.1",
             )
-        names = {*LOOPBACK_NAMES, _bracketed(listen.host), *listen.allowed_hosts}
+        names = {*LOOPBACK_NAMES, bracketed(listen.host), *listen.allowed_hosts}
         names -= {"0.0.0.0", "[::]"}  # noqa: S104 - compared with, not bound
         self._hosts = frozenset(name.lower().encode() for name in names)
         self._origins = frozenset(origin.lower().rstrip("/").encode() for origin in listen.allowed_origins)
@@ -160,7 +160,8 @@ class RequestPolicy:
         return found
 
 
-def _bracketed(host: str) -> str:
+def bracketed(host: str) -> str:
+    """An address as it stands in a Host header."""
     return f"[{host}]" if ":" in host and not host.startswith("[") else host
 
 

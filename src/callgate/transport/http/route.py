@@ -12,7 +12,7 @@ import asyncio
 from typing import TYPE_CHECKING
 
 from callgate.config import ServerConfig
-from callgate.errors import ConfigError
+from callgate.errors import AuditError, ConfigError
 from callgate.gate import answers
 from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import check_request_headers
@@ -162,10 +162,9 @@ class HttpRoute:
             if mismatch is not None:
                 _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
                 return
-        if session is None:
-            if kind is _RESULT or kind is _ERROR:
-                channel = self._asking(exchange, message, channel)
-        elif claimed is not None:
+        if session is None and (kind is _RESULT or kind is _ERROR):
+            channel = self._asking(exchange, message, channel)
+        if claimed is not None and plan.session_id is not None:
             session = None  # a modern request stands alone, whatever else its client sends along
             channel = self._channel(exchange.principal)
         if not channel.revision:
@@ -292,7 +291,10 @@ class HttpRoute:
         """Put a failure of the server on record, ten a second at most."""
         self._troubles += 1
         if self._troubles <= 10:
-            self.gate.journal.note("upstream-failed", {"server": self.config.name, "what": what})
+            try:
+                self.gate.journal.note("upstream-failed", {"server": self.config.name, "what": what})
+            except AuditError:
+                pass  # the journal counts it as lost; whoever waits is told all the same
 
     def post_back(self, exchange: Exchange, message: bytes) -> None:
         """Send a message of the gate's own to the server: why its request was refused."""

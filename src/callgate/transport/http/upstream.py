@@ -21,6 +21,8 @@ if TYPE_CHECKING:
 
 HEAD_BYTES = 64 * 1024
 """Bytes of an upstream's status line and header."""
+OVERHEAD_BYTES = HEAD_BYTES + 65536
+"""Bytes in a row that are no body, and one read: the parser keeps them, in headers and in trailers alike."""
 MAX_FIELDS = 256
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
@@ -57,10 +59,10 @@ class Upstream(asyncio.Protocol):
     """One connection to the origin."""
 
     __slots__ = (
-        "_before_head",
         "_complete",
         "_headers",
         "_keep",
+        "_overhead",
         "_parser",
         "_pool",
         "_status",
@@ -79,7 +81,7 @@ class Upstream(asyncio.Protocol):
         self.idle_since = 0.0
         self._headers: Headers = []
         self._complete = False
-        self._before_head = 0
+        self._overhead = 0
         self.answering = False
         self.memo: dict[object, Any] | None = None
 
@@ -109,7 +111,7 @@ class Upstream(asyncio.Protocol):
             self.close()  # nobody asked
             return
         found = None
-        if not self._before_head and not self.answering:
+        if not self._overhead and not self.answering:
             found = split(data)
             if found is not None:
                 known = self._pool.known.get(found[0])
@@ -117,11 +119,10 @@ class Upstream(asyncio.Protocol):
                     self._again(known, data[found[1] :])
                     return
             self.memo = None
-        if not self.answering:
-            self._before_head += len(data)
-            if self._before_head > HEAD_BYTES + 65536:
-                self.fail("the header of the server's answer is too large")
-                return
+        self._overhead += len(data)
+        if not self.answering and self._overhead > OVERHEAD_BYTES:
+            self.fail("the header of the server's answer is too large")
+            return
         try:
             self._parser.feed_data(data)
         except httptools.HttpParserError as error:
@@ -130,6 +131,9 @@ class Upstream(asyncio.Protocol):
             else:
                 self.fail(_reason(error))
                 return
+        if self._overhead > OVERHEAD_BYTES and self.answering and not self._complete:
+            self.fail("the trailer of the server's answer is too large")
+            return
         if self._complete:
             if found is not None and self._keep and self._status not in BODYLESS:
                 self._pool.remember(found[0], KnownAnswer(self._status, self._headers))
@@ -179,11 +183,13 @@ class Upstream(asyncio.Protocol):
             raise _Unusable("the header of the server's answer has too many fields")
         self._status = status
         self.answering = True
+        self._overhead = 0
         request = self.request
         if request is not None:
             request.handler.on_head(status, headers)
 
     def on_body(self, data: bytes) -> None:
+        self._overhead = 0
         request = self.request
         if request is not None and self.answering and not self._complete:
             request.handler.on_data(data)
@@ -202,7 +208,7 @@ class Upstream(asyncio.Protocol):
             request.resume()  # what it held back is not the next one's business
         self.request = None
         self.answering = self._complete = False
-        self._before_head = 0
+        self._overhead = 0
         if self._keep and request is not None:
             self._pool.release(self)
         else:

@@ -23,7 +23,7 @@ from callgate.transport.http import tls
 from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.exchange import Route
 from callgate.transport.http.health import HealthRoute
-from callgate.transport.http.request_policy import RequestPolicy
+from callgate.transport.http.request_policy import RequestPolicy, bracketed
 from callgate.transport.http.server import Endpoint, HttpServer, Site
 from callgate.transport.routes import build_route
 
@@ -173,7 +173,8 @@ class Worker:
     def _site(self, config: Config) -> Site:
         """The site for `config`, with the routes of unchanged servers kept. Raises ConfigError and changes nothing."""
         policy = RequestPolicy(config.listen)
-        open_policy = RequestPolicy(replace(config.listen, token_file="", host="127.0.0.1"))
+        hosts = (*config.listen.allowed_hosts, bracketed(config.listen.host))
+        open_policy = RequestPolicy(replace(config.listen, token_file="", host="127.0.0.1", allowed_hosts=hosts))
         routes: dict[str, tuple[ServerConfig, Route]] = {}
         made: list[Route] = []
         same_rules = replace(self._config, servers={}, source="") == replace(config, servers={}, source="")
