@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -18,6 +19,11 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
             monkeypatch.delenv(name)
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("NO_COLOR", "1")
+
+
+def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
+    """A temporary path is another one in each worker, and the workers must agree on the names of tests."""
+    return argname if isinstance(val, str) and tempfile.gettempdir() in val else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
