@@ -74,6 +74,8 @@ def http_series() -> list[Series]:
         Series("http c1", "HTTP, 1 connection, 200 B, sessions", "http", "1cpu", HTTP_FLOORS),
         Series("http c1 default", "HTTP, 1 connection, 200 B, sessions, default scheduler", "http", "1cpu", HTTP_FLOORS,
                realtime=False),
+        Series("http c1 split", "HTTP, 1 connection, 200 B, sessions, one core for the gateway", "http", "split",
+               HTTP_FLOORS),
         Series("http c1 modern", "HTTP, 1 connection, 600 B, revision 2026-07-28", "http", "1cpu", HTTP_FLOORS, modern),
         Series("http c1 20 KB", "HTTP, 1 connection, 20 KB, sessions", "http", "1cpu", HTTP_FLOORS,
                ("--size", "20000")),

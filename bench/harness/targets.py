@@ -132,6 +132,8 @@ TARGETS = (
     Target("HTTP, 1 connection: added p50, to nginx's", added("http c1", "nginx"), "<=", 1.6),
     Target("HTTP, 1 connection, default scheduler: added p50, to nginx's", added("http c1 default", "nginx"),
            "<=", 1.6),
+    Target("HTTP, 1 connection, one core for the gateway: added p50, to nginx's", added("http c1 split", "nginx"),
+           "<=", 1.6),
     Target("HTTP, 1 connection, 2026-07-28: added p50, to nginx's", added("http c1 modern", "nginx"), "<=", 1.6),
     Target("HTTP, 64 connections: calls/s, to nginx", rate("http c64", "nginx"), ">=", 0.5),
     Target("HTTP, 64 connections: calls/s, to Envoy", rate("http c64", "envoy"), ">=", 1.1),
