@@ -49,7 +49,7 @@ fuzz: $(VENV)/.test  ## coverage-guided fuzzing of decoder, SSE and headers; SEC
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS_EACH),600) $(ARGS)
 
 .PHONY: bench
-bench: $(VENV)/.test  ## measure against floors and peers, write docs/performance.md
+bench: $(VENV)/.test  ## measure beside floors (ARGS=--full: and peers; ARGS=--write-docs: the page)
 	$(BIN)/python -m bench $(ARGS)
 
 ## Keep
