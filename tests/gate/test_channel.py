@@ -440,3 +440,9 @@ def test_a_channel_closes_when_the_log_is_full() -> None:
     journal.note = full  # type: ignore[method-assign]
     channel.close("the server is gone")
     assert not channel.pending
+
+
+@pytest.mark.parametrize("name", [["echo"], 5, {"a": 1}, True])
+def test_a_name_that_is_no_string_is_nobodys_name(name: Any) -> None:
+    channel, _ = channel_of()
+    assert outcome(channel.client(dump(id=1, method="tools/call", params={"name": name})))["error"]["code"] == -32602

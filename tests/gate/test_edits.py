@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 
 import pytest
 from hypothesis import given
@@ -97,3 +98,24 @@ def test_disjoint_spans_equal_sequential_replacement(text: str, data: st.DataObj
     for a, b in reversed(pairs):
         expected = expected[:a] + "#" + expected[b:]
     assert value["t"] == expected
+
+
+def test_many_edits_take_time_in_proportion() -> None:
+    """A hostile list of 100,000 entries must not hold the gate for minutes."""
+    count = 100_000
+    value = {"list": [*range(count)], "object": {f"k{i}": i for i in range(count)}}
+    edits = [Remove(f"/list/{i}") for i in range(0, count, 2)]
+    edits += [RenameKey(f"/object/k{i}", f"r{i}") for i in range(count)]
+    started = time.process_time()
+    apply(value, edits)
+    assert time.process_time() - started < 5
+    assert value["list"] == [*range(1, count, 2)]
+    assert list(value["object"]) == [f"r{i}" for i in range(count)]
+
+
+@pytest.mark.parametrize(
+    "pointer", ["/result/tools/-1", "/result/tools/+1", "/result/tools/1/d/x", "result", "/result/tools/01"]
+)
+def test_a_pointer_is_taken_literally(pointer: str) -> None:
+    with pytest.raises(EditConflict):
+        edited(Remove(pointer))

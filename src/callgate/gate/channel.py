@@ -174,6 +174,8 @@ class Channel:
             if member is not None:
                 name = params.get(member)
                 if type(name) is not str:
+                    if name is not None:  # ["x"] is "x" to a lax server, and nobody else
+                        return self.refuse(_no_name(member), _CLIENT, request_id, message.data)
                     name = ""
             meta = params.get("_meta")
             if meta and META_VERSION in meta:
@@ -629,6 +631,10 @@ def _reused() -> ProtocolError:
 
 def _unissued() -> ProtocolError:
     return ProtocolError("response-unknown-id", "an answer to a request nobody made")
+
+
+def _no_name(member: str) -> ProtocolError:
+    return ProtocolError("jsonrpc-params", f'"params.{member}" must be a string', rpc_code=-32602)
 
 
 def _too_many(limit: int) -> LimitExceeded:

@@ -2,15 +2,17 @@
 
 Edits compose by pointer: spans of one string may come from different controls as long as they do not
 overlap; whatever is inside a removed value is moot; anything else that touches one place twice is a
-conflict, and a conflict denies.
+conflict, and a conflict denies. Work is linear in the edits and the containers they touch, whatever a
+hostile message makes controls edit.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Container, Iterable
 from typing import Any
 
 from callgate.gate.verdicts import Edit, Remove, RenameKey, ReplaceSpan, ReplaceValue
+from callgate.protocol.pointer import locate, resolve, split
 
 
 class EditConflict(ValueError):
@@ -34,26 +36,38 @@ def apply(body: dict[str, Any], edits: Iterable[Edit]) -> None:
             _agree(renames, edit.pointer, edit.key)
         else:
             spans.setdefault(edit.pointer, []).append(edit)
+    try:
+        _replace(body, spans, values, removed)
+        # Deepest names first, so that a renamed parent does not hide the pointer of its child.
+        here = [pointer for pointer in renames if not _inside(pointer, removed) and not _inside(pointer, values)]
+        for parent, pointers in _deepest_first(here):
+            _rename(resolve(body, parent), {split(pointer)[-1]: renames[pointer] for pointer in pointers})
+        # All elements of one list at once, so that their indices are right.
+        for parent, pointers in _deepest_first(removed):
+            if not _inside(parent, removed):
+                _remove(resolve(body, parent), [split(pointer)[-1] for pointer in pointers])
+    except (LookupError, ValueError) as error:
+        if isinstance(error, EditConflict):
+            raise
+        raise EditConflict("an edit points at nothing") from error
+
+
+def _replace(
+    body: dict[str, Any], spans: dict[str, list[ReplaceSpan]], values: dict[str, Any], removed: set[str]
+) -> None:
     for pointer, pieces in spans.items():
         if _inside(pointer, removed):
             continue
         if _inside(pointer, values):
             raise EditConflict(f"{pointer} is both replaced and edited")
-        _set(body, pointer, _splice(_get(body, pointer), pieces))
+        container, key = locate(body, pointer)
+        container[key] = _splice(container[key], pieces)
     for pointer, value in values.items():
         if not _inside(pointer, removed):
-            if any(other != pointer and pointer.startswith(other + "/") for other in values):
+            if _inside(_parent(pointer), values):
                 raise EditConflict(f"{pointer} lies inside another replaced value")
-            _set(body, pointer, value)
-    # Deepest names first, so that a renamed parent does not hide the pointer of its child.
-    for pointer in sorted(renames, key=lambda p: -p.count("/")):
-        if not _inside(pointer, removed) and not _inside(pointer, values):
-            _rename(body, pointer, renames[pointer])
-    # Last elements first, so that indices of earlier ones stay right.
-    for pointer in sorted(removed, key=_order, reverse=True):
-        parent = pointer.rpartition("/")[0]
-        if not _inside(parent, removed):
-            _remove(body, pointer)
+            container, key = locate(body, pointer)
+            container[key] = value
 
 
 def _agree(table: dict[str, Any], pointer: str, value: Any) -> None:
@@ -62,8 +76,25 @@ def _agree(table: dict[str, Any], pointer: str, value: Any) -> None:
     table[pointer] = value
 
 
-def _inside(pointer: str, places: Iterable[str]) -> bool:
-    return any(pointer == place or pointer.startswith(place + "/") for place in places)
+def _parent(pointer: str) -> str:
+    return pointer.rpartition("/")[0]
+
+
+def _inside(pointer: str, places: Container[str]) -> bool:
+    """Whether `pointer` or one of its ancestors is among `places`."""
+    while pointer:
+        if pointer in places:
+            return True
+        pointer = _parent(pointer)
+    return False
+
+
+def _deepest_first(pointers: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """`pointers` by the container they stand in, the deepest containers first."""
+    groups: dict[str, list[str]] = {}
+    for pointer in pointers:
+        groups.setdefault(_parent(pointer), []).append(pointer)
+    return sorted(groups.items(), key=lambda group: -group[0].count("/"))
 
 
 def _splice(text: Any, pieces: list[ReplaceSpan]) -> str:
@@ -84,53 +115,25 @@ def _splice(text: Any, pieces: list[ReplaceSpan]) -> str:
     return "".join(parts)
 
 
-def _tokens(pointer: str) -> list[str]:
-    return [token.replace("~1", "/").replace("~0", "~") for token in pointer.split("/")[1:]]
-
-
-def _order(pointer: str) -> tuple[tuple[int, str], ...]:
-    return tuple((int(token), "") if token.isdecimal() else (-1, token) for token in _tokens(pointer))
-
-
-def _step(value: Any, token: str) -> Any:
-    try:
-        return value[int(token)] if isinstance(value, list) else value[token]
-    except (KeyError, IndexError, ValueError, TypeError) as error:
-        raise EditConflict("an edit points at nothing") from error
-
-
-def _get(body: Any, pointer: str) -> Any:
-    for token in _tokens(pointer):
-        body = _step(body, token)
-    return body
-
-
-def _parent(body: Any, pointer: str) -> tuple[Any, str]:
-    tokens = _tokens(pointer)
-    for token in tokens[:-1]:
-        body = _step(body, token)
-    _step(body, tokens[-1])
-    return body, tokens[-1]
-
-
-def _set(body: Any, pointer: str, value: Any) -> None:
-    parent, token = _parent(body, pointer)
-    parent[int(token) if isinstance(parent, list) else token] = value
-
-
-def _remove(body: Any, pointer: str) -> None:
-    parent, token = _parent(body, pointer)
-    del parent[int(token) if isinstance(parent, list) else token]
-
-
-def _rename(body: Any, pointer: str, key: str) -> None:
-    parent, token = _parent(body, pointer)
+def _rename(parent: Any, keys: dict[str, str]) -> None:
     if not isinstance(parent, dict):
         raise EditConflict("only a member of an object can be renamed")
-    if key == token:
-        return
-    if key in parent:
+    if not keys.keys() <= parent.keys():
+        raise EditConflict("an edit points at nothing")
+    members = {keys.get(name, name): value for name, value in parent.items()}
+    if len(members) != len(parent):
         raise EditConflict("the new member name is already taken")
-    members = [(key if name == token else name, value) for name, value in parent.items()]
     parent.clear()
     parent.update(members)
+
+
+def _remove(parent: Any, keys: list[str]) -> None:
+    if isinstance(parent, list):
+        gone = frozenset(keys)
+        kept = [value for index, value in enumerate(parent) if str(index) not in gone]
+        if len(parent) - len(kept) != len(keys):
+            raise EditConflict("an edit points at nothing")
+        parent[:] = kept
+    else:
+        for key in keys:
+            del parent[key]

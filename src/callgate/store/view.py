@@ -50,10 +50,11 @@ class PinView:
 
     def refresh(self) -> None:
         """Forget what was read; it is read again when asked for."""
-        self.seen = self.generation.map[:]
+        now = self.generation.map[:]
         self.clear.clear()
         self._kinds.clear()
         self._bodies.clear()
+        self.seen = now  # last: a control that is interrupted before has forgotten, never remembered too much
 
     @property
     def pins(self) -> PinStore:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import deque
 from os import close as close_fd
 from os import write as write_fd
 from os import writev
@@ -17,7 +18,7 @@ class Sink:
 
     def __init__(self, fd: int) -> None:
         self.fd = fd
-        self.waiting: list[bytes | memoryview] = []
+        self.waiting: deque[bytes | memoryview] = deque()
         self.size = 0
         """Bytes that wait."""
         self.closing = False
@@ -54,7 +55,7 @@ class Sink:
         self.size = len(line) + 1 - written
         if not self.size:
             return False
-        self.waiting = [memoryview(line)[written:], b"\n"] if written < len(line) else [b"\n"]
+        self.waiting.extend((memoryview(line)[written:], b"\n") if written < len(line) else (b"\n",))
         return True
 
     def _queue(self, data: bytes) -> bool:
@@ -79,7 +80,7 @@ class Sink:
             if written < len(data):
                 self.waiting[0] = memoryview(data)[written:]
                 return True
-            del self.waiting[0]
+            self.waiting.popleft()
         if self.closing:
             self.close()
         return False
