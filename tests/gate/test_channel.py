@@ -445,4 +445,7 @@ def test_a_channel_closes_when_the_log_is_full() -> None:
 @pytest.mark.parametrize("name", [["echo"], 5, {"a": 1}, True])
 def test_a_name_that_is_no_string_is_nobodys_name(name: Any) -> None:
     channel, _ = channel_of()
-    assert outcome(channel.client(dump(id=1, method="tools/call", params={"name": name})))["error"]["code"] == -32602
+    assert (
+        outcome(channel.client(dump(id=1, method="tools/call", params={"name": name})))["error"]["data"]["rule"]
+        == "jsonrpc-params"
+    )

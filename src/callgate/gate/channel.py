@@ -634,7 +634,7 @@ def _unissued() -> ProtocolError:
 
 
 def _no_name(member: str) -> ProtocolError:
-    return ProtocolError("jsonrpc-params", f'"params.{member}" must be a string', rpc_code=-32602)
+    return ProtocolError("jsonrpc-params", f'"params.{member}" must be a string')
 
 
 def _too_many(limit: int) -> LimitExceeded:

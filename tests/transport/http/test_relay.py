@@ -503,3 +503,22 @@ def test_a_client_that_never_reads_is_dropped(serve: Any) -> None:
     with gateway.client() as client:
         client.send(modern(1))
         assert stopped.wait(10)
+
+
+class Renamer:
+    """Changes the name of what is called."""
+
+    meta = ControlMeta("renamer", "Renamer", (), "0", always=frozenset({"call"}))
+
+    def call(self, event: Event) -> Any:
+        return Rewrite((ReplaceValue("/params/name", "ü"),))
+
+
+def test_the_mirrored_headers_of_a_changed_request_say_what_its_body_says(serve: Any) -> None:
+    gateway, upstream = serve(controls=(Renamer(),))
+    for _ in range(2):  # the second time the head is known
+        assert gateway.ask(modern(1, "tools/call", name="t")).status == 200
+        request = upstream.requests[-1]
+        assert request.json()["params"]["name"] == "ü"
+        assert [value for name, value in request.headers if name == "mcp-name"] == ["=?base64?w7w=?="]
+        assert request.header("mcp-method") == "tools/call"

@@ -15,7 +15,7 @@ from callgate.config import ServerConfig
 from callgate.errors import AuditError, ConfigError
 from callgate.gate import answers
 from callgate.gate.outcome import Outcome
-from callgate.protocol.headers import check_request_headers
+from callgate.protocol.headers import check_request_headers, mirrored_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import HEADERLESS, modern_version
 from callgate.transport.http.client import Origin, Pool, Request
@@ -115,6 +115,14 @@ class HttpRoute:
     def _plan(self, exchange: Exchange) -> RequestPlan:
         return RequestPlan(self._start[exchange.method], exchange.headers, self._own_names)
 
+    def _plan_of_rewritten(self, exchange: Exchange, body: bytes) -> RequestPlan:
+        """The head for a request a control changed: its mirrored headers say what the body says now."""
+        message: Message = self.gate.codec.decode(body, Direction.CLIENT)  # type: ignore[assignment]  # one object
+        mirrored = mirrored_headers(message.body)
+        names = {name for name, _ in mirrored}
+        headers = [field for field in exchange.headers if field[0] not in names]
+        return RequestPlan(self._start[b"POST"], headers + mirrored, self._own_names)
+
     async def close(self, grace_s: float) -> None:
         for relay in tuple(self._relays):
             if relay.endless:
@@ -176,6 +184,8 @@ class HttpRoute:
                 _respond_outcome(exchange, outcome)
                 return
             result = outcome.forward
+            if claimed is not None:
+                plan = self._plan_of_rewritten(exchange, result)
         method = message.method
         relay = Relay(self, exchange, channel, (message.id,) if kind is _REQUEST else ())  # type: ignore[arg-type]
         relay.opening = method == "initialize"
