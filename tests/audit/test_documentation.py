@@ -16,7 +16,7 @@ DOCUMENT = Path(__file__).parents[2] / "docs" / "evidence.md"
 
 def commands(start: str) -> str:
     """The shell commands of the block that contains `start`, without what they print."""
-    block = next(block for block in DOCUMENT.read_text().split("```") if start in block)
+    block = next(block for block in DOCUMENT.read_text().split("```")[1::2] if start in block)
     lines = block.strip().splitlines()
     kept = [line for line in lines if not line.startswith("Signature")]
     return "\n".join(line.removeprefix("$ ") for line in kept)
