@@ -152,11 +152,27 @@ def test_strange_methods_close_the_connection(serve: Any, request_line: str) -> 
 
 def test_an_upgrade_is_ignored_and_what_follows_is_not_read(serve: Any) -> None:
     gateway, upstream = serve()
-    with gateway.client() as client:
-        client.send(post(call(), "Connection: Upgrade", "Upgrade: h2c") + post(call(2)))
-        assert client.answer().status == 400
-        assert client.at_end()
+    failures: list[Any] = []
+    gateway.thread.loop.set_exception_handler(lambda _, context: failures.append(context))
+    upgrade = post(call(), "Connection: Upgrade", "Upgrade: h2c") + post(call(2))
+    tunnel = b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + post(call(2))
+    for data, status in ((upgrade, 400), (tunnel, 404)):
+        with gateway.client() as client:
+            client.send(data)
+            assert client.answer().status == status
+            assert client.at_end()
     assert upstream.requests == []
+    assert not failures
+
+
+def test_a_compressed_body_is_refused(serve: Any) -> None:
+    """What was inspected as it stands, a server would read as something compressed."""
+    gateway, upstream = serve()
+    for encoding in ("gzip", "br", "identity, deflate", "x"):
+        assert gateway.ask(post(call(), f"Content-Encoding: {encoding}")).status == 415
+    assert gateway.ask(post(call(), "Content-Encoding: gzip", "Content-Encoding: identity")).status == 400
+    assert upstream.requests == []
+    assert gateway.ask(post(call(), "Content-Encoding: Identity")).status == 200
 
 
 def test_absolute_form_is_not_served(serve: Any) -> None:

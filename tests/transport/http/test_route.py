@@ -346,3 +346,26 @@ def test_sessions_survive_new_rules(serve: Any) -> None:
     assert new is not old
     assert new.revision == "2025-11-25"
     assert gateway.ask(post(call(1), "Mcp-Session-Id: session-1")).json()["result"] == {"session": "session-1"}
+
+
+@pytest.mark.parametrize("stream", [False, True])
+def test_a_request_that_was_not_answered_is_no_longer_in_flight(serve: Any, stream: bool) -> None:
+    """Else a server could fill the table of a session, and the client could never use the id again."""
+    notice = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "x"}}
+
+    def respond(request: Any, peer: Any) -> None:
+        if request.json().get("method") == "initialize":
+            sessions(request, peer)
+        elif stream:
+            peer.stream()
+            peer.event(notice)
+            peer.end()
+        else:
+            peer.answer(json.dumps(notice).encode())
+
+    gateway, _ = serve(respond)
+    gateway.ask(post(INITIALIZE))
+    for _ in range(3):
+        answer = gateway.ask(post(call(1), "Mcp-Session-Id: session-1", "MCP-Protocol-Version: 2025-11-25"))
+        assert (answer.status, b"notifications/message" in answer.body) == (200, True)
+    assert wait_until(lambda: not gateway.route.sessions.sessions()[0].channel.pending)

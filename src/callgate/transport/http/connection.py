@@ -149,6 +149,13 @@ class Connection(asyncio.Protocol):
         self._fed += len(data)
         try:
             self._parser.feed_data(data)
+        except httptools.HttpParserUpgrade:
+            # The request asked for another protocol and was answered in this one; what follows it is neither.
+            if not self._stopped:
+                self._stopped = self._close_after = True
+                if self._current is None and not self._queue:
+                    self._finish_connection()
+            return
         except httptools.HttpParserError as error:
             if not self._stopped:
                 self._broken(error)
@@ -418,12 +425,6 @@ class Connection(asyncio.Protocol):
             self.transport.write(b"HTTP/1.1 100 Continue\r\n\r\n")
 
     def _broken(self, error: httptools.HttpParserError) -> None:
-        if isinstance(error, httptools.HttpParserUpgrade):
-            # The request asked for another protocol and was answered in this one; what follows it is neither.
-            self._stopped = self._close_after = True
-            if self._current is None and not self._queue:
-                self._finish_connection()
-            return
         cause = error.__context__
         if isinstance(error, httptools.HttpParserCallbackError) and cause is not None:
             self._server.defect(cause)

@@ -159,6 +159,7 @@ class Relay:
                 self._failed("the server's answer was refused: " + outcome.rule, "see `callgate audit tail`", 502)
                 return
             body = outcome.forward
+        self._give_up_ids()  # a JSON body is all there is: what it does not answer, nothing will
         if self.batch_reply is not None:
             body = _joined(body, self.batch_reply)
         if self.session is None and self.gate is self.route.gate:
@@ -255,6 +256,8 @@ class Relay:
         """The server closed the stream in good order; the answer may come on another one."""
         if self._last_event is not None and self.session is None and not self.channel.modern:
             self.route.sessions.resumable(self.exchange.principal, self._last_event, self.channel)
+        elif self._last_event is None:
+            self._give_up_ids()  # there is nothing to come back to
         self.exchange.finish()
 
     def _drained(self) -> None:

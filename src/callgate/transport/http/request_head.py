@@ -6,7 +6,7 @@ from callgate.transport.http.exchange import Headers
 from callgate.transport.http.fields import HOP_BY_HOP, NOT_FORWARDED, PROXY
 
 _ORDINARY = frozenset((b"host", b"content-length", b"accept-encoding", b"connection"))
-_UNUSUAL = (NOT_FORWARDED | HOP_BY_HOP | PROXY) - _ORDINARY
+_UNUSUAL = (NOT_FORWARDED | HOP_BY_HOP | PROXY | {b"content-encoding"}) - _ORDINARY
 
 
 class RequestHead:
@@ -19,6 +19,7 @@ class RequestHead:
     # Values of the class, not set for each request: most requests have none of these.
     authorization: bytes | None = None
     connection: bytes | None = None
+    encoding: bytes | None = None
     expect: bytes | None = None
     origin: bytes | None = None
     ordinary = False
@@ -65,6 +66,7 @@ class RequestHead:
         self.origin = single.get(b"origin")
         self.authorization = single.get(b"authorization")
         self.content_type = single.get(b"content-type")
+        self.encoding = single.get(b"content-encoding")
         self.expect = single.get(b"expect")
         self.length = int(single.get(b"content-length", b"0"))
         if connection:
@@ -79,4 +81,6 @@ class RequestHead:
         self.kept = [field for field in self.kept if field[0] not in names]
 
 
-_JUDGED = frozenset((b"host", b"origin", b"authorization", b"content-type", b"expect", b"content-length"))
+_JUDGED = frozenset(
+    (b"host", b"origin", b"authorization", b"content-encoding", b"content-type", b"expect", b"content-length")
+)

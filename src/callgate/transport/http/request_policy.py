@@ -5,7 +5,8 @@ Rules, in order:
 1. exactly one `Host`, naming this gate (421): a page that rebinds its DNS name to 127.0.0.1 still sends its own name;
 2. `Origin`, where present, a loopback origin or a configured one (403);
 3. the bearer token, where one is configured (401);
-4. for POST, a JSON `Content-Type` (415).
+4. for POST, a JSON `Content-Type` (415);
+5. no `Content-Encoding` (415).
 
 Header values are compared, never interpreted further; refusals name the setting that admits a value.
 """
@@ -129,6 +130,14 @@ class RequestPolicy:
         content_type = head.content_type
         if content_type != b"application/json" and head.method == b"POST" and not _is_json(content_type):
             return Refusal(415, "http-content-type", "a POST must have Content-Type: application/json")
+        if head.encoding is not None and head.encoding.lower() != b"identity":
+            # What was inspected as it stands, a server would read as something compressed.
+            return Refusal(
+                415,
+                "http-content-encoding",
+                "a body must not be compressed: send no Content-Encoding",
+                ((b"accept-encoding", b"identity"),),
+            )
         return principal or self.principal
 
     def _host_allowed(self, value: bytes) -> bool:
