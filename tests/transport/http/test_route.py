@@ -368,4 +368,5 @@ def test_a_request_that_was_not_answered_is_no_longer_in_flight(serve: Any, stre
     for _ in range(3):
         answer = gateway.ask(post(call(1), "Mcp-Session-Id: session-1", "MCP-Protocol-Version: 2025-11-25"))
         assert (answer.status, b"notifications/message" in answer.body) == (200, True)
+        assert (b"ended its stream without an answer" in answer.body) is stream
     assert wait_until(lambda: not gateway.route.sessions.sessions()[0].channel.pending)

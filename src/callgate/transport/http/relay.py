@@ -256,9 +256,11 @@ class Relay:
         """The server closed the stream in good order; the answer may come on another one."""
         if self._last_event is not None and self.session is None and not self.channel.modern:
             self.route.sessions.resumable(self.exchange.principal, self._last_event, self.channel)
-        elif self._last_event is None:
-            self._give_up_ids()  # there is nothing to come back to
-        self.exchange.finish()
+        if self._last_event is None and not self.endless:
+            # There is nothing to come back to: what was not answered, or answered with what was refused, never will be.
+            self._end_stream("the server ended its stream without an answer", "upstream-failed")
+        else:
+            self.exchange.finish()
 
     def _drained(self) -> None:
         if self.request is not None:
