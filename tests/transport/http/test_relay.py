@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import resource
 import threading
@@ -522,3 +523,17 @@ def test_the_mirrored_headers_of_a_changed_request_say_what_its_body_says(serve:
         assert request.json()["params"]["name"] == "ü"
         assert [value for name, value in request.headers if name == "mcp-name"] == ["=?base64?w7w=?="]
         assert request.header("mcp-method") == "tools/call"
+
+
+def test_a_stream_of_nothing_but_garbage_is_cut(serve: Any) -> None:
+    def respond(request: Any, peer: Any) -> bool:
+        peer.stream()
+        with contextlib.suppress(OSError):
+            for _ in range(1000):
+                peer.chunk(b"data: garbage\n\n" * 100)
+        return False
+
+    gateway, _ = serve(respond)
+    answer = gateway.ask(post(call()))
+    assert b"nothing but what cannot pass" in answer.body
+    assert gateway.route.gate.journal.seq < 1100

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from callgate.transport.http.sessions import Session
 
 FOREVER = float("inf")
+REFUSED_IN_A_ROW = 1000
+"""So many events that were refused, and the stream ends: each costs a record of evidence."""
 LONGEST_CALL = 12
 """A call may keep its stream for this many times `request_timeout_s`, whatever progress it reports."""
 
@@ -39,6 +41,7 @@ class Relay:
         "_parser",
         "_pieces",
         "_plan",
+        "_refused",
         "_size",
         "_started",
         "_status",
@@ -82,6 +85,7 @@ class Relay:
         self._body = b""
         self._pieces: list[bytes] = []
         self._size = 0
+        self._refused = 0
         exchange.on_disconnect = self._disconnected
 
     # -- client.AnswerHandler --------------------------------------------------------------------
@@ -237,11 +241,17 @@ class Relay:
             result = decide(payload)
             if type(result) is bytes:
                 out.append(event.with_data(result))
+                self._refused = 0
                 continue
             outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
+            self._refused += 1
             if outcome.forward is not None:
                 out.append(event.with_data(outcome.forward))
+                self._refused = 0
             self._reply_to_server(outcome)
+            if self._refused > REFUSED_IN_A_ROW:
+                self._refuse("the server sends nothing but what cannot pass", "see `callgate audit tail`")
+                return
         if self.session is None and self.channel.asked:
             self.route.sessions.ask(self.exchange.principal, self.channel)
         exchange = self.exchange
