@@ -67,6 +67,7 @@ REFUSALS: Final[dict[str, tuple[str, Severity]]] = {
     "header-repeated": ("header-mismatch", "high"),
     "header-malformed": ("header-mismatch", "medium"),
     "http-version": ("protocol-downgrade", "low"),
+    "method-removed": ("protocol-downgrade", "low"),
     "session-missing": ("response-mixing", "low"),
     "meta-missing": ("protocol-downgrade", "low"),
 }
