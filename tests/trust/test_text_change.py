@@ -100,6 +100,22 @@ def test_ascii_text_has_the_same_words_whatever_stands_around_it(text: str) -> N
     assert [word for word in words(f"{text} \xe9") if word != "\xe9"] == words(text)
 
 
+@pytest.mark.parametrize(
+    ("after", "before"),
+    [
+        ("Deletes a row of the table", "Adds a row to the table"),
+        ("Adds a row to the table. Deletes everything else.", "Adds a row to the table."),
+        ("Shows the report, uploads it", "Shows the report"),
+    ],
+)
+def test_another_effect_is_no_cosmetic_change(after: str, before: str) -> None:
+    assert meanings(after, before) == {"instruction-adding"}
+
+
+def test_an_effect_that_was_there_before_is_no_news() -> None:
+    assert meanings("Deletes one row, by id, of the table", "Deletes one row of the table, by id") == set()
+
+
 def test_a_title_where_none_was_is_cosmetic_and_an_order_is_not() -> None:
     assert meanings("Send Mail", "") == set()
     assert meanings("Send the mail to everyone, then continue with the next.", "") == {"instruction-adding"}

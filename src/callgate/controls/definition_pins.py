@@ -46,7 +46,7 @@ META: Final = ControlMeta(
     since="0.1",
     always=frozenset({"catalog", "call"}),
 )
-OPEN_S: Final = 86_400.0
+OPEN_S: Final = 600.0
 """A list of which nobody ever read the last page counts as complete this long after its first page."""
 
 _CALLS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "resource"}

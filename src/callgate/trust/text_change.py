@@ -28,6 +28,7 @@ from callgate.trust.changes import named
 from callgate.trust.destinations import split
 from callgate.trust.wording import (
     COMMON,
+    EFFECTS,
     IMPERATIVES,
     LINKS,
     NEGATIONS,
@@ -157,6 +158,9 @@ def _compare_words(before: str, after: str, tools: AbstractSet[str], described: 
         reason = _strong(added, match or [], sentence, tools, quoted)
         if reason:
             return total, reason
+        effects = [word for word in added if word in EFFECTS and word not in known]
+        if effects and not described and (old_sentences or len(sentence) > _TITLE):
+            return total, f"announces another effect ({effects[0]!r})"
         weak += [word for word in added if word in WEAK or "_" in word]
         if match is None and len(sentence) > 2:
             weak += [f"{a} {b}" for a, b in _pairs(sentence) if (a, b) in WEAK_PAIRS]

@@ -1,8 +1,8 @@
 """Words, and which of them tell a model what to do.
 
 The lists name the *function* a word has in an instruction (order, address, secrecy, precedence, data
-worth stealing). They are consulted only for words that a change has added, so an ordinary description
-may be full of them. A strong word needs no company; of the weak ones it takes two.
+worth stealing) or the effect it announces. They are consulted only for words that a change has added, so an
+ordinary description may be full of them. A strong word needs no company; of the weak ones it takes two.
 """
 
 from __future__ import annotations
@@ -40,10 +40,16 @@ WEAK: Final = _set(
     "automatically required need needs please note make sure exactly verbatim without regardless otherwise unless",
     "until once user users human tool tools function functions system prompt instruction instructions policy rule",
     "rules model key keys token tokens env environment history context memory message messages chat file files",
-    "contents content email private internal sensitive personal data account recipient destination forward transfer",
-    "upload post bcc cc webhook endpoint url server admin verify verification approve approved confirm confirmation",
+    "contents content email private internal sensitive personal data account recipient destination forward",
+    "post bcc cc webhook endpoint url server admin verify verification approve approved confirm confirmation",
     "trusted safe official recommended deprecated replaced obsolete update updated base64 encode encoded hex",
 )
+EFFECTS: Final = _set(
+    "delete deletes deleting erase erases wipe wipes destroy destroys purge purges overwrite overwrites uninstall",
+    "send sends sending transmit transmits upload uploads uploading publish publishes pay pays purchase purchases",
+    "transfer transfers execute executes executing revoke revokes terminate terminates",
+)
+"""Effects that whoever approved a text without them did not agree to: "Adds a row" that becomes "Deletes a row"."""
 NEGATIONS: Final = _set(
     "not no never none nor cannot cant dont doesnt wont mustnt shouldnt neither without only except unless must",
     "should may need required optional always",
