@@ -107,12 +107,14 @@ def _locked(name: str) -> Iterator[None]:
         yield
 
 
-def _run(command: list[str], cwd: Path | None = None) -> None:
+def _run(command: list[str], cwd: Path = ROOT) -> None:
     path = f"{Path(node()).parent}{os.pathsep}{ENVIRONMENT.get('PATH', '')}"
+    # Node carries certificates of its own; a mirror inside a company is known only to the system.
+    trust = {"NODE_USE_SYSTEM_CA": "1"}
     subprocess.run(
         command,
         cwd=cwd,
-        env={**ENVIRONMENT, "PATH": path},
+        env={**trust, **ENVIRONMENT, "PATH": path},
         check=True,
         capture_output=True,
         text=True,
