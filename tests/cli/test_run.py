@@ -227,6 +227,19 @@ def test_garbage_on_stdout_is_dropped_and_the_rest_passes(state: Path) -> None:
     guarded.finish()
 
 
+def test_a_server_that_writes_nothing_but_garbage_is_stopped(state: Path) -> None:
+    script = """
+    import time
+    for _ in range(3000):
+        print("not MCP", flush=True)
+    time.sleep(60)
+    """
+    guarded = Guarded(state, script)
+    code, stderr = guarded.finish()
+    assert code != 0
+    assert "not MCP, and was stopped" in stderr
+
+
 def test_an_endless_line_is_refused_in_bounded_memory(state: Path) -> None:
     script = """
     import sys

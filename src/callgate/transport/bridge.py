@@ -19,10 +19,8 @@ from callgate.gate.outcome import Outcome
 from callgate.protocol.codec import Codec, one_line
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
+from callgate.transport.lane import REFUSED_IN_A_ROW
 from callgate.transport.process import ProcessEvents
-
-REFUSED_IN_A_ROW = 1000
-"""So many lines in a row that are not MCP, and the server is stopped: each costs a record of evidence."""
 
 
 class Upstream(Protocol):

@@ -21,6 +21,10 @@ _LONG_READ_BYTES = 128 * 1024
 """Read at once while a long line is under way; larger reads cost more in page faults than they save in calls."""
 
 
+REFUSED_IN_A_ROW = 1000
+"""So many lines of a server in a row that are not MCP, and it is stopped: each costs a record of evidence."""
+
+
 class Lane:
     """From `source` through the gate to `onward`; refusals go to `back`.
 
@@ -28,7 +32,17 @@ class Lane:
     lane until it does.
     """
 
-    __slots__ = ("_back", "_blocked", "_channel", "_decide", "_direction", "_framer", "_onward", "source")
+    __slots__ = (
+        "_back",
+        "_blocked",
+        "_channel",
+        "_decide",
+        "_direction",
+        "_framer",
+        "_onward",
+        "refused",
+        "source",
+    )
 
     def __init__(
         self,
@@ -42,6 +56,8 @@ class Lane:
         limits = channel.limits
         client = direction is Direction.CLIENT
         self.source = source
+        self.refused = 0
+        """Lines in a row of which nothing went on."""
         self._channel = channel
         self._direction = direction
         self._decide = channel.client if client else channel.server
@@ -51,7 +67,7 @@ class Lane:
         self._blocked = blocked
 
     def read(self) -> bool:
-        """Relay what one read brings; False at the end of the stream."""
+        """Relay what one read brings; False at the end of the stream, and when it brings nothing but refusals."""
         framer = self._framer
         between = framer.empty
         try:
@@ -66,15 +82,21 @@ class Lane:
             # One whole line, as nearly always between a client that waits and a server that answers.
             result = self._decide(chunk[:end])
             if type(result) is bytes:
+                self.refused = 0
                 if self._onward.write(result + b"\n"):
                     self._blocked(self._onward, self)
             else:
                 self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
-            return True
+            return not self.given_up
         self._relay(framer.feed(chunk))
         if edges := framer.take_edges():
             self._tell_callers(edges)
-        return True
+        return not self.given_up
+
+    @property
+    def given_up(self) -> bool:
+        """Whether a server wrote so much that is not MCP that it is listened to no longer."""
+        return self.refused > REFUSED_IN_A_ROW and self._direction is Direction.SERVER
 
     def end(self) -> bool:
         """Relay an unfinished last line of a client; True when a server ended in the middle of one."""
@@ -89,8 +111,10 @@ class Lane:
             result = self._decide(lines[0])
             if type(result) is not bytes:
                 self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
-            elif self._onward.write_line(result):
-                self._blocked(self._onward, self)
+            else:
+                self.refused = 0
+                if self._onward.write_line(result):
+                    self._blocked(self._onward, self)
             return
         out: list[bytes] = []
         for line in lines:
@@ -101,6 +125,7 @@ class Lane:
             else:
                 result = self._decide(line)
             if type(result) is bytes:
+                self.refused = 0
                 out.append(result)
                 continue
             if out:
@@ -111,7 +136,10 @@ class Lane:
             self._send(self._onward, out)
 
     def _carry_out(self, outcome: Outcome) -> None:
-        if outcome.forward is not None:
+        if outcome.forward is None:
+            self.refused += 1
+        else:
+            self.refused = 0
             self._send(self._onward, [outcome.forward])
         if outcome.reply is not None:
             self._send(self._back, [outcome.reply])

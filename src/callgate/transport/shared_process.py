@@ -20,11 +20,12 @@ from callgate.protocol.codec import Codec
 from callgate.protocol.headers import check_request_headers
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.protocol.revisions import META_LOG_LEVEL
-from callgate.transport.bridge import REFUSED_IN_A_ROW, Connect, Upstream, encode, ids_at, too_long
+from callgate.transport.bridge import Connect, Upstream, encode, ids_at, too_long
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
 from callgate.transport.idmap import Entry, IdMap
+from callgate.transport.lane import REFUSED_IN_A_ROW
 from callgate.transport.reply import Reply
 from callgate.transport.tool_schemas import ToolSchemas
 

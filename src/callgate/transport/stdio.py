@@ -293,7 +293,9 @@ class Relay:
         self._read_rest_of_stderr()
         status = self._reap()
         died = self._client_open and self._signal == 0
-        if died:
+        if self._down.given_up:
+            self.say("the server wrote nothing but lines that are not MCP, and was stopped")
+        elif died:
             self.say(f"the server ended ({_how(status)})")
         if self._down.end():
             self.say("the server ended in the middle of a message, which was discarded")

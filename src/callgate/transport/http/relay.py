@@ -18,6 +18,7 @@ from callgate.protocol.sse import SseParser, encode_event
 from callgate.transport.http.answer_plan import AnswerPlan
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON, NO_STORE
+from callgate.transport.lane import REFUSED_IN_A_ROW
 
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
@@ -26,8 +27,6 @@ if TYPE_CHECKING:
     from callgate.transport.http.sessions import Session
 
 FOREVER = float("inf")
-REFUSED_IN_A_ROW = 1000
-"""So many events that were refused, and the stream ends: each costs a record of evidence."""
 LONGEST_CALL = 12
 """A call may keep its stream for this many times `request_timeout_s`, whatever progress it reports."""
 
