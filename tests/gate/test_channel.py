@@ -13,7 +13,7 @@ from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
 from callgate.protocol.limits import Limits
-from tests.gate.fakes import FakeJournal, channel_of, control
+from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
 
 MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}
 
@@ -282,6 +282,16 @@ def test_what_is_withheld_from_a_list_cannot_be_called_by_name() -> None:
     channel.client(dump(id=5, method="tools/list"))
     channel.server(dump(id=5, result={"tools": [{"name": "a"}, {"name": "b", "description": "fine now"}]}))
     assert isinstance(channel.client(call(6, "b")), bytes)
+
+
+def test_what_one_principal_sees_changes_nothing_for_another() -> None:
+    gate, _ = gate_of(control("c", pattern=b"evil", catalog=_withhold_evil))
+    for principal, text in (("a", "evil"), ("b", "fine")):
+        channel = gate.channel(server="s", principal=principal)
+        channel.client(dump(id=1, method="tools/list"))
+        channel.server(dump(id=1, result={"tools": [{"name": "t", "description": text}]}))
+    assert isinstance(gate.channel(server="s", principal="a").client(call(2, "t")), Outcome)
+    assert isinstance(gate.channel(server="s", principal="b").client(call(2, "t")), bytes)
 
 
 def _withhold_evil(event: Any) -> Rewrite:

@@ -26,12 +26,12 @@ _CALLS = frozenset(call for _, _, call in _LISTS.values())
 
 
 class Withheld:
-    """Names by (server, calling method), each with the rule that withheld it."""
+    """Names by (server, principal, calling method), each with the rule that withheld it."""
 
     __slots__ = ("names",)
 
     def __init__(self) -> None:
-        self.names: dict[tuple[str, str, str], str] = {}
+        self.names: dict[tuple[str, str, str, str], str] = {}
         """Empty for nearly every gate: then no call pays for it."""
 
     def learn(self, event: Event, decision: Decision) -> None:
@@ -44,22 +44,23 @@ class Withheld:
         if type(items) is not list:
             return
         removed = decision.withheld if decision.outcome == "rewrite" else {}
-        server = event.conversation.server
+        server, principal = event.conversation.server, event.conversation.principal
         for number, item in enumerate(items):
             name = item.get(key) if type(item) is dict else None
             if type(name) is not str:
                 continue
             rule = removed.get(f"/result/{member}/{number}")
             if rule is None:
-                self.names.pop((server, call, name), None)
+                self.names.pop((server, principal, call, name), None)
             elif len(self.names) < MOST:
-                self.names[server, call, name] = rule
+                self.names[server, principal, call, name] = rule
 
     def refuse(self, event: Event, decision: Decision) -> Decision:
         """`decision`, or a denial where the call names something withheld."""
         if event.method not in _CALLS:
             return decision
-        rule = self.names.get((event.conversation.server, event.method, event.name))
+        conversation = event.conversation
+        rule = self.names.get((conversation.server, conversation.principal, event.method, event.name))
         if rule is None or decision.outcome == "deny":
             return decision
         from callgate.gate.engine import CLEAR, Decision
