@@ -71,7 +71,7 @@ def one_input(data: bytes) -> None:
         if computed and message.kind is Kind.REQUEST and str(message.method).isascii():
             refused = check_request_headers(computed, message, schema)
             # Revision and method have no encoded form: what does not fit a header has no right header.
-            assert refused is None or refused.rule == "header-mismatch"
+            assert refused is None or refused.rule == "header-mismatch" or _odd(message)
             assert refused is None or not str(message.method).isprintable() or _odd(message)
 
 

@@ -54,8 +54,9 @@ class SseEvent:
         if data == self.data:
             return self.raw
         raw, at = self.raw, self._offset
-        if at >= 0 and self.data is not None and b"\n" not in data and b"\r" not in data:
-            return raw[:at] + data + raw[at + len(self.data) :]
+        in_place = at >= 0 and self.data is not None and b"\n" not in data and b"\r" not in data
+        if in_place and (raw[at - 1 : at] == b" " or not data.startswith(b" ")):
+            return raw[:at] + data + raw[at + len(self.data or b"") :]
         kept: list[bytes] = []
         where: int | None = None
         for line in raw.splitlines():
