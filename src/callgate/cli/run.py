@@ -101,7 +101,7 @@ def main(args: list[str]) -> int:
 
 
 def _local(arguments: Arguments) -> int:
-    from callgate.transport.launch import spawn, widen
+    from callgate.transport.launch import launch_record, spawn, widen
 
     child = None if LAUNCH_CONTROLS else spawn(arguments.command)
     try:
@@ -111,7 +111,7 @@ def _local(arguments: Arguments) -> int:
         if child is None:
             _allow_launch(gate, name, arguments.command)
             child = spawn(arguments.command)
-        journal.note("launch", _launch_record(arguments.command, child.pid, name))
+        journal.note("launch", launch_record(arguments.command, child.pid, name))
     except BaseException:
         if child is not None:
             _abandon(child)
@@ -170,20 +170,6 @@ def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
     decision = gate.decide(gate.always["launch"], event, gate.config.mode_of(name))
     if decision.outcome in ("deny", "ask"):
         raise LaunchError(decision.reason, next_step=f"rule {decision.rule}")
-
-
-def _launch_record(command: list[str], pid: int, name: str) -> dict[str, object]:
-    """What was started, without its arguments: they may hold secrets. The digest tells two lines apart."""
-    from hashlib import sha256
-
-    line = "\0".join(command).encode("utf-8", "surrogateescape")
-    return {
-        "arguments": len(command) - 1,
-        "pid": pid,
-        "program": os.path.basename(command[0]),
-        "server": name,
-        "sha256": sha256(line).hexdigest(),
-    }
 
 
 def _abandon(child: Child) -> None:

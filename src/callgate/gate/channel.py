@@ -19,6 +19,15 @@ from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
 from callgate.gate.hooks import CATALOG_METHODS, CONNECT_METHODS, answer_hook
 from callgate.gate.outcome import HTTP_BAD_REQUEST, HTTP_FORBIDDEN, HTTP_OK, HTTP_TOO_LARGE, HTTP_UNAVAILABLE, Outcome
+from callgate.gate.pending import Pending
+from callgate.gate.refusals import (
+    name_not_text,
+    no_batches,
+    reused_id,
+    server_asks,
+    too_many_in_flight,
+    unissued_answer,
+)
 from callgate.gate.verdicts import Finding
 from callgate.protocol.codec import parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
@@ -44,19 +53,6 @@ _NOTIFICATION = Kind.NOTIFICATION
 _RESULT = Kind.RESULT
 _ERROR = Kind.ERROR
 _EVIDENCE = "the evidence log cannot be written, so nothing passes; free disk space or see callgate audit verify"
-
-
-class Pending:
-    """A request that waits for its answer. `seq` is its record; `started_ns` is negative once cancelled."""
-
-    __slots__ = ("method", "modern", "name", "seq", "started_ns")
-
-    def __init__(self, method: str, name: str, seq: int, started_ns: int, modern: bool) -> None:
-        self.method = method
-        self.name = name
-        self.seq = seq
-        self.started_ns = started_ns
-        self.modern = modern
 
 
 class Channel:
@@ -163,9 +159,9 @@ class Channel:
         method: str = message.method  # type: ignore[assignment]  # a request has a method
         pending = self.pending
         if request_id in pending:
-            return self.refuse(_reused(), _CLIENT, request_id, message.data)
+            return self.refuse(reused_id(), _CLIENT, request_id, message.data)
         if len(pending) >= self._codec.limits.in_flight:
-            return self.refuse(_too_many(self._codec.limits.in_flight), _CLIENT, request_id, message.data)
+            return self.refuse(too_many_in_flight(self._codec.limits.in_flight), _CLIENT, request_id, message.data)
         params = message.body.get("params")
         name = ""
         modern = False
@@ -175,7 +171,7 @@ class Channel:
                 name = params.get(member)
                 if type(name) is not str:
                     if name is not None:  # ["x"] is "x" to a lax server, and nobody else
-                        return self.refuse(_no_name(member), _CLIENT, request_id, message.data)
+                        return self.refuse(name_not_text(member), _CLIENT, request_id, message.data)
                     name = ""
             meta = params.get("_meta")
             if meta and META_VERSION in meta:
@@ -213,7 +209,7 @@ class Channel:
         if waiting is None:
             waiting = self._late(_SERVER, request_id)
             if waiting is None:
-                return self.refuse(_unissued(), _SERVER, None, message.data)
+                return self.refuse(unissued_answer(), _SERVER, None, message.data)
         else:
             self._remember(_SERVER, request_id, waiting)
         method = waiting.method
@@ -264,19 +260,19 @@ class Channel:
             return self._pass("server_request", _CLIENT, message, "", "", None, content)
         waiting = self.asked.pop(request_id, None) or self._late(_CLIENT, request_id)
         if waiting is None:
-            return self.refuse(_unissued(), _CLIENT, None, message.data)
+            return self.refuse(unissued_answer(), _CLIENT, None, message.data)
         self._remember(_CLIENT, request_id, waiting)
         return self._pass("server_request", _CLIENT, message, waiting.method, waiting.name, waiting, content)
 
     def _server_request(self, message: Message, method: str) -> bytes | Outcome:
         request_id: RequestId = message.id  # type: ignore[assignment]  # a request has an id
         if self.modern:
-            return self.refuse(_server_asks(), _SERVER, request_id, message.data)
+            return self.refuse(server_asks(), _SERVER, request_id, message.data)
         if request_id in self.asked:
             if not self.replaying:
-                return self.refuse(_reused(), _SERVER, request_id, message.data)
+                return self.refuse(reused_id(), _SERVER, request_id, message.data)
         elif len(self.asked) >= self._codec.limits.in_flight:
-            return self.refuse(_too_many(self._codec.limits.in_flight), _SERVER, request_id, message.data)
+            return self.refuse(too_many_in_flight(self._codec.limits.in_flight), _SERVER, request_id, message.data)
         event = Event("server_request", _SERVER, message, self.conversation, method)
         decision = self._gate.decide(self._gate.asked("server_request", message.hits), event, self.conversation.mode)
         return self._settle(decision, event, message.body.get("params"), self.asked)
@@ -505,7 +501,7 @@ class Channel:
 
     def _batch(self, messages: list[Message], direction: Direction) -> bytes | Outcome:
         if self.revision != "2025-03-26":
-            return self.refuse(_no_batches(self.revision), direction)
+            return self.refuse(no_batches(self.revision), direction)
         forward: list[bytes] = []
         replies: list[bytes] = []
         rule = ""
@@ -623,31 +619,3 @@ def _forbid_caching(body: dict[str, Any]) -> None:
 
 def _same_envelope(message: Message, original: Message) -> bool:
     return (message.kind, message.id, message.method) == (original.kind, original.id, original.method)
-
-
-def _reused() -> ProtocolError:
-    return ProtocolError("id-in-flight", "the id of a request that is still without an answer was used again")
-
-
-def _unissued() -> ProtocolError:
-    return ProtocolError("response-unknown-id", "an answer to a request nobody made")
-
-
-def _no_name(member: str) -> ProtocolError:
-    return ProtocolError("jsonrpc-params", f'"params.{member}" must be a string')
-
-
-def _too_many(limit: int) -> LimitExceeded:
-    return LimitExceeded(
-        "limit-in-flight", f"more than {limit} requests without an answer", next_step="wait, or raise limits.in_flight"
-    )
-
-
-def _server_asks() -> ProtocolError:
-    return ProtocolError("server-request", "servers send no requests since revision 2026-07-28")
-
-
-def _no_batches(revision: str) -> ProtocolError:
-    return ProtocolError(
-        "jsonrpc-batch", f"batches exist in revision 2025-03-26 only, not in {revision or 'this conversation'}"
-    )

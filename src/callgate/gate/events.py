@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Literal, TypeAlias
 from callgate.protocol.message import Direction, Message
 
 if TYPE_CHECKING:
-    from callgate.gate.channel import Pending
     from callgate.gate.conversation import Conversation
+    from callgate.gate.pending import Pending
     from callgate.protocol.surfaces import Surface
 
 Hook: TypeAlias = Literal["launch", "connect", "catalog", "call", "content", "server_request"]

@@ -202,7 +202,7 @@ def _tame(raw: bytes) -> bytes:
         for index, line in enumerate(lines):
             if not line.startswith((b"data:", b"data\n", b"data\r")):
                 for separator in _SEPARATORS:
-                    line = line.replace(separator, b"?")  # noqa: PLW2901
+                    line = line.replace(separator, b"?")  # noqa: PLW2901 - each replacement works on the last
                 lines[index] = line
         raw = b"".join(lines)
     return b"\n" + raw if raw.startswith(_BOM) else raw

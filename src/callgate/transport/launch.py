@@ -11,6 +11,10 @@ import sys
 
 from callgate.errors import LaunchError
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
 PIPE_BYTES = 1024 * 1024
 """Pipe size asked for (Linux): large messages then cross in fewer turns."""
 _DEFAULT_SIGNALS = (13, 25)
@@ -113,3 +117,17 @@ def widen(fd: int) -> None:
             fcntl.fcntl(fd, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
         except OSError:
             return
+
+
+def launch_record(command: Sequence[str], pid: int, server: str) -> dict[str, object]:
+    """What was started, without its arguments: they may hold secrets. The digest tells two commands apart."""
+    from hashlib import sha256
+
+    line = "\0".join(command).encode("utf-8", "surrogateescape")
+    return {
+        "arguments": len(command) - 1,
+        "pid": pid,
+        "program": os.path.basename(command[0]),
+        "server": server,
+        "sha256": sha256(line).hexdigest(),
+    }

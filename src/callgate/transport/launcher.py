@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-import os
-from hashlib import sha256
 
 from callgate.config import ServerConfig
 from callgate.errors import AuditError, LaunchError
 from callgate.gate.engine import Gate
 from callgate.gate.events import LaunchEvent
+from callgate.transport.launch import launch_record
 from callgate.transport.process import ProcessEvents, ServerProcess, server_environment
 
 
@@ -41,21 +40,9 @@ class Launcher:
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
         try:
-            gate.journal.note("launch", launch_record(server, process.pid))
+            gate.journal.note("launch", launch_record(server.command, process.pid, server.name))
         except AuditError:
             if gate.config.mode_of(server.name) == "enforce":
                 process.kill()
                 raise
         return process
-
-
-def launch_record(server: ServerConfig, pid: int) -> dict[str, object]:
-    """What was started, without its arguments: they may hold secrets. The digest tells two commands apart."""
-    line = "\0".join(server.command).encode("utf-8", "surrogateescape")
-    return {
-        "arguments": len(server.command) - 1,
-        "pid": pid,
-        "program": os.path.basename(server.command[0]),
-        "server": server.name,
-        "sha256": sha256(line).hexdigest(),
-    }
