@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import signal
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from callgate.audit import reader
 from callgate.audit.spool import HEADER_BYTES
 from callgate.audit.verify import verify
 from callgate.errors import AuditError
@@ -164,3 +166,22 @@ def test_verification_changes_nothing(tmp_path: Path) -> None:
 def test_nothing_at_all_verifies(tmp_path: Path) -> None:
     assert verify(tmp_path).verified
     assert verify(tmp_path, chain="none").missing == ["none"]
+
+
+def test_a_log_that_grows_by_two_segments_while_it_is_looked_at_has_no_gap(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = new_journal(tmp_path, segment_bytes=65536)
+    fill(journal, 50)
+    look = reader.segment_paths
+
+    def look_and_grow(directory: Path) -> list[Path]:
+        found = list(look(directory))
+        fill(journal, 600)
+        return found
+
+    monkeypatch.setattr(reader, "segment_paths", look_and_grow)
+    numbers = [json.loads(line)["seq"] for line, _ in reader.read_lines(journal.path)]
+    assert numbers == list(range(1, len(numbers) + 1))
+    assert len(numbers) >= 50
+    journal.close()

@@ -45,8 +45,10 @@ def read_lines(directory: Path, start: tuple[int, int] = (1, 0)) -> Iterator[tup
     records to come: a record torn by a crash.
     """
     number, position = start
-    numbers = {int(path.stem) for path in segment_paths(directory)}
+    # First `tail`, then the segments: all before the one it names are there by now. The other way round a log
+    # that is being written may begin two segments in between, and the first of them would seem to be missing.
     in_tail = segment_of(_read_or_nothing(directory / TAIL_NAME))
+    numbers = {int(path.stem) for path in segment_paths(directory)}
     if in_tail:
         numbers.add(in_tail)
     last = max(numbers, default=0)
