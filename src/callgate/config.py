@@ -20,6 +20,9 @@ Mode: TypeAlias = Literal["enforce", "observe"]
 ContentDetail: TypeAlias = Literal["digest", "shape", "full"]
 ServerTransport: TypeAlias = Literal["stdio", "http", "sse"]
 
+SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "landlock", "podman", "docker", "seatbelt", "none"]
+
+SANDBOXES = ("auto", "bubblewrap", "landlock", "podman", "docker", "seatbelt", "none")
 MODES = ("enforce", "observe")
 CONTROL_MODES = ("enforce", "observe", "off")
 DETAILS = ("digest", "shape", "full")
@@ -42,6 +45,54 @@ class AuditConfig:
 
 
 @dataclass(frozen=True, slots=True)
+class LaunchConfig:
+    """What must hold before a server's command is started.
+
+    `sandbox`: `auto` (default) takes the first backend that proves itself on this machine; a name takes that one or
+    refuses; `none` starts servers unconfined, and evidence says so. `unpinned`: what happens to a command that
+    `callgate.lock` does not hold: `allow` (default: it starts sandboxed and is recorded as unpinned) or `refuse`.
+    `signers`: files with public keys of which `threshold` must have signed the lock; empty: no signature is asked for.
+    """
+
+    sandbox: SandboxChoice = "auto"
+    unpinned: Literal["allow", "refuse"] = "allow"
+    signers: tuple[str, ...] = ()
+    threshold: int = 1
+    cooldown_days: int = 7
+    lock: str = ""
+    """A `callgate.lock` beside the user's own, for example a project's or a team's."""
+
+
+@dataclass(frozen=True, slots=True)
+class SandboxConfig:
+    """One server's sandbox: what it gets beside the defaults of its kind. Limits: None takes the default."""
+
+    backend: SandboxChoice | None = None
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    """`host`, `host:port`, `*.domain` or `*` (every public host); the port is 443 where none is given."""
+    environment: tuple[str, ...] = ()
+    """Names of variables it gets from callgate's own environment."""
+    processes: int | None = None
+    memory_mib: int | None = None
+    cpus: float | None = None
+    file_mib: int | None = None
+    disk_mib: int | None = None
+    descriptors: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SecretConfig:
+    """One secret of a server: where it is kept and how it reaches the server, under a variable's name."""
+
+    ref: str
+    deliver: Literal["auto", "sentinel", "file", "environment"] = "auto"
+    """`auto`: a sentinel where `hosts` are named and the sandbox has an egress gate, else the environment."""
+    hosts: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
 class ServerConfig:
     """One upstream server: a command (stdio) or a URL (Streamable HTTP; `transport = "sse"` for 2024-11-05)."""
 
@@ -54,6 +105,8 @@ class ServerConfig:
     mode: Mode | None = None
     headers: Mapping[str, str] = field(default_factory=dict)
     request_timeout_s: float = 300.0
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
     sessions: int = 64
     """Handshake-era sessions (stdio: processes) at once."""
 
@@ -98,6 +151,7 @@ class Config:
     audit: AuditConfig = field(default_factory=AuditConfig)
     controls: Mapping[str, ControlConfig] = field(default_factory=dict)
     servers: Mapping[str, ServerConfig] = field(default_factory=dict)
+    launch: LaunchConfig = field(default_factory=LaunchConfig)
     state_dir: str = ""
     source: str = ""
 
@@ -167,7 +221,7 @@ def load(path: str | os.PathLike[str]) -> Config:
 def parse(document: Mapping[str, Any], source: str = "") -> Config:
     """A configuration from a TOML document."""
     reader = _Reader(source or "configuration")
-    known = {"mode", "state_dir", "listen", "limits", "audit", "controls", "servers"}
+    known = {"mode", "state_dir", "listen", "limits", "audit", "controls", "servers", "launch"}
     reader.only(document, known, "")
     base = Path(source).parent if source else Path()
     return Config(
@@ -176,7 +230,8 @@ def parse(document: Mapping[str, Any], source: str = "") -> Config:
         limits=_limits(reader, reader.table(document, "limits", "")),
         audit=_audit(reader, reader.table(document, "audit", "")),
         controls=_controls(reader, reader.table(document, "controls", "")),
-        servers=_servers(reader, reader.table(document, "servers", "")),
+        servers=_servers(reader, reader.table(document, "servers", ""), base),
+        launch=_launch(reader, reader.table(document, "launch", ""), base),
         state_dir=_path(base, reader.typed(document, "state_dir", str, "", "")),
         source=source,
     )
@@ -264,14 +319,74 @@ def _controls(reader: _Reader, table: Mapping[str, Any]) -> Mapping[str, Control
     return controls
 
 
-def _servers(reader: _Reader, table: Mapping[str, Any]) -> Mapping[str, ServerConfig]:
+def _launch(reader: _Reader, table: Mapping[str, Any], base: Path) -> LaunchConfig:
+    where = "launch."
+    reader.only(table, {f.name for f in fields(LaunchConfig)}, where)
+    signers = tuple(_path(base, one) for one in reader.strings(table, "signers", where))
+    threshold = reader.number(table, "threshold", 1, 1, 64, where)
+    if signers and threshold > len(signers):
+        raise reader.error("launch.threshold", f"there are only {len(signers)} signers")
+    return LaunchConfig(
+        sandbox=reader.choice(table, "sandbox", SANDBOXES, "auto", where),
+        unpinned=reader.choice(table, "unpinned", ("allow", "refuse"), "allow", where),
+        signers=signers,
+        threshold=threshold,
+        cooldown_days=reader.number(table, "cooldown_days", 7, 0, 365, where),
+        lock=_path(base, reader.typed(table, "lock", str, "", where)),
+    )
+
+
+_SANDBOX_RANGES = {
+    "processes": (1, 100_000),
+    "memory_mib": (16, 1 << 20),
+    "file_mib": (1, 1 << 20),
+    "disk_mib": (1, 1 << 20),
+    "descriptors": (16, 1_000_000),
+}
+
+
+def _sandbox(reader: _Reader, table: Mapping[str, Any], where: str, base: Path) -> SandboxConfig:
+    reader.only(table, {f.name for f in fields(SandboxConfig)}, where)
+    numbers = {
+        name: reader.number(table, name, 0, low, high, where) if name in table else None
+        for name, (low, high) in _SANDBOX_RANGES.items()
+    }
+    return SandboxConfig(
+        backend=reader.choice(table, "backend", SANDBOXES, None, where),
+        read=tuple(_path(base, one) for one in reader.strings(table, "read", where)),
+        write=tuple(_path(base, one) for one in reader.strings(table, "write", where)),
+        network=reader.strings(table, "network", where),
+        environment=reader.strings(table, "environment", where),
+        cpus=reader.seconds(table, "cpus", 1.0, where) if "cpus" in table else None,
+        **numbers,
+    )
+
+
+def _secrets(reader: _Reader, table: Mapping[str, Any], where: str) -> dict[str, SecretConfig]:
+    secrets: dict[str, SecretConfig] = {}
+    for name in table:
+        inner = f"{where}{name}."
+        entry = reader.table(table, name, where)
+        reader.only(entry, {f.name for f in fields(SecretConfig)}, inner)
+        ref = reader.typed(entry, "ref", str, "", inner)
+        if not ref:
+            raise reader.error(inner + "ref", 'is missing: write ref = "keyring://service/user"')
+        secrets[name] = SecretConfig(
+            ref=ref,
+            deliver=reader.choice(entry, "deliver", ("auto", "sentinel", "file", "environment"), "auto", inner),
+            hosts=reader.strings(entry, "hosts", inner),
+        )
+    return secrets
+
+
+def _servers(reader: _Reader, table: Mapping[str, Any], base: Path) -> Mapping[str, ServerConfig]:
     servers: dict[str, ServerConfig] = {}
     for name in table:
         if not valid_server_name(name):
             raise reader.error(
                 f"servers.{name}", "a server name is 1 to 64 of a-z A-Z 0-9 . _ - and starts with a letter or digit"
             )
-        servers[name] = _server(reader, name, reader.table(table, name, "servers."))
+        servers[name] = _server(reader, name, reader.table(table, name, "servers."), base)
     return servers
 
 
@@ -280,13 +395,13 @@ def valid_server_name(name: str) -> bool:
     return 0 < len(name) <= 64 and name.isascii() and name[0].isalnum() and all(c.isalnum() or c in "._-" for c in name)
 
 
-def _server(reader: _Reader, name: str, entry: Mapping[str, Any]) -> ServerConfig:
+def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: Path) -> ServerConfig:
     where = f"servers.{name}."
     reader.only(entry, {f.name for f in fields(ServerConfig)} - {"name"}, where)
     command = reader.strings(entry, "command", where)
     url = reader.typed(entry, "url", str, "", where)
-    if bool(command) == bool(url):
-        raise reader.error(where.rstrip("."), 'needs either command = [...] or url = "..."')
+    if command and url:
+        raise reader.error(where.rstrip("."), 'needs either command = [...] or url = "...", not both')
     if url and not url.startswith(("http://", "https://")):
         raise reader.error(where + "url", "must start with http:// or https://")
     transports = ("http", "sse") if url else ("stdio",)
@@ -300,6 +415,8 @@ def _server(reader: _Reader, name: str, entry: Mapping[str, Any]) -> ServerConfi
         mode=reader.choice(entry, "mode", MODES, None, where),
         headers=reader.string_map(entry, "headers", where),
         request_timeout_s=reader.seconds(entry, "request_timeout_s", 300.0, where),
+        sandbox=_sandbox(reader, reader.table(entry, "sandbox", where), where + "sandbox.", base),
+        secrets=_secrets(reader, reader.table(entry, "secrets", where), where + "secrets."),
         sessions=reader.number(entry, "sessions", 64, 1, 100_000, where),
     )
 

@@ -7,6 +7,9 @@
     ├── StoreError             the state database cannot be read or written
     ├── AuditError             the evidence log cannot be written or does not verify
     ├── LaunchError            a server cannot be started
+    │   └── SandboxError       a server cannot be confined as it must be, so it is not started
+    ├── TrustError             an artefact, lock, signature or catalogue is not what it must be
+    ├── SecretError            a secret cannot be found, read, stored or used as asked
     └── UpstreamError          a server died, hung, or answered something that is not HTTP or MCP
 
 Each carries what a person needs: what happened, what that did to the session, what to do next.
@@ -92,6 +95,20 @@ class LaunchError(CallgateError):
     """A server process cannot be started."""
 
     effect = "the server was not started"
+
+
+class SandboxError(LaunchError):
+    """A server cannot be confined as its specification asks."""
+
+
+class TrustError(CallgateError):
+    """An artefact, a lock, a signature or a catalogue is missing, changed, or not from whom it must be."""
+
+    effect = "nothing was taken or started"
+
+
+class SecretError(CallgateError):
+    """A secret cannot be resolved, stored or handed over. The message names the reference, never the value."""
 
 
 class UpstreamError(CallgateError):
