@@ -11,10 +11,11 @@ import sys
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
-SETS = {
-    "run": ("build",),
-    "test": ("build", "test", "fuzz"),
-    "lint": ("build", "test", "fuzz", "lint"),
+EXTRAS = ("--all-extras",)
+SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "run": (("build",), ()),
+    "test": (("build", "test", "fuzz"), EXTRAS),
+    "lint": (("build", "test", "fuzz", "lint"), EXTRAS),
 }
 OPTIONS = (
     "--quiet",
@@ -37,10 +38,12 @@ def compile_lock(source: str, output: str, *extra: str) -> None:
 def main() -> int:
     """All sets, smallest first, then each server of others in a set of its own."""
     previous: tuple[str, ...] = ()
-    for name, groups in SETS.items():
+    for name, (groups, extras) in SETS.items():
         output = f"requirements/{name}.lock"
-        compile_lock("pyproject.toml", output, *(f"--group={group}" for group in groups), *previous)
+        compile_lock("pyproject.toml", output, *(f"--group={group}" for group in groups), *extras, *previous)
         previous = ("--constraints", output)
+    source = "requirements/bubblewrap.in"
+    compile_lock(source, "requirements/bubblewrap.lock", "--constraints", "requirements/test.lock")
     for source in sorted((ROOT / "requirements" / "servers").glob("*.in")):
         path = source.relative_to(ROOT)
         compile_lock(str(path), str(path.with_suffix(".lock")))

@@ -94,7 +94,10 @@ class SecretConfig:
 
 @dataclass(frozen=True, slots=True)
 class ServerConfig:
-    """One upstream server: a command (stdio) or a URL (Streamable HTTP; `transport = "sse"` for 2024-11-05)."""
+    """One upstream server: a command (stdio) or a URL (Streamable HTTP; `transport = "sse"` for 2024-11-05).
+
+    With neither it only holds settings for `callgate run --name NAME`, and `callgate serve` leaves it out.
+    """
 
     name: str
     command: tuple[str, ...] = ()
@@ -402,6 +405,8 @@ def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: Path) ->
     url = reader.typed(entry, "url", str, "", where)
     if command and url:
         raise reader.error(where.rstrip("."), 'needs either command = [...] or url = "...", not both')
+    if not command and not url and not entry.keys() & {"sandbox", "secrets", "mode"}:
+        raise reader.error(where.rstrip("."), 'needs command = [...] or url = "...", or settings for callgate run')
     if url and not url.startswith(("http://", "https://")):
         raise reader.error(where + "url", "must start with http:// or https://")
     transports = ("http", "sse") if url else ("stdio",)
