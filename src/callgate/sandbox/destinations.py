@@ -1,0 +1,75 @@
+"""Where a server may connect to, read strictly from text: a name is proved harmless before it is compared.
+
+A host is letters, digits and hyphens in labels (RFC 952, RFC 1123: "LDH"), so nothing that one reader cuts at a
+NUL, a slash or an `@` and another does not can pass. Names of other scripts are written in their `xn--` form.
+"""
+
+from __future__ import annotations
+
+from callgate.errors import SandboxError
+from callgate.sandbox.spec import Destination
+from callgate.text import visible
+
+HOST_BYTES = 253
+LABEL_BYTES = 63
+_LETTERS = frozenset("abcdefghijklmnopqrstuvwxyz0123456789-")
+_NEXT = "write it as host, host:port, *.domain or * ; the port is 443 where none is given"
+
+
+def valid_host(host: str) -> bool:
+    """Whether `host` is a lower-case DNS name and nothing else: no address, no trailing dot, no underscore.
+
+    A name whose last label is a number is refused: readers of the inet_aton kind take it for an address.
+    """
+    if not host or len(host) > HOST_BYTES:
+        return False
+    labels = host.split(".")
+    for label in labels:
+        if not label or len(label) > LABEL_BYTES or not _LETTERS.issuperset(label):
+            return False
+        if label[0] == "-" or label[-1] == "-":
+            return False
+    last = labels[-1]
+    return not (last.isdigit() or last.startswith("0x"))
+
+
+def parse_destination(text: str) -> Destination:
+    """`host`, `host:port`, `*.domain` or `*`, each with an optional port of 1 to 65535; case does not matter.
+
+    Raises SandboxError. `*.com`, a wildcard over one label, is refused: it is nearly `*`.
+    """
+    host, colon, digits = text.partition(":")
+    port = 443
+    if colon:
+        if not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 0 < int(digits) <= 65535):
+            raise _error(text, "its port is not a number from 1 to 65535")
+        port = int(digits)
+    if not host.isascii():
+        raise _error(text, "a name of another script must be in its xn-- form")
+    host = host.lower()
+    if host == "*":
+        return Destination(host, port)
+    name = host.removeprefix("*.")
+    if not valid_host(name):
+        raise _error(text, "its host is not a DNS name")
+    if host != name and "." not in name:
+        raise _error(text, "a wildcard needs a domain of two labels or more")
+    return Destination(host, port)
+
+
+def matches(destination: Destination, host: str, port: int) -> bool:
+    """Whether a connection to `host` (already lower case and proved by `valid_host`) and `port` is allowed by it.
+
+    `*.example.org` covers every name below example.org, not example.org itself.
+    """
+    if destination.port != port or not valid_host(host):
+        return False
+    if destination.host == "*":
+        return True
+    if destination.host.startswith("*."):
+        return host.endswith(destination.host[1:])
+    return host == destination.host
+
+
+def _error(text: str, why: str) -> SandboxError:
+    return SandboxError(f"'{visible(text, 80)}' is not a destination: {why}", next_step=_NEXT)
