@@ -80,14 +80,17 @@ $(VENV)/.venv:
 	@tools/make-venv $(VENV)
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.venv requirements/run.lock pyproject.toml
+$(VENV)/.run: $(VENV)/.venv requirements/run.lock requirements/bubblewrap.lock pyproject.toml
 	@echo "installing callgate into $(VENV)"
 	@$(LOCKED) -r requirements/run.lock
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .
+	@# the sandbox: the system's bubblewrap, else the one that is packaged for Python
+	@if [ "$$(uname)" = Linux ] && ! command -v bwrap >/dev/null; then $(LOCKED) -r requirements/bubblewrap.lock; fi
 	@touch $@
 
-$(VENV)/.test: $(VENV)/.run requirements/test.lock
+$(VENV)/.test: $(VENV)/.run requirements/test.lock tools/install-programs
 	@echo "installing what the tests need"
+	@tools/install-programs
 	@$(LOCKED) -r requirements/test.lock
 	@touch $@
 
