@@ -28,6 +28,8 @@ NAMES = st.one_of(
     st.sampled_from(["files", "github", "a b", "ünïcode", "x.y", "with/slash", "0", "quote'd", "command", "env"]),
     st.text(_SAFE, min_size=1, max_size=8),
 )
+VALUES = st.one_of(WORDS, WORDS.map("hunter2".__add__), WORDS.map(lambda word: f"{word}hunter2"))
+"""Of variables: some are credentials."""
 PROGRAMS = WORDS.filter(lambda word: bool(word.strip()))
 
 
@@ -38,7 +40,7 @@ def entry(draw: st.DrawFn) -> dict[str, Any]:
     if draw(st.booleans()):
         found["args"] = draw(st.lists(WORDS, max_size=4))
     if draw(st.booleans()):
-        found["env"] = draw(st.dictionaries(st.sampled_from(["A", "TOKEN", "b"]), WORDS, max_size=2))
+        found["env"] = draw(st.dictionaries(st.sampled_from(["A", "TOKEN", "b"]), VALUES, max_size=2))
     if draw(st.booleans()):
         found["disabled"] = draw(st.booleans())
     if draw(st.booleans()):

@@ -10,11 +10,33 @@ from callgate.clients.plan import Plan, Wish, plan_install, plan_uninstall
 from callgate.clients.records import Records
 from callgate.clients.table import BY_NAME, Place
 from callgate.clients.tree import Node
+from callgate.errors import SecretError
 
 _FOLDER = tempfile.TemporaryDirectory(prefix="call gate ")
 GATE = str(Path(_FOLDER.name) / "callgate")
 """A program that is there, so that what names it counts as whole."""
 Path(GATE).touch(mode=0o755)
+
+
+class Store:
+    """A keeper that takes every value with MARK in it, and can lose what it took."""
+
+    def __init__(self) -> None:
+        self.values: dict[str, str] = {}
+
+    def offer(self, server: str, key: str, value: str) -> str | None:
+        return f"keyring://callgate/{server}/{key}" if MARK in value else None
+
+    def keep(self, reference: str, value: str) -> None:
+        self.values[reference] = value
+
+    def fetch(self, reference: str) -> str:
+        if reference not in self.values:
+            raise SecretError(f"{reference}: nothing is kept there", next_step="look for it")
+        return self.values[reference]
+
+
+MARK = "hunter2"
 
 
 class Desk:
@@ -27,6 +49,7 @@ class Desk:
         self.state = folder / "state"
         self.state.mkdir()
         self.records = Records(self.state)
+        self.store = Store()
 
     @property
     def text(self) -> str:
@@ -35,19 +58,24 @@ class Desk:
     def write(self, text: str) -> None:
         self.file.write_bytes(text.encode())
 
-    def install(self, launcher: tuple[str, ...] = (GATE,), servers: tuple[str, ...] = ()) -> Plan:
+    def install(
+        self, launcher: tuple[str, ...] = (GATE,), servers: tuple[str, ...] = (), *, moving: bool = False
+    ) -> Plan:
         found = Found(self.client, self.place, str(self.file), str(self.file.resolve()))
-        (plan,) = plan_install([found], self.records, Wish(launcher, servers))
+        wish = Wish(launcher, servers, keeper=self.store if moving else None)
+        (plan,) = plan_install([found], self.records, wish)
         self._do(plan)
         return plan
 
     def uninstall(self, *, keep_edits: bool = False) -> Plan:
-        plans = list(plan_uninstall(self.records, lambda _: True, keep_edits=keep_edits))
+        plans = list(plan_uninstall(self.records, lambda _: True, keep_edits=keep_edits, fetch=self.store.fetch))
         for plan in plans:
             self._do(plan)
         return plans[0] if plans else Plan(str(self.file), self.client.name)
 
     def _do(self, plan: Plan) -> None:
+        for move in plan.moves:
+            self.store.keep(move.reference, move.value)
         if plan.content is not None and plan.text is not None:
             self.file.write_bytes(plan.content.encoded(plan.text))
         if plan.add or plan.drop:

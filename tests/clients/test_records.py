@@ -44,7 +44,7 @@ def test_records_are_kept_and_read_again(tmp_path: Path) -> None:
         lambda text: text.replace('\\"x\\"', '\\"y\\"'),
         lambda text: text.replace('"original_sha256"', '"other"'),
         lambda text: text[:-5],
-        lambda text: text.replace('"version": 1', '"version": 2'),
+        lambda text: text.replace('"version": 2', '"version": 3'),
         lambda text: "[]",
         lambda text: json.dumps({"version": 1, "records": [1]}),
     ],

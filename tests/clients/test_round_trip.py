@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import tomllib
+from dataclasses import asdict
 from typing import Any
 
 import pytest
@@ -13,33 +14,45 @@ from hypothesis import strategies as st
 
 from callgate.clients.entries import entries
 from callgate.clients.formats import parse
+from callgate.clients.plan import Plan
 from callgate.clients.table import BY_NAME, Place
-from callgate.clients.tree import canonical
+from callgate.clients.tree import canonical, is_reference
 from tests.clients import documents
-from tests.clients.roundtrip import GATE, Desk, TemporaryDesk
+from tests.clients.roundtrip import GATE, MARK, Desk, TemporaryDesk
 
 SETTINGS = settings(max_examples=70, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 BOMS = st.sampled_from(["", "\ufeff"])
 CONTINUE = BY_NAME["continue"].places[0]
 
 
-def check(desk: Desk, model: documents.Model, text: str) -> str:
+def started(command: list[str]) -> tuple[str, list[str], list[str]]:
+    """Of a wrapped command line: the gate's name for the server, the variables, the server's own command."""
+    at = command.index("--")
+    assert command[:3] == [GATE, "run", "--name"]
+    assert command[4:at:2] == ["--env"] * ((at - 4) // 2)
+    return command[3], command[5:at:2], command[at + 1 :]
+
+
+def check(desk: Desk, model: documents.Model, text: str, *, moving: bool = False) -> str:
     """Install, look at every entry, install again, uninstall."""
     desk.write(text)
-    plan = desk.install()
+    plan = desk.install(moving=moving)
     assert plan.problem is None
     assert {step.action for step in plan.steps} == {"wrap"}, plan.steps
     wrapped = desk.text
     root = parse(desk.place.format, wrapped.removeprefix("\ufeff"))
     found = {entry.name: entry for entry in entries(root, desk.place, desk.client.shape)}
     assert set(found) == set(model)
+    lines = set()
     for name, meant in model.items():
-        command = list(found[name].command)
-        gate_name = command[3]
-        assert command == [GATE, "run", "--name", gate_name, "--", meant["command"], *map(str, meant.get("args", []))]
-    lines = {(entry.command[3], entry.command[5:]) for entry in found.values()}
+        gate_name, variables, command = started(list(found[name].command))
+        assert variables == list(meant.get("env", {}))
+        assert command == [meant["command"], *map(str, meant.get("args", []))]
+        lines.add((gate_name, tuple(command)))
     assert len({name for name, _ in lines}) == len(lines)
-    assert {step.action for step in desk.install().steps} == {"already"}
+    if moving:
+        check_moved(desk, plan, model, {name: canonical(entry.node) for name, entry in found.items()})
+    assert {step.action for step in desk.install(moving=moving).steps} == {"already"}
     assert desk.text == wrapped
     assert {step.action for step in desk.uninstall().steps} == {"unwrap"}
     assert desk.text == text
@@ -47,50 +60,68 @@ def check(desk: Desk, model: documents.Model, text: str) -> str:
     return wrapped
 
 
+def check_moved(desk: Desk, plan: Plan, model: documents.Model, found: dict[str, Any]) -> None:
+    """Every credential is a reference now, but those the plan says it leaves; and what is kept holds none of them."""
+    env = desk.client.shape.env
+    left = {(s.server, note.split()[1]) for s in plan.steps for note in s.notes if note.startswith("leaves ")}
+    for name, meant in model.items():
+        for key, value in meant.get("env", {}).items():
+            now = found[name][env][key][1:]
+            if MARK not in value or (name, key) in left:
+                assert now == value
+            else:
+                assert is_reference(now)
+                assert desk.store.values[now] == value
+    if not left:
+        kept = json.dumps([asdict(record) for record in desk.records.all()])
+        where_else = any(MARK in word for one in model.values() for word in (one["command"], *one.get("args", [])))
+        assert where_else or MARK not in kept + plan.kept_text
+
+
 @SETTINGS
-@given(documents.jsonc(), BOMS)
-def test_json_with_comments(drawn: tuple[documents.Model, str], bom: str) -> None:
+@given(documents.jsonc(), BOMS, st.booleans())
+def test_json_with_comments(drawn: tuple[documents.Model, str], bom: str, moving: bool) -> None:
     model, text = drawn
     with TemporaryDesk("cursor") as desk:
-        check(desk, model, bom + text)
+        check(desk, model, bom + text, moving=moving)
 
 
 @SETTINGS
-@given(documents.toml())
-def test_toml(drawn: tuple[documents.Model, str]) -> None:
+@given(documents.toml(), st.booleans())
+def test_toml(drawn: tuple[documents.Model, str], moving: bool) -> None:
     model, text = drawn
     assert tomllib.loads(text)["mcp_servers"] == model
     with TemporaryDesk("codex") as desk:
-        wrapped = check(desk, model, text)
+        wrapped = check(desk, model, text, moving=moving)
     after = tomllib.loads(wrapped)
     for name, meant in model.items():
         now = after["mcp_servers"].pop(name)
         assert now["command"] == GATE
-        assert {**now, "command": 0, "args": 0} == {**meant, "command": 0, "args": 0}
+        assert {**now, "command": 0, "args": 0} == {**meant, "command": 0, "args": 0} or moving
 
 
 @SETTINGS
-@given(documents.yaml(), BOMS)
-def test_yaml(drawn: tuple[documents.Model, str], bom: str) -> None:
+@given(documents.yaml(), BOMS, st.booleans())
+def test_yaml(drawn: tuple[documents.Model, str], bom: str, moving: bool) -> None:
     model, text = drawn
     before = yaml.safe_load(text)
     with TemporaryDesk("goose") as desk:
-        wrapped = check(desk, model, bom + text)
+        wrapped = check(desk, model, bom + text, moving=moving)
     after = yaml.safe_load(wrapped)
     for name in model:
         now, meant = after["extensions"].pop(name), before["extensions"].pop(name)
         assert now["cmd"] == GATE
-        assert {**now, "cmd": 0, "args": 0} == {**meant, "cmd": 0, "args": 0}
+        assert {**now, "cmd": 0, "args": 0} == {**meant, "cmd": 0, "args": 0} or moving
     assert after == before
 
 
 @SETTINGS
-@given(documents.yaml(named=True))
-def test_yaml_list(drawn: tuple[documents.Model, str]) -> None:
+@given(documents.yaml(named=True), st.booleans())
+def test_yaml_list(drawn: tuple[documents.Model, str], moving: bool) -> None:
     model, text = drawn
     assert [server["name"] for server in yaml.safe_load(text)["mcpServers"]] == list(model)
     with TemporaryDesk("continue", CONTINUE) as desk:
-        check(desk, model, text)
+        check(desk, model, text, moving=moving)
 
 
 @SETTINGS

@@ -6,10 +6,11 @@ back is put back once, to see that the old text results byte for byte. What fail
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from callgate.clients.formats import FormatName, Splice, parse, splice
+from callgate.clients.moving import Moved, put_back, reveal, with_values
 from callgate.clients.records import Record
 from callgate.clients.tree import Canonical, ClientFileError, EntryRefused, Node, canonical, locate
 from callgate.clients.wrap import Change, extent
@@ -34,7 +35,8 @@ class Trace:
 
     before: str
     after: str
-    span: tuple[int, int, int, int]
+    spans: tuple[tuple[int, int, int, int], ...]
+    """The touched members first, then each value that changed beside them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,8 +67,15 @@ def apply(text: str, format_: FormatName, root: Node, jobs: Sequence[Job]) -> Re
             raise _INEXACT
         start, end = extent(job.node, job.change.before)
         new_start, new_end = extent(node, job.change.after)
-        traces.append(Trace(text[start:end], new[new_start:new_end], (start, end, new_start, new_end)))
-        back.append(Splice(new_start, new_end, text[start:end]))
+        spans = [(start, end, new_start, new_end)]
+        for path in job.change.values:
+            old_value, new_value = locate(job.node, path), locate(node, path)
+            if old_value is None or new_value is None or min(old_value.start, new_value.start) < 0:
+                raise _INEXACT
+            if not start <= old_value.start < end:
+                spans.append((old_value.start, old_value.end, new_value.start, new_value.end))
+        traces.append(Trace(text[start:end], new[new_start:new_end], tuple(spans)))
+        back += (Splice(after, after_end, text[before:before_end]) for before, before_end, after, after_end in spans)
     if splice(new, back) != text:
         raise _INEXACT
     return Result(new, new_root, tuple(traces))
@@ -97,24 +106,46 @@ def _as_refusal(error: EntryRefused | ClientFileError) -> EntryRefused:
     return error if isinstance(error, EntryRefused) else EntryRefused(error.what, next_step=error.next_step)
 
 
-def undo(text: str, record: Record, node: Node, *, keep_edits: bool = False) -> Change:
+def undo(
+    text: str, record: Record, node: Node, *, keep_edits: bool = False, values: Mapping[str, str] | None = None
+) -> Change:
     """The change that puts one entry back.
 
     Layout may have changed since, as when a client writes its file anew. Other edits of the entry are refused, or
-    kept with `keep_edits` when they are in other members. Raises EntryRefused.
+    kept with `keep_edits` when they are in other members. `values` are the credentials by reference; without them the
+    references stay where they are. Raises EntryRefused.
     """
     now = canonical(node)
-    value: Canonical = record.original
+    before_text, original = record.before_text, record.original
+    moved: tuple[Moved, ...] = ()
+    if values is not None:
+        moved = record.moved
+        before_text = reveal(before_text, moved, values)
+        original = with_values(original, moved, values)
+    value: Canonical = original
     if now != record.wrapped:
         if not keep_edits or not isinstance(now, dict) or any(_differ(now, record.wrapped, k) for k in record.touched):
             raise EntryRefused("edited since callgate wrapped it")
         value = {key: item for key, item in now.items() if key not in record.touched}
-        value |= {key: item for key, item in record.original.items() if _differ(record.original, record.wrapped, key)}
+        value |= {key: item for key, item in original.items() if _differ(record.original, record.wrapped, key)}
     start, end = extent(node, record.touched)
     if "".join(text[start:end].split()) != "".join(record.after_text.split()):
         raise EntryRefused("edited since callgate wrapped it: comments, or members between command and arguments")
     keys = tuple(key for key in record.original if _differ(record.original, record.wrapped, key))
-    return Change((Splice(start, end, record.before_text),), record.touched, keys, value)
+    beside = [one for one in moved if one.at < 0 and _holds(now, one)]
+    if now != record.wrapped and values is not None:
+        value = with_values(value, (one for one in moved if _holds(value, one)), values)
+    splices = (Splice(start, end, before_text), *put_back(node, beside, values or {}))
+    return Change(splices, record.touched, keys, value, tuple(one.path for one in beside))
+
+
+def _holds(value: Canonical, one: Moved) -> bool:
+    """Whether the reference stands where the record says."""
+    for key in one.path:
+        if not isinstance(value, dict) or key not in value:
+            return False
+        value = value[key]
+    return bool(value == "s" + one.reference)
 
 
 def _differ(one: Canonical, other: Canonical, key: str) -> bool:

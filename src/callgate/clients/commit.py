@@ -1,7 +1,7 @@
 """Carrying plans out, in an order that no interruption can break.
 
-Install: backup, record, file. Uninstall: file, record. Between two of these the record knows more than the file shows,
-never less; `status` compares both, and either command may simply be run again.
+Install: store, backup, record, file. Uninstall: file, record. Between two of these the record knows more than the file
+shows, never less; `status` compares both, and either command may simply be run again.
 """
 
 from __future__ import annotations
@@ -10,19 +10,27 @@ from dataclasses import replace
 from pathlib import Path
 
 from callgate.clients import files
+from callgate.clients.moving import Keeper
 from callgate.clients.plan import Plan
 from callgate.clients.records import Records
 from callgate.clients.tree import ClientFileError
+from callgate.text import visible
 
 
-def carry_out(plan: Plan, records: Records, state: Path) -> Path | None:
-    """Write one file and its records; the backup's path. Raises ClientFileError, with nothing half done."""
+def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None = None) -> Path | None:
+    """Write one file and its records; the backup's path. Raises CallgateError, with nothing half done.
+
+    Credentials the plan moves are stored first, and read back: what the store would not give back is not moved.
+    """
     backup: Path | None = None
+    if plan.content is not None and plan.text is not None:
+        files.check_replaceable(plan.content)
+        _store(plan, keeper)
     if plan.content is not None:
         files.tidy(plan.content.path)
     if plan.content is not None and plan.text is not None:
-        files.check_replaceable(plan.content)
-        backup = files.backup(state, plan.client, plan.content)
+        kept = plan.content.encoded(plan.kept_text) if plan.kept_text else plan.content.data
+        backup = files.backup(state, plan.client, plan.content, kept)
     if plan.add:
         before = [old for new in plan.add if (old := records.get(*new.key))]
         made = [replace(record, backup=str(backup or "")) for record in plan.add]
@@ -37,6 +45,17 @@ def carry_out(plan: Plan, records: Records, state: Path) -> Path | None:
         if plan.drop:
             records.save(drop=plan.drop)
     return backup
+
+
+def _store(plan: Plan, keeper: Keeper | None) -> None:
+    for move in plan.moves:
+        if keeper is None:
+            raise ClientFileError("a credential has no store to go to", next_step="see callgate secrets")
+        keeper.keep(move.reference, move.value)
+        if keeper.fetch(move.reference) != move.value:
+            raise ClientFileError(
+                f"{visible(move.reference)} does not give back what was stored", next_step="see callgate secrets test"
+            )
 
 
 def _write(plan: Plan) -> None:

@@ -167,14 +167,14 @@ def write_private(path: Path, data: bytes) -> None:
         ) from error
 
 
-def backup(state: Path, client: str, content: Content) -> Path:
-    """Keep the file as it is in `backups/` of the state directory (0600). Raises ClientFileError."""
+def backup(state: Path, client: str, content: Content, data: bytes | None = None) -> Path:
+    """Keep the file, or `data` in its place, in `backups/` of the state directory (0600). Raises ClientFileError."""
     folder = state / "backups"
     folder.mkdir(mode=0o700, exist_ok=True)
     tail = f"{client}-{os.path.basename(content.path)}"
     now = time.time_ns() // 1000
     path = folder / f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime(now // 1_000_000))}.{now % 1_000_000:06}Z-{tail}"
-    write_private(path, content.data)
+    write_private(path, content.data if data is None else data)
     kept = sorted(one for one in folder.iterdir() if one.name.partition("-")[2] == tail)
     for old in kept[:-BACKUPS_EACH]:
         old.unlink(missing_ok=True)

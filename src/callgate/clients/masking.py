@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator, Sequence
 
 from callgate.clients.formats import FormatName, Splice, splice, string
-from callgate.clients.tree import Canonical, Node
+from callgate.clients.tree import Canonical, Node, is_reference
 
 MASK = "***"
 _ENVIRONMENTS = frozenset({"env", "envs", "environment", "headers", "http_headers", "env_http_headers", "requestinit"})
@@ -134,9 +134,9 @@ def _masked(node: Node, key: str, start: int, end: int, *, secret: bool) -> Iter
             if item.kind != "scalar":
                 yield from _masked(item, "", start, end, secret=secret)
             elif (item.string or secret) and item.start < end and item.end > start:
-                yield item, MASK if secret else shown
+                yield item, _hidden(item.text) if secret else shown
     elif secret:
-        yield node, MASK if node.text else ""
+        yield node, _hidden(node.text)
     elif node.string:
         yield node, mask_words([node.text])[0]
 
@@ -154,4 +154,9 @@ def mask_value(value: Canonical, key: str = "", *, secret: bool = False) -> Cano
             one if isinstance(item, str) else mask_value(item, secret=secret)
             for item, one in zip(value, shown, strict=True)
         ]
-    return MASK if secret else mask_words([value[1:]])[0]
+    return _hidden(value[1:]) if secret else mask_words([value[1:]])[0]
+
+
+def _hidden(text: str) -> str:
+    """A value that may be a credential: a reference to where one is kept may be shown, and what is empty."""
+    return mask_url(text) if not text or is_reference(text) else MASK

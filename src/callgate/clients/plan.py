@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
-from callgate.clients.apply import Job, apply_most, undo
+from callgate.clients.apply import Job, Trace, apply_most, undo
 from callgate.clients.diffs import Sides, file_diff, value_diff
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import Content, check_replaceable, read
-from callgate.clients.formats import FormatName, parse
+from callgate.clients.formats import FormatName, Splice, parse, splice
 from callgate.clients.launcher import wrapper_missing
 from callgate.clients.machine import Found
 from callgate.clients.masking import mask_url, mask_words
+from callgate.clients.moving import Keeper, Move, Moved, conceal, plan_moves, same_apart, splices, with_references
 from callgate.clients.names import Names
 from callgate.clients.records import Record, Records
 from callgate.clients.tree import ClientFileError, EntryRefused, Node, canonical, locate
 from callgate.clients.wrap import wrap
+from callgate.errors import CallgateError
 
 _NO_SIGN_IN = "if the client signs in to it in a browser (OAuth), leave it out: callgate run --url does not"
 
@@ -35,6 +37,12 @@ class Step:
     detail: str = ""
     next_step: str = ""
     lines: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    """What else is done to it, or is not."""
+    gate_name: str = ""
+    """What the gate calls a server that is wrapped."""
+    command: tuple[str, ...] = field(default=(), repr=False)
+    """What a wrapped server on stdin and stdout is started with."""
 
 
 @dataclass(slots=True)
@@ -53,6 +61,10 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     add: list[Record] = field(default_factory=list)
     drop: list[Record] = field(default_factory=list)
+    moves: list[Move] = field(default_factory=list)
+    """Credentials to be stored before anything is written."""
+    kept_text: str = field(default="", repr=False)
+    """The old text with references in the place of those, for the backup; empty where there are none."""
 
     def diff(self) -> list[str]:
         """The change of the file, masked."""
@@ -73,6 +85,8 @@ class Wish:
     launcher: tuple[str, ...]
     servers: tuple[str, ...] = ()
     managed: bool = False
+    keeper: Keeper | None = None
+    """Takes the credentials of wrapped entries; none: they stay in the file."""
 
     def wants(self, server: str) -> bool:
         """Whether a server is among the chosen ones."""
@@ -91,8 +105,20 @@ def plan_install(found: Iterable[Found], records: Records, wish: Wish) -> Iterat
         try:
             _Install(plan, group, records, wish, names).work(real)
         except ClientFileError as error:
-            plan.problem, plan.text, plan.add, plan.drop, plan.steps = error, None, [], [], []
+            plan.problem, plan.text, plan.add, plan.drop, plan.steps, plan.moves = error, None, [], [], [], []
         yield plan
+
+
+@dataclass(frozen=True, slots=True)
+class _Wrap:
+    """One entry on its way behind the gate."""
+
+    job: Job
+    entry: Entry
+    gate_name: str
+    moves: tuple[Move, ...] = ()
+    carried: tuple[Moved, ...] = ()
+    notes: tuple[str, ...] = ()
 
 
 class _Install:
@@ -108,45 +134,73 @@ class _Install:
         plan.content = read(real)
         text = plan.content.text
         root = old_root = parse(plan.format, text)
-        jobs = [
-            (entry, record, undo(text, record, entry.node))
+        renewed = {
+            entry.where: (entry, record, undo(text, record, entry.node))
             for one, entry in self._entries(root)
             if (record := self._to_renew(one, entry))
-        ]
-        if jobs:  # put them back first, then wrap them as everything else
-            result, _, _ = apply_most(text, plan.format, root, [Job(e.where, e.node, c) for e, _, c in jobs])
+        }
+        if renewed:  # put them back first, then wrap them as everything else
+            undone = [Job(entry.where, entry.node, change) for entry, _, change in renewed.values()]
+            result, _, _ = apply_most(text, plan.format, root, undone)
             text, root = result.text, result.root
-        wraps: dict[tuple[str, ...], tuple[Job, Entry, str]] = {}
+        wraps: dict[tuple[str, ...], _Wrap] = {}
         for one, entry in self._entries(root):
-            wrap_job = self._job(one, entry, text)
-            if wrap_job:
-                wraps[entry.where] = (wrap_job[0], entry, wrap_job[1])
-        result, done, refused = apply_most(text, plan.format, root, [job for job, _, _ in wraps.values()])
+            earlier = renewed[entry.where][1].moved if entry.where in renewed else ()
+            found = self._wrap(one, entry, text, earlier)
+            if found:
+                wraps[entry.where] = found
+        result, done, refused = apply_most(text, plan.format, root, [one.job for one in wraps.values()])
         for job, error in refused:
             self._step(job.where[-1], "refused", error.what, error.next_step)
+        kept: list[Splice] = []
         for job, trace in done:
-            _, entry, name = wraps[job.where]
-            detail = mask_url(entry.url) if entry.kind == "remote" else " ".join(mask_words(entry.command))
-            self._step(entry.name, "wrap", detail, _NO_SIGN_IN if entry.kind == "remote" else "")
-            plan.add.append(
-                Record(
-                    client=plan.client,
-                    file=real,
-                    where=job.where,
-                    gate_name=name,
-                    format=plan.format,
-                    before_text=trace.before,
-                    after_text=trace.after,
-                    touched=job.change.after,
-                    original=canonical(entry.node),
-                    wrapped=job.change.value,
-                    at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
-                ).sealed()
-            )
+            one_wrap = wraps[job.where]
+            self._wrapped(one_wrap)
+            plan.add.append(self._record(real, text, one_wrap, trace))
+            plan.moves += one_wrap.moves
+            was = locate(old_root, job.where)
+            kept += splices(plan.format, was, one_wrap.moves) if was else ()
+        if kept:
+            plan.kept_text = splice(plan.content.text, kept)
         if result.text != plan.content.text:
             check_replaceable(plan.content)
-            spans = () if jobs else tuple(trace.span for trace in result.traces)
+            spans = () if renewed else tuple(span for trace in result.traces for span in trace.spans)
             plan.text, plan.sides = result.text, Sides(old_root, result.root, spans)
+
+    def _wrapped(self, one: _Wrap) -> None:
+        entry = one.entry
+        detail = mask_url(entry.url) if entry.kind == "remote" else " ".join(mask_words(entry.command))
+        next_step = _NO_SIGN_IN if entry.kind == "remote" else ""
+        step = Step(
+            self._plan.client,
+            entry.name,
+            "wrap",
+            detail,
+            next_step,
+            notes=one.notes,
+            gate_name=one.gate_name,
+            command=entry.command,
+        )
+        self._plan.steps.append(step)
+
+    def _record(self, real: str, text: str, one: _Wrap, trace: Trace) -> Record:
+        plan, job = self._plan, one.job
+        span = trace.spans[0][:2]
+        before, moved = conceal(plan.format, text, job.node, span, one.moves, one.carried)
+        return Record(
+            client=plan.client,
+            file=real,
+            where=job.where,
+            gate_name=one.gate_name,
+            format=plan.format,
+            before_text=before,
+            after_text=trace.after,
+            touched=job.change.after,
+            original=with_references(canonical(job.node), one.moves),
+            wrapped=job.change.value,
+            at=time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+            moved=moved,
+        ).sealed()
 
     def _entries(self, root: Node) -> Iterator[tuple[Found, Entry]]:
         for one in self._group:
@@ -166,7 +220,8 @@ class _Install:
         record = self._records.get(one.real, entry.where)
         return record if record and canonical(entry.node) == record.wrapped else None
 
-    def _job(self, one: Found, entry: Entry, text: str) -> tuple[Job, str] | None:
+    def _wrap(self, one: Found, entry: Entry, text: str, earlier: tuple[Moved, ...]) -> _Wrap | None:
+        plan, shape = self._plan, one.client.shape
         if entry.kind == "other":
             return None
         if entry.kind == "wrapped":
@@ -179,14 +234,30 @@ class _Install:
             return None
         try:
             name = self._names.choose(entry, one.client.name)
-            change = wrap(text, self._plan.format, one.client.shape, entry, self._wish.launcher, name)
+            moves, odd = ((), ()) if self._wish.keeper is None else self._moves(one, entry, text, name)
+            change = wrap(text, plan.format, shape, entry, self._wish.launcher, name, moves)
         except EntryRefused as error:
             self._step(entry.name, "left" if entry.kind == "remote" else "refused", error.what, error.next_step)
             return None
-        return Job(entry.where, entry.node, change), name
+        notes = (
+            *(f"moves {move.path[-1]} to {move.reference}" for move in moves),
+            *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
+        )
+        carried = tuple(moved for moved in earlier if _still_there(entry.node, moved))
+        return _Wrap(Job(entry.where, entry.node, change), entry, name, moves, carried, notes)
+
+    def _moves(self, one: Found, entry: Entry, text: str, name: str) -> tuple[tuple[Move, ...], tuple[str, ...]]:
+        if entry.kind != "stdio" or self._wish.keeper is None:
+            return (), ()
+        return plan_moves(text, self._plan.format, one.client.shape, entry, name, self._wish.keeper)
 
     def _step(self, server: str, action: Action, detail: str = "", next_step: str = "") -> None:
         self._plan.steps.append(Step(self._plan.client, server, action, detail, next_step))
+
+
+def _still_there(node: Node, moved: Moved) -> bool:
+    found = locate(node, moved.path)
+    return found is not None and found.string and found.text == moved.reference
 
 
 def plan_uninstall(
@@ -194,21 +265,22 @@ def plan_uninstall(
     wanted: Callable[[Record], bool],
     *,
     keep_edits: bool = False,
+    fetch: Callable[[str], str] | None = None,
 ) -> Iterator[Plan]:
-    """One plan a file, from what was recorded."""
+    """One plan a file, from what was recorded. `fetch` gives a credential by its reference, or raises CallgateError."""
     for file in dict.fromkeys(record.file for record in records.all()):
         chosen = [record for record in records.of(file) if wanted(record)]
         if not chosen:
             continue
         plan = Plan(file, chosen[0].client, format=chosen[0].format)
         try:
-            _uninstall(plan, chosen, keep_edits=keep_edits)
+            _uninstall(plan, chosen, fetch, keep_edits=keep_edits)
         except ClientFileError as error:
             plan.problem, plan.text, plan.add, plan.drop, plan.steps = error, None, [], [], []
         yield plan
 
 
-def _uninstall(plan: Plan, chosen: list[Record], *, keep_edits: bool) -> None:
+def _uninstall(plan: Plan, chosen: list[Record], fetch: Callable[[str], str] | None, *, keep_edits: bool) -> None:
     from os.path import lexists
 
     if not lexists(plan.path):
@@ -225,12 +297,20 @@ def _uninstall(plan: Plan, chosen: list[Record], *, keep_edits: bool) -> None:
         if node is None:
             plan.drop.append(record)
             plan.steps.append(Step(record.client, record.where[-1], "gone", "the entry is no longer there"))
-        elif canonical(node) == record.original:
+        elif same_apart(canonical(node), record.original, record.moved):
             plan.drop.append(record)
             plan.steps.append(Step(record.client, record.where[-1], "already", "as it was before callgate"))
         else:
             try:
-                work.append(Job(record.where, node, undo(text, record, node, keep_edits=keep_edits)))
+                values = _fetched(record, fetch)
+            except CallgateError as error:
+                what = f"its credentials cannot be put back: {error.what}"
+                step = Step(record.client, record.where[-1], "refused", what, error.next_step or "see callgate secrets")
+                plan.steps.append(step)
+                continue
+            try:
+                change = undo(text, record, node, keep_edits=keep_edits, values=values)
+                work.append(Job(record.where, node, change))
                 jobs[record.where] = record
             except EntryRefused as error:
                 plan.steps.append(_drifted(record, node, error, keep_edits=keep_edits))
@@ -239,11 +319,21 @@ def _uninstall(plan: Plan, chosen: list[Record], *, keep_edits: bool) -> None:
         plan.steps.append(_drifted(jobs[job.where], job.node, refusal, keep_edits=keep_edits))
     for job, _ in done:
         plan.drop.append(jobs[job.where])
-        plan.steps.append(Step(plan.client, job.where[-1], "unwrap"))
+        back = tuple(f"puts {one.path[-1]} back from {one.reference}" for one in jobs[job.where].moved)
+        plan.steps.append(Step(plan.client, job.where[-1], "unwrap", notes=back))
     if result.text != text:
         check_replaceable(plan.content)
-        spans = tuple(trace.span for trace in result.traces)
+        spans = tuple(span for trace in result.traces for span in trace.spans)
         plan.text, plan.sides = result.text, Sides(root, result.root, spans)
+
+
+def _fetched(record: Record, fetch: Callable[[str], str] | None) -> Mapping[str, str]:
+    """The credentials of an entry by reference. Raises CallgateError."""
+    if not record.moved:
+        return {}
+    if fetch is None:
+        raise CallgateError("no store was opened", next_step="see callgate secrets")
+    return {one.reference: fetch(one.reference) for one in record.moved}
 
 
 def _drifted(record: Record, node: Node, error: EntryRefused, *, keep_edits: bool) -> Step:

@@ -1,7 +1,8 @@
 """What callgate changed in which file, so that it can be put back: `clients.json` in the state directory (0600).
 
 The file holds the text of each entry before and after the change, with digests; a line of its own for each record.
-Arguments may hold secrets, so nobody else may read it, and it is printed nowhere.
+Credentials that went into a store are references here too. Arguments may still hold secrets, so nobody else may read
+it, and it is printed nowhere.
 """
 
 from __future__ import annotations
@@ -17,10 +18,12 @@ from typing import Any
 from callgate.clients.files import read, write_private
 from callgate.clients.formats import FormatName
 from callgate.clients.jsonc import parse
+from callgate.clients.moving import Moved
 from callgate.clients.tree import Canonical, ClientFileError, Node, digest
 
 FILE_NAME = "clients.json"
-VERSION = 1
+VERSION = 2
+_LONE = ("utf-8", "surrogatepass")
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +47,8 @@ class Record:
     """Of `before_text` and `after_text`: what is put back is what was taken."""
     backup: str = ""
     at: str = ""
+    moved: tuple[Moved, ...] = ()
+    """Credentials that stand in a store: `before_text`, `original` and `wrapped` hold their references."""
 
     @property
     def key(self) -> tuple[str, tuple[str, ...]]:
@@ -60,7 +65,8 @@ class Record:
         )
 
     def _text_digest(self) -> str:
-        return sha256(f"{self.before_text}\0{self.after_text}".encode()).hexdigest()
+        moved = "\0" + json.dumps([asdict(one) for one in self.moved]) if self.moved else ""
+        return sha256(f"{self.before_text}\0{self.after_text}{moved}".encode(*_LONE)).hexdigest()
 
     @property
     def intact(self) -> bool:
@@ -103,10 +109,10 @@ class Records:
 def _load(path: Path) -> list[Record]:
     try:
         document = _python(parse(read(str(path), private=True).text))
-        if document["version"] != str(VERSION):
+        if document["version"] not in ("1", str(VERSION)):
             raise ClientFileError(f"{path} is of version {document['version']}", next_step="use a newer callgate")
         records = [Record(**{**one, **_tuples(one)}) for one in document["records"]]
-    except (KeyError, TypeError, IndexError) as error:
+    except (KeyError, TypeError, ValueError, IndexError) as error:
         raise _damaged(path) from error
     if not all(record.intact for record in records):
         raise _damaged(path)
@@ -114,7 +120,18 @@ def _load(path: Path) -> list[Record]:
 
 
 def _tuples(record: dict[str, Any]) -> dict[str, Any]:
-    return {key: tuple(record[key]) for key in ("where", "touched")}
+    moved = tuple(
+        Moved(
+            tuple(one["path"]),
+            one["reference"],
+            one["style"],
+            tuple((int(at), kind) for at, kind in one["exceptions"]),
+            int(one["at"]),
+            int(one["length"]),
+        )
+        for one in record.get("moved", ())
+    )
+    return {"where": tuple(record["where"]), "touched": tuple(record["touched"]), "moved": moved}
 
 
 def _damaged(path: Path) -> ClientFileError:

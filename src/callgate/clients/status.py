@@ -13,6 +13,7 @@ from callgate.clients.formats import parse
 from callgate.clients.launcher import wrapper_missing
 from callgate.clients.machine import Found
 from callgate.clients.masking import mask_url, mask_words
+from callgate.clients.moving import same_apart
 from callgate.clients.records import Record, Records
 from callgate.clients.table import BY_NAME
 from callgate.clients.tree import ClientFileError, Node, canonical, locate
@@ -86,7 +87,7 @@ def _state(entry: Entry, record: Record | None) -> ServerState:
         if wrapper_missing(entry.command):
             return state("wrapper missing", "the callgate it names is not there: it cannot start")
         return state("wrapped", "" if record else "not by callgate install: uninstall does not know it")
-    if record and canonical(entry.node) != record.original:
+    if record and not same_apart(canonical(entry.node), record.original, record.moved):
         return state("drifted", "edited since callgate wrapped it: it goes past the gate")
     if entry.kind == "other":
         return state("not a server", "neither a command nor a URL")
@@ -115,7 +116,7 @@ def _recorded_state(record: Record, node: Node | None) -> ServerState:
     now = canonical(node)
     if now == record.wrapped:
         return ServerState(name, record.where, "wrapped")
-    if now == record.original:
+    if same_apart(now, record.original, record.moved):
         return ServerState(name, record.where, "not wrapped")
     return ServerState(name, record.where, "drifted", "edited since callgate wrapped it")
 

@@ -32,6 +32,10 @@ class Shape:
     stdio: str = "stdio"
     """What that member says for a server on stdin and stdout."""
     stdio_only: bool = False
+    env: str = "env"
+    """The member that holds variables with their values."""
+    env_names: tuple[str, ...] = ()
+    """Members that list the names of variables whose values the client has elsewhere."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
             Place("/etc/codex/config.toml", _CODEX, "toml", "managed", ("linux", "darwin")),
             Place("{ProgramData|C:/ProgramData}/OpenAI/Codex/config.toml", _CODEX, "toml", "managed", ("win32",)),
         ),
+        Shape(env_names=("env_vars",)),
     ),
     Client(
         "gemini-cli",
@@ -191,7 +196,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
             Place("{config}/Block/goose/config/config.yaml", ("extensions",), "yaml", systems=("win32",)),
             Place("~/AppData/Block/goose/config.yaml", ("extensions",), "yaml", systems=("win32",)),
         ),
-        Shape(command="cmd", urls=("uri",)),
+        Shape(command="cmd", urls=("uri",), env="envs", env_names=("env_keys",)),
         outside="recipes",
     ),
     Client(
@@ -235,7 +240,7 @@ CLIENTS: Final[tuple[Client, ...]] = (
             _project("opencode.jsonc", ("mcp",)),
             Place("/etc/opencode/opencode.json", ("mcp",), scope="managed", systems=("linux",)),
         ),
-        Shape(args="", stdio="local"),
+        Shape(args="", stdio="local", env="environment"),
     ),
     Client(
         "amp",

@@ -18,6 +18,9 @@ from callgate.text import visible
 MAX_DEPTH = 100
 """Levels of nesting a client file may have."""
 
+SCHEMES = ("age", "awssm", "env", "file", "keyring", "op", "vault")
+"""Of references to where a credential is kept; see docs/secrets.md."""
+
 Canonical: TypeAlias = Any
 """A value without its layout: maps and lists; strings as `s…`, anything else as `=` and how it was written."""
 
@@ -127,3 +130,9 @@ def locate(root: Node, where: tuple[str, ...]) -> Node | None:
 def _name(item: Node) -> str | None:
     member = item.get("name")
     return member.node.text if member and member.node.kind == "scalar" else None
+
+
+def is_reference(text: str) -> bool:
+    """Whether a value names where a credential is kept."""
+    scheme, found, rest = text.partition("://")
+    return bool(found and rest) and scheme in SCHEMES

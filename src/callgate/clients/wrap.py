@@ -6,10 +6,12 @@ kept before and after the change; unwrapping puts the one back in the place of t
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, add_list, prepend, rename, replace_string
+from callgate.clients.moving import Move, environment_names, splices, with_references
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Member, Node, canonical
 from callgate.text import visible
@@ -33,22 +35,42 @@ _SIGN_IN = frozenset(
 
 @dataclass(frozen=True, slots=True)
 class Change:
-    """One entry's change: the splices, the members touched (before, after), and the value it must then have."""
+    """One entry's change: the splices, the members touched (before, after), and the value it must then have.
+
+    `values` are the paths, within the entry, of values that change beside the touched members.
+    """
 
     splices: tuple[Splice, ...]
     before: tuple[str, ...]
     after: tuple[str, ...]
     value: Canonical
+    values: tuple[tuple[str, ...], ...] = ()
 
 
 def wrap(
-    text: str, format_: FormatName, shape: Shape, entry: Entry, launcher: tuple[str, ...], gate_name: str
+    text: str,
+    format_: FormatName,
+    shape: Shape,
+    entry: Entry,
+    launcher: tuple[str, ...],
+    gate_name: str,
+    moves: Sequence[Move] = (),
 ) -> Change:
-    """Put one entry behind `launcher run --name gate_name`. Raises EntryRefused, ClientFileError."""
+    """Put one entry behind `launcher run --name gate_name`, with `--env` for each variable the entry names.
+
+    `moves` put references in the place of values. Raises EntryRefused, ClientFileError.
+    """
     prefix = (*launcher, "run", "--name", gate_name)
-    if entry.kind == "stdio":
-        return _wrap_command(text, format_, shape, entry, (*prefix, "--"))
-    return _wrap_url(text, format_, shape, entry, prefix)
+    if entry.kind == "remote":
+        return _wrap_url(text, format_, shape, entry, prefix)
+    named = (word for name in environment_names(entry.node, shape) for word in ("--env", name))
+    change = _wrap_command(text, format_, shape, entry, (*prefix, *named, "--"))
+    return replace(
+        change,
+        splices=(*change.splices, *splices(format_, entry.node, moves)),
+        value=with_references(change.value, moves),
+        values=tuple(move.path for move in moves),
+    )
 
 
 def _wrap_command(text: str, format_: FormatName, shape: Shape, entry: Entry, prefix: tuple[str, ...]) -> Change:
