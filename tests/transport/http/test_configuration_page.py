@@ -10,18 +10,39 @@ from typing import Any
 import pytest
 
 from callgate import config as module
-from callgate.config import AuditConfig, Config, ControlConfig, ListenConfig, ServerConfig, parse
+from callgate.config import (
+    AuditConfig,
+    Config,
+    ControlConfig,
+    LaunchConfig,
+    ListenConfig,
+    SandboxConfig,
+    SecretConfig,
+    ServerConfig,
+    parse,
+)
 from callgate.errors import ConfigError
 from callgate.protocol.limits import Limits
+from callgate.sandbox import spec
 
 PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
 SECTIONS: dict[str, tuple[type, set[str], set[str]]] = {
-    "Top level": (Config, {"listen", "limits", "audit", "controls", "servers", "source"}, set()),
+    "Top level": (Config, {"listen", "limits", "audit", "controls", "servers", "launch", "source"}, set()),
     "listen": (ListenConfig, {"host", "port"}, {"address"}),
     "limits": (Limits, set(), set()),
     "audit": (AuditConfig, set(), set()),
-    "servers.NAME": (ServerConfig, {"name"}, set()),
+    "servers.NAME": (ServerConfig, {"name", "sandbox", "secrets"}, set()),
+    "servers.NAME.sandbox": (SandboxConfig, set(), set()),
+    "servers.NAME.secrets.VARIABLE": (SecretConfig, set(), set()),
+    "launch": (LaunchConfig, set(), set()),
     "controls.ID": (ControlConfig, {"options"}, set()),
+}
+OF_THE_SANDBOX = {
+    "processes": spec.Limits().processes,
+    "memory_mib": spec.Limits().memory_bytes // spec.MIB,
+    "file_mib": spec.Limits().file_bytes // spec.MIB,
+    "disk_mib": spec.Limits().disk_bytes // spec.MIB,
+    "descriptors": spec.Limits().descriptors,
 }
 
 
@@ -30,8 +51,8 @@ def tables() -> dict[str, dict[str, tuple[str, str]]]:
     found: dict[str, dict[str, tuple[str, str]]] = {}
     section = ""
     for line in PAGE.read_text().splitlines():
-        if line.startswith("## "):
-            section = line[3:].partition(":")[0].strip("`[]")
+        if line.startswith(("## ", "### ")):
+            section = line.lstrip("# ").partition(":")[0].strip("`[]")
             found[section] = {}
         elif line.startswith("| `"):
             key, default, allowed, _ = (cell.strip() for cell in line.strip("|").split("|", 3))
@@ -55,6 +76,9 @@ def test_defaults_are_true() -> None:
             if key == "address":
                 assert written == module.DEFAULT_LISTEN
                 continue
+            if section == "servers.NAME.sandbox" and key in OF_THE_SANDBOX:
+                assert written == OF_THE_SANDBOX[key]
+                continue
             field = by_name[key]
             true: Any = field.default if field.default is not MISSING else field.default_factory()  # type: ignore[misc]
             assert (list(true) if isinstance(true, tuple) else true) == written, key
@@ -72,8 +96,13 @@ def bounded() -> list[tuple[str, str, int, int]]:
 @pytest.mark.parametrize(("section", "key", "low", "high"), bounded())
 def test_limits_are_true(section: str, key: str, low: int, high: int) -> None:
     def table(value: int) -> dict[str, Any]:
-        inner = {key: value, **({"url": "http://h/"} if section == "servers.NAME" else {})}
-        return {"servers": {"s": inner}} if section == "servers.NAME" else {section: inner}
+        path = section.replace("NAME", "s").split(".")
+        document: dict[str, Any] = {key: value, **({"url": "http://h/"} if section == "servers.NAME" else {})}
+        if key == "threshold":
+            document["signers"] = [f"key-{number}" for number in range(100)]
+        for name in reversed(path):
+            document = {name: document}
+        return document
 
     for value in (low, high):
         parse(table(value))
