@@ -1,0 +1,94 @@
+"""A connection as a reader and a writer, over a socket that is already connected, with or without TLS."""
+
+from __future__ import annotations
+
+import asyncio
+import socket
+import ssl
+
+CHUNK = 65536
+HANDSHAKE_S = 10.0
+_WRITE_LIMIT = 256 * 1024
+
+
+class Stream:
+    """Reads and writes with an idle limit in seconds: beyond it, TimeoutError."""
+
+    __slots__ = ("_idle_s", "_reader", "_writer")
+
+    def __init__(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle_s: float) -> None:
+        self._reader = reader
+        self._writer = writer
+        self._idle_s = idle_s
+
+    @classmethod
+    async def accepted(cls, one: socket.socket, idle_s: float, tls: ssl.SSLContext | None = None) -> Stream:
+        """Our side of a client's connection. Raises OSError (also ssl.SSLError)."""
+        loop = asyncio.get_running_loop()
+        reader = asyncio.StreamReader(limit=CHUNK)
+        protocol = asyncio.StreamReaderProtocol(reader)
+        transport, _ = await loop.connect_accepted_socket(
+            lambda: protocol, one, ssl=tls, ssl_handshake_timeout=HANDSHAKE_S if tls else None
+        )
+        return cls._over(reader, asyncio.StreamWriter(transport, protocol, reader, loop), idle_s)
+
+    @classmethod
+    async def connected(cls, one: socket.socket, idle_s: float, tls: ssl.SSLContext | None, host: str) -> Stream:
+        """Our side of a connection to `host`, verified where `tls` is given. Raises OSError."""
+        reader, writer = await asyncio.open_connection(
+            sock=one,
+            limit=CHUNK,
+            ssl=tls,
+            server_hostname=host if tls else None,
+            ssl_handshake_timeout=HANDSHAKE_S if tls else None,
+        )
+        return cls._over(reader, writer, idle_s)
+
+    @classmethod
+    def _over(cls, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, idle_s: float) -> Stream:
+        writer.transport.set_write_buffer_limits(_WRITE_LIMIT)
+        return cls(reader, writer, idle_s)
+
+    @property
+    def ended(self) -> bool:
+        """Whether the other side has closed and nothing of it is left to read."""
+        return self._reader.at_eof() or self._writer.is_closing()
+
+    async def read(self) -> bytes:
+        """Some bytes; none at the end."""
+        async with asyncio.timeout(self._idle_s):
+            return await self._reader.read(CHUNK)
+
+    async def write(self, data: bytes) -> None:
+        if data:
+            self._writer.write(data)
+            async with asyncio.timeout(self._idle_s):
+                await self._writer.drain()
+
+    async def end(self) -> None:
+        """Nothing more will be written; what waits is sent."""
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
+
+    async def close(self) -> None:
+        """What waits is sent, for a short while."""
+        self._writer.close()
+        try:
+            async with asyncio.timeout(1.0):
+                await self._writer.wait_closed()
+        except (OSError, TimeoutError):
+            self.abort()
+
+    def abort(self) -> None:
+        self._writer.transport.abort()
+
+    async def linger(self) -> None:
+        """Say the end, and read on for a moment: an answer on its way is lost when unread bytes reset a connection."""
+        try:
+            await self.end()
+            async with asyncio.timeout(1.0):
+                for _ in range(64):
+                    if not await self._reader.read(CHUNK):
+                        return
+        except (OSError, TimeoutError):
+            return
