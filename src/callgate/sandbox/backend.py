@@ -38,8 +38,10 @@ class Probe:
 class Running(Protocol):
     """What watches a started server; `close` is safe to call twice."""
 
-    events_fd: int
-    """Readable when `read_events` has something to tell; -1 where there never is."""
+    @property
+    def events_fd(self) -> int:
+        """Readable when `read_events` has something to tell; -1 where there never is."""
+        ...
 
     def read_events(self) -> list[dict[str, object]]:
         """What happened since the last call, for the evidence log: connections, refusals, limits reached.

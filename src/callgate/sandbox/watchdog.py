@@ -1,0 +1,146 @@
+"""Limits that the kernel does not hold here: a small process watches, and ends the server that passes one.
+
+What a control group or the user namespace holds is left out; where nothing is left to watch, there is no watchdog.
+A look costs about 0.1 ms a process, once a second, in a process of its own; the message path is not touched.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from collections.abc import Sequence
+from typing import TypedDict
+
+from callgate.sandbox import stub_start
+from callgate.sandbox.cgroup import Group
+from callgate.sandbox.spec import SandboxSpec, Sentinel
+
+EVERY_MS = 1000
+"""Between two looks. Disk is looked at every fifth time."""
+_ORDER, _PIDFD, _EVENTS = 3, 4, 5
+_ABOVE = 10
+_LINE_BYTES = 4096
+_END_S = 0.3
+_NICE = "/usr/bin/nice"
+
+
+class Watched(TypedDict):
+    """What the watchdog's program is told, in types that marshal knows. Zero: not watched."""
+
+    pid: int
+    memory: int
+    processes: int
+    own_processes: int
+    disk: int
+    directories: list[str]
+    every_ms: int
+    alone: bool
+
+
+class Watchdog:
+    """The watching process as a `Running`. `close` ends it."""
+
+    def __init__(self, watched: Watched) -> None:
+        events, told = os.pipe()
+        os.set_blocking(events, False)
+        self._events = events
+        self._pid = 0
+        opened = [told]
+        # With less weight, so as not to be in the way of the server's start.
+        weight = [_NICE, "-n", "10"] if os.access(_NICE, os.X_OK) else []
+        command = [*weight, *stub_start.command(_ORDER)]
+        try:
+            opened.append(os.pidfd_open(watched["pid"]))
+            opened.append(stub_start.program_file(dict(watched), "watchdog_process"))
+            # The three get fixed numbers in the child: taken from above those, they cannot run into each other.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in opened]
+            opened += high
+            self._pid = os.posix_spawn(
+                command[0],
+                command,
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                    (os.POSIX_SPAWN_DUP2, 0, 1),
+                    (os.POSIX_SPAWN_DUP2, 0, 2),
+                    (os.POSIX_SPAWN_DUP2, high[2], _ORDER),
+                    (os.POSIX_SPAWN_DUP2, high[1], _PIDFD),
+                    (os.POSIX_SPAWN_DUP2, high[0], _EVENTS),
+                ],
+                setpgroup=0,
+            )
+        except BaseException:
+            os.close(events)
+            raise
+        finally:
+            for fd in opened:
+                os.close(fd)
+
+    @property
+    def events_fd(self) -> int:
+        return self._events
+
+    def read_events(self) -> list[dict[str, object]]:
+        """The limit that was passed, once: `{"kind": "limit", "limit": NAME, "used": N, "allowed": N}`."""
+        if self._events < 0:
+            return []
+        try:
+            text = os.read(self._events, _LINE_BYTES).decode()
+        except BlockingIOError:
+            return []
+        events: list[dict[str, object]] = []
+        for line in text.splitlines():
+            name, used, allowed = line.split()
+            events.append({"kind": "limit", "limit": name, "used": int(used), "allowed": int(allowed)})
+        return events
+
+    def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
+        """Nothing to do with secrets."""
+
+    def close(self) -> None:
+        """Its pipe breaks, and it ends by itself after what it has to do; a moment later it is killed."""
+        if self._events >= 0:
+            os.close(self._events)
+            self._events = -1
+        pid, self._pid = self._pid, 0
+        if not pid:
+            return
+        until = time.monotonic() + _END_S
+        while os.waitpid(pid, os.WNOHANG)[0] == 0:
+            if time.monotonic() > until:
+                os.kill(pid, 9)
+                os.waitpid(pid, 0)
+                return
+            time.sleep(0.002)
+
+
+def watch(
+    pid: int,
+    spec: SandboxSpec,
+    group: Group | None,
+    *,
+    alone: bool = False,
+    directories: Sequence[str] = (),
+    every_ms: int = EVERY_MS,
+) -> Watchdog | None:
+    """Watch what neither `group` nor the sandbox itself holds; None where that is nothing.
+
+    `alone`: there is no process and no user namespace. `directories` count for the disk beside the spec's home.
+    """
+    held = group.held if group else frozenset()
+    counted = "processes" in held or (not alone and os.getuid() != 0)
+    kept = [path for path in (spec.home, *directories) if path]
+    watched = Watched(
+        pid=pid,
+        memory=0 if "memory" in held else spec.limits.memory_bytes,
+        processes=0 if counted else spec.limits.processes,
+        own_processes=0 if alone else 2,
+        disk=spec.limits.disk_bytes if kept else 0,
+        directories=kept,
+        every_ms=every_ms,
+        alone=alone,
+    )
+    if not (watched["memory"] or watched["processes"] or watched["disk"]):
+        return None
+    return Watchdog(watched)
