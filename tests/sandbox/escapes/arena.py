@@ -298,9 +298,13 @@ def backend(name: str, state: Path) -> Backend | Control:
     """A control, or the product's own."""
     if name in CONTROLS:
         return Control(name)
-    from callgate.sandbox.choose import backend_named
+    if name == "podman":
+        from callgate.sandbox.podman import PodmanBackend
 
-    return backend_named(name, state)
+        return PodmanBackend()
+    from callgate.sandbox.bubblewrap import BubblewrapBackend
+
+    return BubblewrapBackend(str(state))
 
 
 def launch(prepared: Prepared) -> tuple[int, int, Running | None]:
