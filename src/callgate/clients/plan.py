@@ -87,6 +87,10 @@ class Wish:
     managed: bool = False
     keeper: Keeper | None = None
     """Takes the credentials of wrapped entries; none: they stay in the file."""
+    only_wrapped: bool = False
+    """Entries that are not behind the gate are not put there; one with credentials for the keeper is refused."""
+    put_back: Callable[[str], str] | None = None
+    """Gives credentials by their references: those that were moved stand in the wrapped entries again."""
 
     def wants(self, server: str) -> bool:
         """Whether a server is among the chosen ones."""
@@ -135,9 +139,9 @@ class _Install:
         text = plan.content.text
         root = old_root = parse(plan.format, text)
         renewed = {
-            entry.where: (entry, record, undo(text, record, entry.node))
+            entry.where: (entry, record, undo(text, record, entry.node, values=self._values(record)))
             for one, entry in self._entries(root)
-            if (record := self._to_renew(one, entry))
+            if (record := self._to_renew(one, entry, text))
         }
         if renewed:  # put them back first, then wrap them as everything else
             undone = [Job(entry.where, entry.node, change) for entry, _, change in renewed.values()]
@@ -145,7 +149,7 @@ class _Install:
             text, root = result.text, result.root
         wraps: dict[tuple[str, ...], _Wrap] = {}
         for one, entry in self._entries(root):
-            earlier = renewed[entry.where][1].moved if entry.where in renewed else ()
+            earlier = renewed[entry.where][1] if entry.where in renewed else None
             found = self._wrap(one, entry, text, earlier)
             if found:
                 wraps[entry.where] = found
@@ -213,14 +217,30 @@ class _Install:
             return one.place.hands_off
         return "a managed file: --managed changes it" if one.place.scope == "managed" and not self._wish.managed else ""
 
-    def _to_renew(self, one: Found, entry: Entry) -> Record | None:
-        """The record of an entry whose callgate is gone, when it is as it was written."""
-        if entry.kind != "wrapped" or self._kept_off(one) or not wrapper_missing(entry.command):
+    def _to_renew(self, one: Found, entry: Entry, text: str) -> Record | None:
+        """The record of an entry to be written anew, when it is as it was written.
+
+        That is one whose callgate is gone, or whose credentials go into a store, or come back from it.
+        """
+        if entry.kind != "wrapped" or self._kept_off(one):
             return None
         record = self._records.get(one.real, entry.where)
-        return record if record and canonical(entry.node) == record.wrapped else None
+        if record is None or canonical(entry.node) != record.wrapped:
+            return None
+        comes_back = self._wish.put_back is not None and bool(record.moved)
+        goes = self._wish.put_back is None and self._has_credentials(one, entry, text, record.gate_name)
+        return record if comes_back or goes or wrapper_missing(entry.command) else None
 
-    def _wrap(self, one: Found, entry: Entry, text: str, earlier: tuple[Moved, ...]) -> _Wrap | None:
+    def _has_credentials(self, one: Found, entry: Entry, text: str, server: str) -> bool:
+        keeper = self._wish.keeper
+        return bool(keeper and plan_moves(text, self._plan.format, one.client.shape, entry, server, keeper)[0])
+
+    def _values(self, record: Record) -> Mapping[str, str] | None:
+        if self._wish.put_back is None:
+            return None
+        return {one.reference: self._wish.put_back(one.reference) for one in record.moved}
+
+    def _wrap(self, one: Found, entry: Entry, text: str, earlier: Record | None) -> _Wrap | None:
         plan, shape = self._plan, one.client.shape
         if entry.kind == "other":
             return None
@@ -233,18 +253,34 @@ class _Install:
             self._step(entry.name, "left", reason)
             return None
         try:
-            name = self._names.choose(entry, one.client.name)
+            name = earlier.gate_name if earlier else self._names.choose(entry, one.client.name)
+            if self._wish.only_wrapped and earlier is None:
+                self._not_wrapped(one, entry, text, name)
+                return None
             moves, odd = ((), ()) if self._wish.keeper is None else self._moves(one, entry, text, name)
             change = wrap(text, plan.format, shape, entry, self._wish.launcher, name, moves)
         except EntryRefused as error:
             self._step(entry.name, "left" if entry.kind == "remote" else "refused", error.what, error.next_step)
             return None
+        except CallgateError as error:
+            if isinstance(error, ClientFileError):
+                raise
+            what = f"its credentials cannot be moved: {error.what}"
+            self._step(entry.name, "refused", what, error.next_step or "--keep-secrets leaves them in the file")
+            return None
         notes = (
             *(f"moves {move.path[-1]} to {move.reference}" for move in moves),
             *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
         )
-        carried = tuple(moved for moved in earlier if _still_there(entry.node, moved))
+        back = (f"puts {moved.path[-1]} back from {moved.reference}" for moved in earlier.moved) if earlier else ()
+        notes = (*notes, *(back if self._wish.put_back is not None else ()))
+        carried = tuple(moved for moved in earlier.moved if _still_there(entry.node, moved)) if earlier else ()
         return _Wrap(Job(entry.where, entry.node, change), entry, name, moves, carried, notes)
+
+    def _not_wrapped(self, one: Found, entry: Entry, text: str, name: str) -> None:
+        if self._has_credentials(one, entry, text, name):
+            what = "not behind the gate, so nothing would replace its references by values"
+            self._step(entry.name, "refused", what, "callgate install puts it there, and moves its credentials with it")
 
     def _moves(self, one: Found, entry: Entry, text: str, name: str) -> tuple[tuple[Move, ...], tuple[str, ...]]:
         if entry.kind != "stdio" or self._wish.keeper is None:

@@ -1,0 +1,117 @@
+"""Credentials on their way from a file into a store, and back: what `install`, `uninstall` and `secrets move` hand on.
+
+The order that no interruption breaks is the caller's: store, read back, record, file; and on the way back file, store,
+record. A value that was stored by an interrupted run is found there again, under the same name.
+"""
+
+from __future__ import annotations
+
+import hmac
+from pathlib import Path
+from typing import Final
+
+from callgate.detect.credentials import judge
+from callgate.errors import SecretError
+from callgate.vault.reference import is_reference, parse
+from callgate.vault.session import Session
+from callgate.vault.stores import MOST_NAME, WritableStore, best_store, open_store, set_secret
+
+MOST_SAME: Final = 99
+"""Different values that may want one name."""
+
+
+class StoreKeeper:
+    """Keeps credentials in one store, and fetches them from any. It is a `callgate.clients.moving.Keeper`."""
+
+    def __init__(self, store: WritableStore, state: Path, *, look: bool = True) -> None:
+        self.store = store
+        self._state = state
+        self._look = look
+        self._offered: dict[str, str] = {}
+        """Values by the name they were offered under, in this run."""
+
+    def offer(self, server: str, key: str, value: str) -> str | None:
+        """The reference that would stand for this value of that server; None: it is no credential.
+
+        Stores nothing. Where the name holds another value already, the next free one is taken; `look` (default) asks
+        the store about that. Raises SecretError.
+        """
+        if judge(value, key) is None or is_reference(value):
+            return None
+        for number in range(1, MOST_SAME + 1):
+            name = name_of(server, key, number)
+            known = self._offered.get(name)
+            if known is None and self._look:
+                known = self._stored(name)
+            if known is None or same(known, value):
+                self._offered[name] = value
+                return self.store.reference(name)
+        raise SecretError(
+            f"{MOST_SAME} different values want to be {name_of(server, key, 1)!a}",
+            next_step="remove old ones from the store",
+        )
+
+    def keep(self, reference: str, value: str) -> None:
+        """Store the value, and read it back. Storing the same again changes nothing. Raises SecretError."""
+        set_secret(parse(reference), encoded(value), self._state)
+
+    def fetch(self, reference: str) -> str:
+        """The value, from the store it is in now. Raises SecretError."""
+        with Session(self._state) as session:
+            return session.resolve(reference).value.decode("utf-8", "surrogatepass")
+
+    def forget(self, reference: str) -> None:
+        """Delete what `keep` stored; nothing there is no error. Raises SecretError."""
+        remove(parse(reference).text, self._state)
+
+    def _stored(self, name: str) -> str | None:
+        try:
+            return self.store.get(name).decode("utf-8", "surrogatepass")
+        except SecretError:
+            return None  # not there; a store that cannot be asked says so when it is written to
+
+
+def keeper(state: Path, to: str = "", *, look: bool = True) -> StoreKeeper:
+    """The keeper of a store: `keyring`, `age`, `vault`, `awssm`, each with `:PLACE` where it has places.
+
+    Empty: the keyring where one works now, else the age store. Raises SecretError.
+    """
+    name, _, place = to.partition(":")
+    return StoreKeeper(open_store(name, state, place=place) if name else best_store(state), state, look=look)
+
+
+def remove(reference: str, state: Path) -> bool:
+    """Delete a secret that callgate may write; whether there was one. Raises SecretError."""
+    from typing import cast
+
+    from callgate.vault.providers import open_provider
+    from callgate.vault.providers.base import Writing
+
+    parsed = parse(reference)
+    provider = cast("Writing", open_provider(parsed.scheme, state))
+    try:
+        return provider.remove(parsed)
+    finally:
+        provider.close()
+
+
+def name_of(server: str, key: str, number: int = 1) -> str:
+    """The name of a server's credential in a store: `github.GITHUB_TOKEN`; `…-2` of a second value."""
+    tail = f"-{number}" if number > 1 else ""
+    joined = "".join(c if c.isalnum() or c in "._-@" else "-" for c in f"{server}.{key}")
+    if not joined.isascii():
+        joined = "".join(c if c.isascii() else f"-{ord(c):x}" for c in joined)
+    return joined[: MOST_NAME - len(tail)].strip(".") + tail
+
+
+def encoded(value: str) -> bytes:
+    """A value as stores keep it. Raises SecretError for what is no text."""
+    try:
+        return value.encode()
+    except UnicodeEncodeError as error:
+        raise SecretError("a value with half a character in it cannot be stored", next_step="mend the file") from error
+
+
+def same(one: str, other: str) -> bool:
+    """Whether two values are equal, in a time that does not tell where they differ."""
+    return hmac.compare_digest(one.encode("utf-8", "surrogatepass"), other.encode("utf-8", "surrogatepass"))
