@@ -1,0 +1,120 @@
+"""Programs of one's own: a script, its project's directory, or a binary, by their digests where they are."""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+from pathlib import Path
+
+from callgate.errors import TrustError
+from callgate.supply import artefacts, local_rules, place, resolve_client
+from callgate.supply.lockfile import Artefact, Entry
+from callgate.supply.resolve_types import Fetched, Resolved, Wanted, platform_name, refuse_placeholders
+from callgate.text import visible
+
+
+def resolve(wanted: Wanted, _work: Path) -> Resolved:
+    """The program's file and what belongs to it. Raises TrustError."""
+    line = wanted.line
+    program = _program(wanted)
+    top = None if line.kind == "binary" else local_rules.project(program)
+    digest = artefacts.digest_of(program)
+    address = f"pkg:generic/{''.join(c if c.isalnum() or c in '._-' else '-' for c in program.name)}"
+    notes = ("local-dependencies",) if line.runtime else ()
+    return Resolved(
+        line.kind,
+        str(program),
+        "",
+        address,
+        (Artefact(address, f"sha256:{digest}"),),
+        notes=notes,
+        payload={"program": program, "top": top, "digest": digest},
+    )
+
+
+def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
+    """The digest of the project; only the listing is kept. Raises TrustError."""
+    line = wanted.line
+    program: Path = resolved.payload["program"]
+    top: Path | None = resolved.payload["top"]
+    refuse_placeholders(line.arguments)
+    words = _words(wanted, program)
+    entry = Entry(
+        argv=words,
+        file=str(program),
+        sha256=resolved.payload["digest"],
+        runtime=os.path.basename(line.program) if line.runtime else "",
+        runtime_path=(resolve_client.find(line.program) or line.program) if line.runtime else "",
+        own="." if top else "",
+        tree_root=str(top) if top else "",
+        directory=line.directory,
+        environment=dict(line.environment),
+    )
+    if top is None:
+        return Fetched(entry)
+    where = artefacts.key("local", top.name, "", sha256(os.fsencode(top)).hexdigest())
+    with artefacts.store_lock(wanted.state):
+        text = artefacts.listing(top, local_rules.LIMITS, local_rules.skipped)
+        folder = artefacts.root(wanted.state) / where
+        folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+        place.write(folder / artefacts.FILES, text.encode("utf-8", "surrogateescape"), 0o400)
+        place.write(folder / artefacts.QUICK, artefacts.quick(top, ".", local_rules.skipped), 0o400)
+    return Fetched(entry, "", where, artefacts.tree_digest(text), platform_name())
+
+
+def _program(wanted: Wanted) -> Path:
+    line = wanted.line
+    base = wanted.cwd / line.directory if line.directory else wanted.cwd
+    if line.kind == "binary":
+        found = line.program if os.sep in line.program else resolve_client.find(line.program)
+        if not found:
+            raise TrustError(f"there is no program {visible(line.program, 100)!r}", next_step="give its full path")
+        place_ = base / found
+    elif line.entry.startswith("-m "):
+        place_ = _module(base, line.program, line.entry[3:])
+    elif not line.entry:
+        raise TrustError(
+            "the launch line names no file of the program", next_step="start the program's file itself, or a package"
+        )
+    else:
+        place_ = base / line.entry
+        if not place_.is_file() and line.directory:
+            raise TrustError(
+                f"{visible(line.entry, 100)} is no file in {visible(line.directory, 200)}: which code it starts "
+                "depends on an environment that uv makes",
+                next_step="name the script's file: uv run --directory DIR server.py",
+            )
+    if not place_.is_file():
+        raise TrustError(f"there is no file {visible(str(place_), 300)}", next_step="check the path")
+    return Path(os.path.abspath(place_))
+
+
+def _module(base: Path, program: str, module: str) -> Path:
+    """The file of `python -m module`: below the working directory, or in the interpreter's own environment."""
+    parts = module.split(".")
+    if not all(part.isidentifier() for part in parts):
+        raise TrustError(f"{visible(module, 80)!r} is not a module", next_step="correct it")
+    roots = [base]
+    if os.sep in program:
+        roots += sorted(Path(os.path.abspath(base / program)).parent.parent.glob("lib*/python*/site-packages"))
+    for folder in roots:
+        for candidate in (folder.joinpath(*parts, "__main__.py"), folder.joinpath(*parts).with_suffix(".py")):
+            if candidate.is_file():
+                return candidate
+    raise TrustError(
+        f"the module {visible(module, 80)} is in no place that can be told without running Python",
+        next_step="start it as a package (uvx NAME), or through the python of its environment (DIR/bin/python -m ...)",
+    )
+
+
+def _words(wanted: Wanted, program: Path) -> tuple[str, ...]:
+    """The line as it was, with the program's file absolute."""
+    line = wanted.line
+    if line.kind == "binary" or not line.runtime or line.program == line.entry:
+        if line.program != line.entry and line.kind != "binary":
+            return (*line.launcher, str(program), *line.arguments)
+        return (str(program), *line.arguments)
+    launcher = line.launcher[1:]
+    if line.entry.startswith("-m "):
+        return ("{runtime}", *launcher, *line.arguments)
+    return ("{runtime}", *launcher, str(program), *line.arguments)

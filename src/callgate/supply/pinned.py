@@ -1,0 +1,227 @@
+"""The pinned launch: on the way of every start, so it imports little and reads little.
+
+    pinned = pinned_launch("files", argv, [state / "callgate.lock"], state)
+
+gives what runs instead of `npx -y pkg args`: the interpreter and the entry file in the store, without the network.
+Checked at each start: the launch line, the digest of the entry file, and sizes, times and inodes of all directories
+and of the package's own files (at most QUICK_ITEMS). Where these differ the whole tree is read and compared with the
+lock; `callgate trust verify` always does that.
+"""
+
+from __future__ import annotations
+
+import os
+from hashlib import sha256
+
+from callgate.errors import TrustError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+    from typing import Any
+
+QUICK_ITEMS = 500
+LOCK_BYTES = 16 * 1024 * 1024
+_MAGIC = b"callgate-quick-1\n"
+
+
+class Pinned:
+    """What to start instead, and what evidence says about it."""
+
+    __slots__ = ("argv", "directory", "environment", "facts", "lock", "runtime", "server", "store")
+
+    def __init__(
+        self,
+        argv: tuple[str, ...],
+        environment: Mapping[str, str],
+        store: str,
+        runtime: str,
+        directory: str,
+        server: Mapping[str, Any],
+        lock: str,
+    ) -> None:
+        self.argv = argv
+        """The command; its first word is absolute where the lock knew the program's place."""
+        self.environment = environment
+        """Variables the launch line itself sets (`env A=B npx ...`)."""
+        self.store = store
+        """The directory that must be readable, or '' for container images and local programs."""
+        self.runtime = runtime
+        """The interpreter's file, or ''."""
+        self.directory = directory
+        """Where the line says it runs, or ''."""
+        self.server = server
+        """The whole entry of the lock, as JSON: sandbox, secrets, definitions."""
+        self.lock = lock
+        """The lock file it comes from."""
+        self.facts: dict[str, object] = {
+            "purl": server.get("purl", ""),
+            "digest": server.get("artefacts_digest", ""),
+            "tree": server.get("tree", ""),
+            "kind": server.get("kind", ""),
+        }
+
+
+def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: Path) -> Pinned | None:
+    """The pinned form of a launch line, or None where no lock knows the server.
+
+    The first of `locks` that exists and has the server decides, by `name`, else by the very same line. Raises
+    TrustError when the lock or what it pins is not as it was.
+    """
+    line = sha256("\0".join(argv).encode("utf-8", "surrogateescape")).hexdigest()
+    for path in locks:
+        servers = _servers(path)
+        if servers is None:
+            continue
+        entry = servers.get(name) if name else None
+        if entry is None:
+            same = (one for one in servers.values() if isinstance(one, dict) and one.get("line") == line)
+            entry = next(same, None)
+            if entry is None:
+                continue
+        if not isinstance(entry, dict):
+            raise _damaged(path)
+        if entry.get("line") != line:
+            raise TrustError(
+                f"the command of server {_shown(name)} is not the one that was locked",
+                effect="the server was not started",
+                next_step=f"if you changed it: callgate trust lock {_shown(name)}",
+            )
+        try:
+            return _launch(name or _name_of(servers, entry), entry, path, state)
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise _damaged(path) from error
+    return None
+
+
+def _servers(path: Path) -> dict[str, Any] | None:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(LOCK_BYTES + 1)
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise TrustError(
+            f"cannot read {_shown(str(path))}: {error.strerror}",
+            effect="the server was not started",
+            next_step="check its permissions",
+        ) from error
+    import jiter
+
+    try:
+        document = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
+    except ValueError as error:
+        raise _damaged(path) from error
+    servers = document.get("servers") if isinstance(document, dict) else None
+    if len(data) > LOCK_BYTES or document.get("version") != 1 or not isinstance(servers, dict):
+        raise _damaged(path)
+    return servers
+
+
+def _damaged(path: Path) -> TrustError:
+    return TrustError(
+        f"{_shown(str(path))} is not a lock file this callgate can read",
+        effect="the server was not started",
+        next_step="look at it, restore it, or lock the servers anew: callgate trust lock",
+    )
+
+
+def _name_of(servers: dict[str, Any], entry: dict[str, Any]) -> str:
+    return next(name for name, one in servers.items() if one is entry)
+
+
+def _launch(name: str, entry: dict[str, Any], path: Path, state: Path) -> Pinned:
+    start = entry["entry"]
+    words: list[str] = start["argv"]
+    store = ""
+    runtime = _runtime(start)
+    if entry["store"]:
+        store = os.path.join(state, "artefacts", _inside(entry["store"]))
+        if not os.path.isdir(store):
+            raise TrustError(
+                f"what was pinned for server {_shown(name)} is not in the store",
+                effect="the server was not started",
+                next_step=f"fetch it again: callgate trust lock {_shown(name)}",
+            )
+    if start["sha256"]:
+        file = start["file"]
+        _check_file(name, os.path.join(store, _inside(file)) if store else file, start["sha256"])
+    if entry["tree"]:
+        _check_tree(name, entry, store, state)
+    command = [word.replace("{store}", store).replace("{runtime}", runtime) if "{" in word else word for word in words]
+    variables = {key: value.replace("{store}", store) for key, value in start["environment"].items()}
+    return Pinned(tuple(command), variables, store, runtime, start["directory"], {**entry, "name": name}, str(path))
+
+
+def _inside(path: str) -> str:
+    if os.path.isabs(path) or ".." in path.split("/"):
+        raise ValueError(path)
+    return path
+
+
+def _runtime(start: dict[str, Any]) -> str:
+    """The interpreter: where it was when it was locked, else by its name on PATH."""
+    program: str = start["runtime"]
+    place: str = start["runtime_path"]
+    return program if not place or not os.path.isfile(place) else place
+
+
+def _check_file(name: str, path: str, expected: str) -> None:
+    try:
+        with open(path, "rb") as file:
+            digest = sha256(file.read()).hexdigest()
+    except OSError:
+        digest = ""
+    if digest != expected:
+        raise TrustError(
+            f"the program of server {_shown(name)} is not the one that was locked: {_shown(path)}",
+            effect="the server was not started",
+            next_step=f"see what differs: callgate trust verify {_shown(name)}; "
+            f"if you changed it yourself: callgate trust lock {_shown(name)}",
+        )
+
+
+def _check_tree(name: str, entry: dict[str, Any], store: str, state: Path) -> None:
+    """Sizes, times and inodes against what they were when the tree was made; in doubt the digest decides."""
+    tree = store or entry["entry"]["tree_root"]
+    record = os.path.join(state, "artefacts", _inside(entry["record"]), "quick")
+    try:
+        with open(record, "rb") as file:
+            known = file.read()
+        if known.startswith(_MAGIC):
+            head = len(_MAGIC)
+            count = int.from_bytes(known[head : head + 4], "little")
+            names = known[head + 4 + 40 * count :].decode("utf-8", "surrogateescape").split("\0")
+            if packed(names, stat_numbers(tree, names)) == known:
+                return
+    except (OSError, ValueError):
+        pass
+    from callgate.supply import tree_check
+
+    tree_check.whole(name, entry, tree, record)
+
+
+def stat_numbers(tree: str, names: Sequence[str]) -> list[int]:
+    """Mode, size, times of change and inode of each. Raises OSError."""
+    out: list[int] = []
+    lstat = os.lstat
+    for name in names:
+        found = lstat(f"{tree}/{name}" if name else tree)
+        out += (found.st_mode, found.st_size, found.st_mtime_ns, found.st_ctime_ns, found.st_ino)
+    return out
+
+
+def packed(names: Sequence[str], numbers: Sequence[int]) -> bytes:
+    """The record of a quick check: magic, count, five 64-bit numbers each, names."""
+    from struct import pack
+
+    text = "\0".join(names).encode("utf-8", "surrogateescape")
+    masked = [number & 0xFFFFFFFFFFFFFFFF for number in numbers]
+    return _MAGIC + len(names).to_bytes(4, "little") + pack(f"<{len(masked)}Q", *masked) + text
+
+
+def _shown(text: str) -> str:
+    from callgate.text import visible
+
+    return visible(text, 300)

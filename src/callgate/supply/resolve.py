@@ -1,0 +1,248 @@
+"""Locking a server: its launch line is read, resolved, fetched into the store, and written into `callgate.lock`.
+
+Nothing of the server runs. A line that is locked already and did not change is fetched again in the same versions,
+and the digests must be the same.
+"""
+
+from __future__ import annotations
+
+import getpass
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from callgate.config import SandboxConfig, SecretConfig, valid_server_name
+from callgate.errors import TrustError
+from callgate.supply import artefacts, lockfile
+from callgate.supply.cooldown import DEFAULT_DAYS, Cooldown, iso, parse_time
+from callgate.supply.launch_line import LaunchLine, parse
+from callgate.supply.launch_secrets import secret_arguments
+from callgate.supply.lockfile import LockedServer
+from callgate.supply.resolve_types import Fetched, Resolved, Wanted
+from callgate.text import visible
+
+Provenance = Callable[[Resolved], Mapping[str, Any]]
+"""What signatures say of what was resolved; raises TrustError to refuse it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How to lock. The defaults are the careful ones."""
+
+    cooldown_days: int = DEFAULT_DAYS
+    no_cooldown: bool = False
+    allow_sdist: bool = False
+    version: str = ""
+    """This version instead of what the launch line asks for."""
+    fresh: bool = False
+    """Resolve anew although the line is locked already."""
+    now: datetime | None = None
+    cwd: Path = field(default_factory=Path.cwd)
+    provenance: Provenance | None = None
+
+
+def lock_server(
+    name: str,
+    argv: Sequence[str],
+    *,
+    state: Path,
+    lock: Path | None = None,
+    options: Options | None = None,
+    sandbox: SandboxConfig | None = None,
+    secrets: Mapping[str, SecretConfig] | None = None,
+    definitions: Mapping[str, str] | None = None,
+    approved: str = "locked",
+    approved_by: str = "",
+) -> LockedServer:
+    """Resolve, fetch and write into `lock` (default: the user's own, in `state`). Raises TrustError.
+
+    What is None is kept as an earlier lock of the same server had it.
+    """
+    path = lock or state / lockfile.FILE_NAME
+    known = lockfile.load(path).servers.get(name)
+    server = prepare(name, argv, state=state, known=known, options=options)
+    if known is not None:
+        server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
+    if sandbox is not None:
+        server = replace(server, sandbox=sandbox)
+    if secrets is not None:
+        server = replace(server, secrets=dict(secrets))
+    if definitions is not None:
+        server = replace(server, definitions=dict(definitions))
+    if known is not None and replace(server, approved_at=known.approved_at) == replace(known, approved=server.approved):
+        return known
+    return commit(server, path, approved=approved, approved_by=approved_by)
+
+
+def commit(server: LockedServer, path: Path, *, approved: str, approved_by: str = "") -> LockedServer:
+    """Write a prepared server into a lock. Raises TrustError."""
+    server = replace(
+        server, approved_at=iso(datetime.now(UTC)), approved_by=approved_by or _user(), approved=visible(approved, 300)
+    )
+    lockfile.edit(path, lambda old: old.put(server))
+    return server
+
+
+def prepare(
+    name: str,
+    argv: Sequence[str],
+    *,
+    state: Path,
+    known: LockedServer | None = None,
+    options: Options | None = None,
+) -> LockedServer:
+    """Resolve and fetch into the store, without touching a lock. Raises TrustError."""
+    options = options or Options()
+    line = lockable(name, argv)
+    same = known is not None and known.line == line.digest and not options.fresh and not options.version
+    cooldown = Cooldown(options.cooldown_days, off=options.no_cooldown, now=options.now)
+    version = options.version
+    if same and known is not None and known.kind == kind_of(line):
+        moment = parse_time(known.cooldown)
+        cooldown = Cooldown(options.cooldown_days, off=moment is None, before=moment)
+        version = known.version if known.kind in ("npm", "pypi") else ""
+    with _work() as work:
+        module = _module(line)
+        wanted = Wanted(line, state, cooldown, version, options.allow_sdist, options.cwd)
+        resolved = module.resolve(wanted, work)
+        if same and known is not None and known.kind in ("npm", "pypi"):
+            _same_artefacts(known, resolved)
+        provenance = dict(options.provenance(resolved)) if options.provenance else {}
+        fetched = module.fetch(wanted, resolved)
+    server = _server(name, line, resolved, fetched, provenance)
+    if same and known is not None and known.kind == server.kind and known.artefacts_digest == server.artefacts_digest:
+        if known.platform != server.platform:
+            return known  # made on another machine: what is portable is equal, the rest is in this machine's store
+        return replace(
+            server,
+            provenance=server.provenance or known.provenance,
+            approved=known.approved,
+            approved_by=known.approved_by,
+        )
+    return server
+
+
+def lockable(name: str, argv: Sequence[str]) -> LaunchLine:
+    """The launch line, where it can be locked at all. Raises TrustError."""
+    if not valid_server_name(name):
+        raise TrustError(
+            f"{visible(name, 80)!r} cannot be the name of a server",
+            next_step="use 1 to 64 of a-z A-Z 0-9 . _ - and start with a letter or digit",
+        )
+    line = parse(argv)
+    secrets = secret_arguments(line.argv)
+    if secrets:
+        raise TrustError(
+            f"the launch line seems to hold a secret that every process can read: {', '.join(secrets[:3])}",
+            next_step="keep it in a secret store (callgate secrets move) and give it to the server by name, "
+            "as an environment variable",
+        )
+    if line.problem:
+        raise TrustError(f"this launch line cannot be pinned: {line.problem}", next_step=_advice(line))
+    if line.runtime in ("deno", "bun") and line.kind == "npm":
+        raise TrustError(f"packages run by {line.runtime} cannot be pinned", next_step="start it with npx")
+    if line.kind == "remote" and not line.package:
+        raise TrustError("a remote server has no artefact to pin", next_step="its definitions are pinned when it runs")
+    if "env" in line.prefixes and any(name.upper() == "PATH" for name in line.environment):
+        raise TrustError("the launch line changes PATH", next_step="give programs by their full path")
+    return line
+
+
+def _advice(line: LaunchLine) -> str:
+    rules = {one.rule for one in line.warnings}
+    if "launch-url-package" in rules:
+        return "use a release from a registry, or a clone of it (node DIR/index.js, python DIR/server.py)"
+    if "launch-unknown-option" in rules:
+        return "leave the option out"
+    return "write the server's own command, without a shell"
+
+
+def kind_of(line: LaunchLine) -> str:
+    """The kind of artefact behind a line: a bridge to a remote server is an npm package too."""
+    return "npm" if line.kind == "remote" else line.kind
+
+
+def _module(line: LaunchLine) -> ModuleType:
+    from importlib import import_module
+
+    kind = kind_of(line)
+    names = {"mcpb": "mcpb_source", "binary": "local"}
+    return import_module(f"callgate.supply.{names.get(kind, kind)}")
+
+
+@contextmanager
+def _work() -> Iterator[Path]:
+    """A private directory for the clients' files."""
+    folder = Path(tempfile.mkdtemp(prefix="callgate-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _same_artefacts(known: LockedServer, resolved: Resolved) -> None:
+    """What the registry offers now against the lock. Raises TrustError."""
+    before = {one.purl: {one.digest, *one.others} for one in known.artefacts}
+    now = {one.purl: {one.digest, *one.others} for one in resolved.artefacts}
+    for purl, digests in now.items():
+        if purl in before and not digests & before[purl]:
+            raise TrustError(
+                f"the registry now serves other bytes for {visible(purl, 150)} than when it was locked",
+                next_step="do not use them; find out why a published version changed",
+            )
+    if before.keys() != now.keys():
+        other = sorted(before.keys() ^ now.keys())
+        raise TrustError(
+            f"the locked version now resolves to other packages: {', '.join(visible(one, 100) for one in other[:4])}",
+            next_step=f"look at it and take it: callgate trust update {visible(known.name, 64)}",
+        )
+
+
+def _server(
+    name: str, line: LaunchLine, resolved: Resolved, fetched: Fetched, provenance: Mapping[str, Any]
+) -> LockedServer:
+    found = fetched.artefacts or resolved.artefacts
+    notes = {one.rule for one in line.warnings} | set(resolved.notes)
+    return LockedServer(
+        name=name,
+        argv=line.argv,
+        kind=resolved.kind,
+        entry=fetched.entry,
+        purl=resolved.purl,
+        package=resolved.package,
+        version=resolved.version,
+        requested=line.requested,
+        url=line.url,
+        artefacts=found,
+        artefacts_digest=resolved.digest,
+        store=fetched.store,
+        record=fetched.record,
+        tree=fetched.tree,
+        platform=fetched.platform,
+        published=resolved.published,
+        cooldown=resolved.cooldown,
+        install_scripts=fetched.install_scripts or resolved.install_scripts,
+        notes=tuple(sorted(notes)),
+        publisher=resolved.publisher,
+        provenance=provenance,
+    )
+
+
+def discard(state: Path, server: LockedServer) -> None:
+    """Remove from the store what was fetched for a server that no lock took."""
+    if server.store:
+        with artefacts.store_lock(state):
+            artefacts.remove(artefacts.root(state) / server.record)
+
+
+def _user() -> str:
+    try:
+        return visible(getpass.getuser(), 64)
+    except (KeyError, OSError):
+        return ""

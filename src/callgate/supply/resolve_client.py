@@ -1,0 +1,206 @@
+"""Running the ordinary package clients: a list of words, a time limit, bounded output, a small environment.
+
+They see PATH, HOME, the language, proxies and certificates, and their own configuration (`npm_config_*`, `UV_*`,
+`PIP_*`, container variables, and the variables that the user's `.npmrc` names), and run in an empty directory, so
+that no project's configuration counts.
+"""
+
+from __future__ import annotations
+
+import os
+import selectors
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from callgate.errors import TrustError
+from callgate.text import visible
+
+SECONDS = 600.0
+OUTPUT_BYTES = 64 * 1024 * 1024
+ERROR_BYTES = 64 * 1024
+FILE_BYTES = 1024 * 1024 * 1024
+"""The largest file a client may write (RLIMIT_FSIZE)."""
+WATCH_S = 1.0
+
+_NAMES = frozenset(
+    """
+    PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP SYSTEMROOT APPDATA LOCALAPPDATA USERPROFILE
+    SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NETRC
+    HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY REGISTRY_AUTH_FILE DBUS_SESSION_BUS_ADDRESS NPM_TOKEN
+    """.split()  # noqa: SIM905 - a table of names reads best as one
+)
+_PREFIXES = ("LC_", "XDG_", "NPM_CONFIG_", "UV_", "PIP_", "PYENV_", "DOCKER_", "CONTAINER_", "CONTAINERS_", "PODMAN_")
+
+
+@dataclass(frozen=True, slots=True)
+class Output:
+    """What a client said."""
+
+    code: int
+    out: bytes
+    error: str
+    """The end of what it wrote to stderr, as it was."""
+
+
+def find(name: str) -> str:
+    """The program of a client: on PATH, else beside this callgate; '' where there is none."""
+    beside = os.path.join(os.path.dirname(sys.executable), name)
+    return shutil.which(name) or (beside if os.access(beside, os.X_OK) else "")
+
+
+def environment(source: Mapping[str, str] | None = None) -> dict[str, str]:
+    """What clients get of callgate's own environment."""
+    variables = dict(os.environ) if source is None else dict(source)
+    names = _npmrc_names(variables)
+    return {
+        name: value
+        for name, value in variables.items()
+        if name.upper() in _NAMES or name.upper().startswith(_PREFIXES) or name in names
+    }
+
+
+def _npmrc_names(variables: Mapping[str, str]) -> frozenset[str]:
+    """Variables that the user's `.npmrc` refers to as `${NAME}`."""
+    path = variables.get("npm_config_userconfig") or os.path.join(variables.get("HOME", ""), ".npmrc")
+    try:
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text = file.read(256 * 1024)
+    except OSError:
+        return frozenset()
+    return frozenset(part.partition("}")[0].rstrip("?") for part in text.split("${")[1:])
+
+
+def run(
+    argv: Sequence[str],
+    cwd: Path,
+    *,
+    extra: Mapping[str, str] | None = None,
+    stdin: bytes = b"",
+    seconds: float = SECONDS,
+    watch: Callable[[], None] | None = None,
+) -> Output:
+    """Run a client to its end. Raises TrustError where it cannot start, takes too long, or says too much.
+
+    `watch` is called about every second; what it raises ends the client.
+    """
+    try:
+        process = subprocess.Popen(
+            list(argv),
+            cwd=cwd,
+            env={**environment(), **(extra or {})},
+            stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )
+    except OSError as error:
+        raise TrustError(
+            f"cannot start {visible(argv[0], 200)}: {error.strerror}", next_step="check its installation"
+        ) from error
+    try:
+        _limit_files(process.pid)
+        if stdin and process.stdin:
+            process.stdin.write(stdin)  # short: below what a pipe holds
+            process.stdin.close()
+        out, error_text = _collect(process, argv[0], time.monotonic() + seconds, watch)
+        return Output(process.wait(), out, error_text)
+    finally:
+        _end(process)
+
+
+def _limit_files(pid: int) -> None:
+    if sys.platform == "linux":
+        import resource
+
+        try:
+            resource.prlimit(pid, resource.RLIMIT_FSIZE, (FILE_BYTES, FILE_BYTES))
+            resource.prlimit(pid, resource.RLIMIT_CORE, (0, 0))
+        except (OSError, ValueError):
+            return  # gone already, or the limit is a lower one
+
+
+def _collect(
+    process: subprocess.Popen[bytes], program: str, until: float, watch: Callable[[], None] | None
+) -> tuple[bytes, str]:
+    assert process.stdout is not None and process.stderr is not None  # noqa: S101, PT018 - both are pipes
+    out = bytearray()
+    errors = bytearray()
+    name = visible(os.path.basename(program), 60)
+    watched = time.monotonic() + WATCH_S
+    with selectors.DefaultSelector() as selector:
+        selector.register(process.stdout, selectors.EVENT_READ, out)
+        selector.register(process.stderr, selectors.EVENT_READ, errors)
+        while selector.get_map():
+            for ready, _ in selector.select(0.25):
+                data = os.read(ready.fd, 65536)
+                if not data:
+                    selector.unregister(ready.fileobj)
+                ready.data.extend(data)
+            if len(out) > OUTPUT_BYTES:
+                raise TrustError(f"{name} printed more than {OUTPUT_BYTES} bytes", next_step="ask the registry's owner")
+            del errors[:-ERROR_BYTES]
+            now = time.monotonic()
+            if now > until:
+                raise TrustError(f"{name} did not finish in time", next_step="check the network, then try again")
+            if watch and now > watched:
+                watch()
+                watched = time.monotonic() + WATCH_S
+    return bytes(out), errors.decode("utf-8", "replace")
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is None:
+        try:
+            os.killpg(process.pid, signal.SIGKILL)
+        except ProcessLookupError:
+            pass
+        process.wait()
+    for stream in (process.stdin, process.stdout, process.stderr):
+        if stream:
+            stream.close()
+
+
+def last_words(output: Output, limit: int = 300) -> str:
+    """The part of what a client wrote to stderr that says why it failed, safe to print."""
+    lines = [line.strip() for line in output.error.splitlines() if line.strip()]
+    telling = [line for line in lines if "error" in line.lower() and "complete log" not in line] or lines
+    return visible(_without_passwords(" ".join(telling[:6])), limit)
+
+
+def _without_passwords(text: str) -> str:
+    """URLs without what stands before `@`."""
+    words = text.split(" ")
+    for at, word in enumerate(words):
+        scheme, found, rest = word.partition("://")
+        place, slash, path = rest.partition("/")
+        if found and "@" in place:
+            words[at] = f"{scheme}://***@{place.rpartition('@')[2]}{slash}{path}"
+    return " ".join(words)
+
+
+def size_watch(folder: Path) -> Callable[[], None]:
+    """A watch that ends a client when what it unpacks goes beyond the store's limits."""
+    from callgate.supply import artefacts
+
+    def look() -> None:
+        count = total = 0
+        for name, _, files in os.walk(folder):
+            for one in files:
+                count += 1
+                try:
+                    total += os.lstat(os.path.join(name, one)).st_size
+                except OSError:
+                    continue
+            if count > artefacts.MAX_FILES or total > artefacts.MAX_BYTES:
+                raise TrustError(
+                    f"the packages unpack to more than {artefacts.MAX_FILES} files or {artefacts.MAX_BYTES} bytes",
+                    next_step="do not use them",
+                )
+
+    return look

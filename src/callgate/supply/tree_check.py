@@ -1,0 +1,72 @@
+"""A whole tree against its lock: reads every file."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from callgate.errors import TrustError
+from callgate.supply import artefacts, place
+from callgate.supply.local_rules import skipped
+from callgate.text import visible
+
+SHOWN = 5
+
+
+def whole(name: str, entry: Mapping[str, Any], tree: str, record: str) -> None:
+    """Compare, then renew the record of the quick check where only times or inodes had changed. Raises TrustError."""
+    local = not entry["store"]
+    text = artefacts.listing(Path(tree), skip=skipped if local else None)
+    found = artefacts.tree_digest(text)
+    known = Path(record).parent / artefacts.FILES
+    if found != _expected(entry, Path(record).parent):
+        what = differences(known, _expected(entry, Path(record).parent), text)
+        raise TrustError(
+            f"files of server {visible(name, 100)} are not as they were locked: {what}",
+            effect="the server was not started",
+            next_step=(
+                f"if you changed them yourself: callgate trust lock {visible(name, 100)}"
+                if local
+                else f"fetch them again: callgate trust lock {visible(name, 100)}; and find out who changed them"
+            ),
+        )
+    quick = artefacts.quick(Path(tree), entry["entry"]["own"], skipped if local else None)
+    if os.path.isdir(os.path.dirname(record)):
+        place.write(Path(record), quick, 0o400)
+
+
+def _expected(entry: Mapping[str, Any], folder: Path) -> str:
+    """The tree digest of the lock; where that was made on another platform, the one of what was unpacked here."""
+    try:
+        here = place.read(folder / "platform", 1000).decode("utf-8", "replace")
+    except TrustError:
+        return str(entry["tree"])
+    if here == entry["platform"]:
+        return str(entry["tree"])
+    data = place.read(folder / artefacts.FILES, 256 * 1024 * 1024)
+    return artefacts.tree_digest(data.decode("utf-8", "surrogateescape"))
+
+
+def differences(known: Path, digest: str, text: str) -> str:
+    """Which files differ, as far as the stored listing is still the one that was locked."""
+    try:
+        data = place.read(known, 256 * 1024 * 1024).decode("utf-8", "surrogateescape")
+    except (TrustError, UnicodeDecodeError):
+        return "the listing of what they were is gone"
+    if digest and artefacts.tree_digest(data) != digest:
+        return "the listing of what they were was changed too"
+    before, after = artefacts.parse_listing(data), artefacts.parse_listing(text)
+    parts = [
+        (one, "changed" if one in after and one in before else "added" if one in after else "removed")
+        for one in sorted(before.keys() | after.keys())
+        if before.get(one) != after.get(one)
+    ]
+    return _short(f"{visible(one, 120)} ({what})" for one, what in parts)
+
+
+def _short(parts: Iterable[str]) -> str:
+    every = list(parts)
+    shown = ", ".join(every[:SHOWN])
+    return f"{shown} and {len(every) - SHOWN} more" if len(every) > SHOWN else shown
