@@ -19,6 +19,9 @@ _READING = _READ_FILE | _READ_DIR
 _FILE_SYSTEM = {1: 0x1FFF, 2: 0x3FFF, 3: 0x7FFF, 4: 0x7FFF}
 """Everything Landlock can handle in the file system, by ABI; 0xFFFF from 5 on."""
 _READABLE = ("/etc", "/usr", "/lib", "/lib64", "/bin", "/run/systemd/resolve", "/run/nscd", "/dev", "/nix/store")
+_RESOLVER = ("/etc/resolv.conf", "/etc/hosts", "/etc/nsswitch.conf")
+"""Often links to elsewhere, and written anew while we run."""
+_BIND_TCP, _ABSTRACT_UNIX, _SIGNALS = 1, 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
 
 
@@ -44,12 +47,16 @@ def _landlock(libc: ctypes.CDLL) -> bool:
     abi = libc.syscall(_CREATE_RULESET, None, 0, 1)
     if abi < 1:
         return False
+    # File system from ABI 1, TCP ports from 4 (it binds none), abstract sockets and signals from 6.
     handled = struct.pack("Q", _FILE_SYSTEM.get(abi, 0xFFFF))
+    handled += struct.pack("Q", _BIND_TCP) if abi >= 4 else b""
+    handled += struct.pack("Q", _ABSTRACT_UNIX | _SIGNALS) if abi >= 6 else b""
     ruleset = libc.syscall(_CREATE_RULESET, handled, len(handled), 0)
     if ruleset < 0:
         return False
     try:
-        for path in dict.fromkeys((*_READABLE, sys.prefix, sys.base_prefix, *sys.path)):
+        resolver = (os.path.dirname(os.path.realpath(path)) for path in _RESOLVER)
+        for path in dict.fromkeys((*_READABLE, *resolver, sys.prefix, sys.base_prefix, *sys.path)):
             _allow(libc, ruleset, path)
         return bool(libc.syscall(_RESTRICT_SELF, ruleset, 0) == 0)
     finally:

@@ -130,9 +130,9 @@ class Connection:
             upstream = await self._dial(visit)
         except (Refused, Unreachable) as error:
             visit.reason = str(error)
+            visit.failed = isinstance(error, Unreachable) and not error.refused
             if connect:
-                refused = isinstance(error, Refused) or error.refused
-                await self._answer(403 if refused else 502, str(error))
+                await self._answer(502 if visit.failed else 403, str(error))
             return
         try:
             if connect:
@@ -210,14 +210,16 @@ class Connection:
             far = await Stream.connected(upstream, gate.idle_s, gate.upstream_tls, visit.host)
         except ssl.SSLCertVerificationError as error:
             visit.reason = f"the host's certificate is not valid: {error.verify_message}"
+            visit.failed = True
             return
         except (OSError, TimeoutError):
             visit.reason = "the TLS handshake with the host failed"
+            visit.failed = True
             return
         try:
             client = await Stream.accepted(self._client, gate.idle_s, gate.leaves.context(visit.host))
         except (OSError, TimeoutError):
-            visit.reason = "the TLS handshake with the server failed: does it trust the session's CA?"
+            visit.reason = "the server broke the TLS handshake off: it may not trust the session's CA"
             far.abort()
             return
         await self._relay(visit, client, far, "https")
@@ -254,22 +256,24 @@ class Connection:
             visit.reason = relay.problem
             for stream in ready:
                 stream.abort()
-            await client.linger()
+            if relay.problem:
+                await client.linger()
             await client.close()
 
     async def _plain_proxy(self) -> None:
         """Requests with absolute targets; each may be for another host, and each host is a visit of its own."""
-        visits: list[Visit] = []
         gate = self._gate
         client = await Stream.accepted(self._client, gate.idle_s)
+        visits = [Visit("", 0)]  # the current one
 
         async def open_upstream(target: Target) -> Upstream:
-            visit = Visit(target.host, target.port)
-            visits.append(visit)
+            if visits[0].host:
+                self._tell(visits[0])
+            visits[:] = [visit := Visit(target.host, target.port)]
             try:
                 found = await self._dial(visit)
             except (Refused, Unreachable) as error:
-                visit.reason = str(error)
+                visit.failed = isinstance(error, Unreachable) and not error.refused
                 raise
             visit.reached = True
             stream = await Stream.connected(found, gate.idle_s, None, target.host)
@@ -281,18 +285,16 @@ class Connection:
             scheme="http",
             meant=None,
             judge=self._check_token,
-            tell=lambda up: self._secrets(visits[-1], up),
+            tell=lambda up: self._secrets(visits[0], up),
         )
         try:
             await relay.run()
         finally:
-            if relay.problem and visits:
-                visits[-1].reason = visits[-1].reason or relay.problem
-            elif relay.problem:
-                visits.append(Visit("", 0, relay.problem))
-            for visit in visits:
-                self._tell(visit)
-            await client.linger()
+            visits[0].reason = relay.problem
+            if visits[0].host or relay.problem:
+                self._tell(visits[0])
+            if relay.problem:
+                await client.linger()
             await client.close()
 
     def _upstream(self, visit: Visit, stream: Stream, *, secure: bool) -> Upstream:

@@ -40,6 +40,7 @@ CA_VARIABLES = (
     "DENO_CERT",
     "CARGO_HTTP_CAINFO",
 )
+SHORTEST_PLACEHOLDER = 8
 EVENT_BYTES = 16 * 1024
 """One event, as a line; a longer one ends the gate: the process never writes such."""
 _READ_BYTES = 256 * 1024
@@ -53,7 +54,7 @@ class EgressGate:
     def __init__(self, spec: SandboxSpec, *, ca_path: str = CA_PATH, lab: Lab | None = None) -> None:
         self._name = spec.name
         self._network = spec.network
-        self._sentinels = tuple(spec.sentinels)
+        self._sentinels = _checked(spec.sentinels)
         self._lab = lab
         self._token = ""
         self._port = PROXY_PORT
@@ -154,7 +155,7 @@ class EgressGate:
                 "a renewed secret names a host that it did not have when the server started",
                 next_step="restart the server",
             )
-        self._sentinels = tuple(sentinels)
+        self._sentinels = _checked(sentinels)
         if self._control is not None:
             import orjson
 
@@ -356,6 +357,29 @@ class EgressGate:
                 time.sleep(_EXIT_POLL_S)
         except (ChildProcessError, ProcessLookupError):
             pass  # somebody else reaps our children
+
+
+def _checked(sentinels: Sequence[Sentinel]) -> tuple[Sentinel, ...]:
+    """Raises SandboxError for a stand-in that could be found by chance, or a secret without hosts of its own."""
+    if not sentinels:
+        return ()
+    from callgate.sandbox.egress.names import NameRefused, host_name
+
+    for one in sentinels:
+        name = f"the secret {one.name!r}"
+        text = one.placeholder
+        if len(text) < SHORTEST_PLACEHOLDER or not (text.isascii() and text.isprintable() and " " not in text):
+            raise SandboxError(f"{name} has a stand-in that is not {SHORTEST_PLACEHOLDER} visible ASCII characters")
+        if not one.value:
+            raise SandboxError(f"{name} is empty", next_step="store a value, or remove the reference")
+        try:
+            for host in one.hosts:
+                host_name(host.removeprefix("*."))
+        except NameRefused as error:
+            raise SandboxError(
+                f"{name} is bound to a host that cannot be kept: {error}", next_step="name hosts as host or *.domain"
+            ) from error
+    return tuple(sentinels)
 
 
 _ABOVE = 240

@@ -306,6 +306,8 @@ class HttpRelay:
             return
         body = f"callgate: {why}\n".encode()
         headers = [("Content-Type", "text/plain"), ("Content-Length", str(len(body))), ("Connection", "close")]
+        if status == 407:
+            headers.append(("Proxy-Authenticate", 'Basic realm="callgate"'))
         try:
             await self._send(h11.Response(status_code=status, headers=headers))
             await self._send(h11.Data(data=body))

@@ -33,6 +33,7 @@ def main() -> int:
     """Until callgate closes its ends."""
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
         signal.signal(number, signal.SIG_IGN)  # a key pressed in the terminal is for callgate
+    os.chdir("/")
     control = socket.socket(fileno=_CONTROL)
     settings, listeners, rest = _receive(control)
     report = Report(control)

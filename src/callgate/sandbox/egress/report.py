@@ -87,6 +87,8 @@ class Visit:
     port: int
     reason: str = ""
     """Why it was refused or cut; empty: it was allowed and ended as it should."""
+    failed: bool = False
+    """The gate allowed it, but the host could not be reached or did not prove who it is."""
     reached: bool = False
     """Whether a connection to the host was opened and bytes could flow."""
     tls: str = "none"
@@ -97,11 +99,12 @@ class Visit:
 
     def event(self) -> dict[str, object]:
         """`outcome` is `refused` where the gate itself said no, `failed` where the host could not be reached."""
+        outcome = "failed" if self.failed else "refused" if self.reason and not self.reached else "allowed"
         event: dict[str, object] = {
             "kind": "egress",
             "host": self.host,
             "port": self.port,
-            "outcome": "refused" if self.reason and not self.reached else "allowed",
+            "outcome": outcome,
             "bytes_out": self.bytes_out,
             "bytes_in": self.bytes_in,
             "tls": self.tls,
