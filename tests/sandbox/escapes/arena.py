@@ -302,6 +302,10 @@ def backend(name: str, state: Path) -> Backend | Control:
         from callgate.sandbox.podman import PodmanBackend
 
         return PodmanBackend()
+    if name == "landlock":
+        from callgate.sandbox.landlock import LandlockBackend
+
+        return LandlockBackend(str(state))
     from callgate.sandbox.bubblewrap import BubblewrapBackend
 
     return BubblewrapBackend(str(state))

@@ -13,10 +13,11 @@ from probes import Refused, executed, probe, program, read
 
 
 def _dropped(folder: str) -> str:
+    """A program made executable as it is created: a sandbox that refuses chmod has not refused the program."""
     path = os.path.join(folder, f"dropped-{os.getpid()}")
-    with open(path, "wb") as file:
+    os.umask(0)
+    with open(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755), "wb") as file:
         file.write(read(program("true", "/usr/bin/true", "/bin/true")))
-    os.chmod(path, 0o755)
     return path
 
 
