@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from callgate.config import Config, ControlConfig
+from callgate.config import Config, ControlConfig, SecretConfig, ServerConfig
 from callgate.controls.registry import METAS, REGISTRY, build_controls, checked
 from callgate.errors import ConfigError
 from callgate.gate.control import ControlMeta
@@ -56,7 +56,10 @@ def test_each_declaration_is_sound(meta: ControlMeta, tmp_path: Path) -> None:
 def test_every_risk_named_in_the_source_is_in_the_catalogue() -> None:
     named: set[str] = set()
     for path in SOURCE.rglob("*.py"):
-        for node in ast.walk(ast.parse(path.read_text())):
+        text = path.read_text()
+        if "callgate.gate.verdicts" not in text:
+            continue  # another room's Finding
+        for node in ast.walk(ast.parse(text)):
             if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id == "Finding":
                 risk = next((k.value for k in node.keywords if k.arg == "risk"), None) or (node.args[1:2] or [None])[0]
                 if isinstance(risk, ast.Constant):
@@ -66,7 +69,13 @@ def test_every_risk_named_in_the_source_is_in_the_catalogue() -> None:
 
 
 def test_all_controls_are_built_in_order(tmp_path: Path) -> None:
-    assert [control.meta.id for control in build_controls(Config(), tmp_path)] == IDS
+    server = ServerConfig("a", command=("x",), secrets={"TOKEN": SecretConfig("env://TOKEN")})
+    assert [control.meta.id for control in build_controls(Config(servers={"a": server}), tmp_path)] == IDS
+
+
+def test_what_would_have_nothing_to_do_is_left_out(tmp_path: Path) -> None:
+    built = [control.meta.id for control in build_controls(Config(), tmp_path)]
+    assert built == [id for id in IDS if id != "secret-redaction"]
 
 
 def test_off_leaves_a_control_out(tmp_path: Path) -> None:

@@ -10,7 +10,14 @@ from pathlib import Path
 from typing import TypeAlias, cast
 
 from callgate.config import Config, ControlConfig
-from callgate.controls import LAUNCH_CONTROLS, definition_pins, hidden_characters, message_limits, terminal_escapes
+from callgate.controls import (
+    LAUNCH_CONTROLS,
+    definition_pins,
+    hidden_characters,
+    message_limits,
+    secret_redaction,
+    terminal_escapes,
+)
 from callgate.errors import ConfigError
 from callgate.gate.control import Control, ControlMeta, ControlOptions
 
@@ -25,6 +32,7 @@ _CONTROLS: tuple[tuple[ControlMeta, Factory], ...] = (
     (message_limits.META, lambda options, _state: message_limits.build(options)),
     (hidden_characters.META, lambda options, _state: hidden_characters.build(options)),
     (terminal_escapes.META, lambda options, _state: terminal_escapes.build(options)),
+    (secret_redaction.META, lambda options, _state: secret_redaction.build(options)),
     (definition_pins.META, _definition_pins),
 )
 
@@ -48,7 +56,7 @@ METAS: tuple[ControlMeta, ...] = tuple(meta for meta, _ in REGISTRY.values())
 
 
 def build_controls(config: Config, state: Path) -> tuple[Control, ...]:
-    """The controls that `config` wants, in order; one whose mode is `off` is left out.
+    """The controls that `config` wants, in order; without those whose mode is `off` or that have nothing to do.
 
     `state` is the state directory. Raises ConfigError for an unknown control or option.
     """
@@ -66,9 +74,17 @@ def build_controls(config: Config, state: Path) -> tuple[Control, ...]:
     for name, (_, factory) in REGISTRY.items():
         chosen = config.controls.get(name, default)
         control = factory(chosen.options, state) if chosen.mode != "off" else None
-        if control is not None:
+        if control is not None and _NEEDED.get(name, _always)(config):
             built.append(control)
     return tuple(built)
+
+
+def _always(_config: Config) -> bool:
+    return True
+
+
+_NEEDED: Mapping[str, Callable[[Config], bool]] = {secret_redaction.META.id: secret_redaction.needed}
+"""Controls that are left out where they would have nothing to do, so that no message pays for them."""
 
 
 def _limits_mode(config: Config) -> str:

@@ -116,7 +116,7 @@ def parse(text: str) -> Reference:
     scheme, separator, rest = text.partition("://")
     if not separator or scheme not in SCHEMES:
         raise SecretError(
-            f"{_shown(text)} is not a reference to a secret",
+            "what stands there is not a reference to a secret",  # it may be the secret: it is not shown
             next_step=f"write one of: {', '.join(FORMS[name] for name in SCHEMES)}",
         )
     if len(text) > MOST_CHARACTERS:
@@ -241,12 +241,13 @@ def split(text: str) -> list[str | Reference]:
             break
         if text[start] == "$":
             raise SecretError(
-                f"{_shown(text[start : start + 60])}: ${{…}} is for variables of editors and agents, not for secrets",
+                "a reference stands in ${…}, which is for variables of editors and agents, not for secrets",
                 next_step="put the reference between angle brackets: Bearer <vault://mount/path#key>",
             )
         end = text.find(">", start)
         if end < 0:
-            raise SecretError(f"{_shown(text[start : start + 60])} has no closing >", next_step="close the bracket")
+            scheme = text[start + 1 :].partition(":")[0]
+            raise SecretError(f"a reference <{scheme}://… has no closing >", next_step="close the bracket")
         count += 1
         if count > MOST_EMBEDDED:
             raise SecretError(f"more than {MOST_EMBEDDED} references in one text", next_step="use fewer")
@@ -266,11 +267,11 @@ def _next(text: str, at: int) -> int:
 
 def refuse_in_arguments(argv: tuple[str, ...] | list[str]) -> None:
     """Raises SecretError when a reference stands on a command line: argv is readable by every user of the machine."""
-    for number, word in enumerate(argv):
+    for number, word in enumerate(argv):  # the program itself is number 0
         _, has_value, value = word.partition("=")
         if is_reference(word) or (has_value and is_reference(value)):
             raise SecretError(
-                f"argument {number} of the server's command holds a reference to a secret ({_shown(word)})",
+                f"argument {number} of the server's command holds a reference to a secret",
                 effect="the server was not started: arguments are readable by every user of the machine",
                 next_step="pass it as a variable: most servers take one; --env NAME, or [servers.NAME.secrets]",
             )

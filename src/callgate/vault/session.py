@@ -94,6 +94,7 @@ class Session:
         self.on_problem = on_problem
         self._providers: dict[str, Provider] = {}
         self._entries: dict[object, _Entry] = {}
+        self._superseded: list[_Entry] = []
         self._changed = Condition()
         self._thread: Thread | None = None
         self._login_at = 0.0
@@ -133,14 +134,15 @@ class Session:
             self._closed = True
             self._changed.notify_all()
             problems: list[SecretError] = []
-            for entry in self._entries.values():
-                if entry.lease is not None:
+            for entry in (*self._superseded, *self._entries.values()):
+                if entry.lease is not None and time.monotonic() < entry.expires_at:
                     try:
                         self._leasing(entry).revoke(entry.lease)
                     except SecretError as error:
                         problems.append(error)
                 entry.wipe()
             self._entries.clear()
+            self._superseded.clear()
             for provider in self._providers.values():
                 try:
                     provider.close()
@@ -168,21 +170,17 @@ class Session:
         old = self._entries.get(reference.place)
         self._entries[reference.place] = entry
         if old is not None:
-            self._give_back(old)
+            if old.lease is not None:  # still in use until `on_change` has done its work; it ends soon by itself
+                self._superseded = [one for one in self._superseded if one.expires_at > time.monotonic()]
+                self._superseded.append(old)
+            else:
+                old.wipe()
         login_s = getattr(provider, "login_s", 0.0)
         if login_s and not self._login_at:
             self._login_at = time.monotonic() + login_s * _RENEW_AT
         if entry.lease is not None or self._login_at:
             self._start()
         return entry
-
-    def _give_back(self, entry: _Entry) -> None:
-        if entry.lease is not None and time.monotonic() < entry.expires_at:
-            try:
-                self._leasing(entry).revoke(entry.lease)
-            except SecretError as error:
-                self._report(error)
-        entry.wipe()
 
     def _leasing(self, entry: _Entry) -> Leasing:
         return cast("Leasing", self._providers[entry.reference.scheme])

@@ -1,0 +1,52 @@
+"""The secrets that servers of this process have now, by server: where the gate finds what to take out.
+
+Controls are built from the configuration, long before a secret is resolved; whoever starts a server registers its
+redactor here. A process-wide table, since secrets are those of the process; only redactors are in it.
+"""
+
+from __future__ import annotations
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from callgate.vault.redaction import Redactor
+
+_ACTIVE: dict[str, Redactor] = {}
+
+
+def register(server: str, redactor: Redactor) -> None:
+    """Take these secrets out of what `server` says, from now on, beside those registered before.
+
+    Values that were exchanged meanwhile stay: a server may still know them. At most 256 a server, the newest.
+    """
+    if redactor:
+        before = _ACTIVE.get(server)
+        _ACTIVE[server] = before | redactor if before is not None else redactor
+
+
+def forget(server: str) -> None:
+    """The server has ended and its secrets are given back."""
+    _ACTIVE.pop(server, None)
+
+
+def of(server: str) -> Redactor | None:
+    """The redactor for what `server` says, or None."""
+    return _ACTIVE.get(server)
+
+
+def any_secrets() -> bool:
+    """Whether any server of this process has secrets."""
+    return bool(_ACTIVE)
+
+
+def clean(data: bytes) -> bytes:
+    """Serialised JSON without any secret of this process: for evidence, notes and errors."""
+    for redactor in _ACTIVE.values():
+        data = redactor.redact_json(data) or data
+    return data
+
+
+def clean_text(text: str) -> str:
+    """Text for a person or a log without any secret of this process."""
+    for redactor in _ACTIVE.values():
+        text = redactor.redact_text(text) or text
+    return text

