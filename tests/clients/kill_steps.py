@@ -20,12 +20,21 @@ from pathlib import Path
 from typing import Any
 
 from callgate.cli import install, status, uninstall
+from tests.clients.roundtrip import MARK
 
-CALLS = ("open", "close", "replace", "unlink", "fsync", "fchmod", "mkdir", "write")
+CALLS = ("open", "close", "replace", "unlink", "fsync", "fchmod", "mkdir", "write", "rename", "link")
 FILES = {
-    ".cursor/mcp.json": '{\n  "mcpServers": {\n    // c\n    "a": {"command": "npx"},\n    "b": {"url": "http://h/"}}}\n',
-    ".codex/config.toml": '[mcp_servers.c]\ncommand = "uvx" # c\nargs = ["x"]\n',
+    ".cursor/mcp.json": (
+        '{\n  "mcpServers": {\n    // c\n    "a": {"command": "npx", "env": {"API_TOKEN": "'
+        f'{MARK}-8f2K1q"}}}},\n    "b": {{"url": "http://h/"}}}}}}\n'
+    ),
+    ".codex/config.toml": (
+        f'[mcp_servers.c]\ncommand = "uvx" # c\nenv = {{ SECRET_KEY = \'{MARK}-Zx81\' }}\nargs = ["x"]\n'
+    ),
+    ".claude/settings.json": '{"hooks": {"PreToolUse": [ /* mine */ ]}, "model": "x"}\n',
 }
+SERVERS = (".cursor/mcp.json", ".codex/config.toml")
+INSTALL = ("--yes", "--no-lock", "--secrets-to", "age")
 
 
 def quiet(run: Any, *arguments: str) -> tuple[int, str]:
@@ -55,7 +64,7 @@ def dying(run: Any, step: int) -> bool:
         for name in CALLS:
             setattr(os, name, counted(getattr(os, name)))
         builtins.open = counted(builtins.open)
-        os._exit(quiet(run, "--yes")[0])
+        os._exit(quiet(run, *(INSTALL if run is install else ("--yes",)))[0])
     _, code = os.waitpid(child, 0)
     return os.WIFSIGNALED(code)
 
@@ -68,7 +77,7 @@ def main(folder: Path, which: str) -> None:
     wrapped: dict[str, bytes] = {}
 
     def now() -> dict[str, bytes]:
-        return {name: (home / name).read_bytes() for name in FILES}
+        return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
     def fresh() -> None:
         shutil.rmtree(folder, ignore_errors=True)
@@ -77,35 +86,40 @@ def main(folder: Path, which: str) -> None:
             (home / name).parent.mkdir(parents=True)
             (home / name).write_bytes(data)
         if which == "uninstall" or not wrapped:
-            quiet(install, "--yes")
+            quiet(install, *INSTALL)
 
     fresh()
     wrapped |= now()
-    wrong: list[str] = []
+    wrong = [] if MARK.encode() not in b"".join(wrapped.values()) else ["the credentials are not moved"]
     steps = 0
     while True:
         fresh()
         if not dying(install if which == "install" else uninstall, steps):
             break
         wrong += [f"{steps}: {what}" for what in look(now(), plain, wrapped)]
+        for path in state.rglob("*"):
+            if path.is_file() and MARK.encode() in path.read_bytes():
+                wrong.append(f"{steps}: {path.name} holds a credential")
         then = [(install, wrapped), (uninstall, plain)]
         for again, want in then if steps % 2 else [then[1], *then]:
-            code, out = quiet(again, "--yes")
+            code, out = quiet(again, *(INSTALL if again is install else ("--yes",)))
             if code or now() != want:
-                wrong.append(f"{steps}: {again.__name__} afterwards: {code} {out}")
-        left = sorted(str(path.relative_to(home)) for path in home.rglob("*") if path.is_file())
-        if left != sorted(FILES):
-            wrong.append(f"{steps}: left over: {left}")
+                differ = sorted(name for name in {*now(), *want} if now().get(name) != want.get(name))
+                wrong.append(f"{steps}: {again.__name__} afterwards: {code} {differ} {out}")
         steps += 1
     print(json.dumps({"steps": steps, "wrong": wrong}))
 
 
 def look(files: dict[str, bytes], plain: dict[str, bytes], wrapped: dict[str, bytes]) -> list[str]:
     """What is wrong right after the kill: a file that is neither, or a status that says something else."""
-    wrong = [f"{name} is neither" for name, data in files.items() if data not in (plain[name], wrapped[name])]
+    wrong = [
+        f"{name} is neither"
+        for name in {*plain, *wrapped}
+        if files.get(name) not in (plain.get(name), wrapped.get(name))
+    ]
     _, out = quiet(status, "--json")
     for one in json.loads(out)["files"]:
-        name = next(name for name in FILES if one["path"].endswith(name))
+        name = next(name for name in SERVERS if one["path"].endswith(name))
         want = "wrapped" if files[name] == wrapped[name] else "not wrapped"
         states = {server["state"] for server in one["servers"]}
         if states != {want} or one["problem"]:

@@ -14,7 +14,7 @@ from tests.clients.roundtrip import GATE, Desk
 
 BETWEEN = r"""{"mcpServers": {"s": {
   "command": "npx", // c
-  "env": {"TOKEN": "hunter2\u002d\/x", "LEVEL": "debug", "REF": "vault://kv/a#b", "ASK": "${input:hunter2}"},
+  "env": {"TOKEN": "hunter2\u002d\/x", "LEVEL": "debug", "REF": "vault://kv/a#b", "ASK": "${input:hunter2}", "OWN": "$HUNTER_hunter2"},
   "args": ["-y", "pkg"]
 }}}
 """
@@ -33,6 +33,7 @@ def test_what_is_moved_and_what_is_not(tmp_path: Path) -> None:
         "LEVEL": "debug",
         "REF": "vault://kv/a#b",
         "ASK": "${input:hunter2}",
+        "OWN": "$HUNTER_hunter2",
     }
     assert desk.store.values == {"keyring://callgate/s/TOKEN": "hunter2-/x"}
     (step,) = plan.steps

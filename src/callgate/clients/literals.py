@@ -125,8 +125,7 @@ def _usual(style: _Style, char: str) -> str:
 def _written(style: _Style, char: str, kind: str) -> str:
     """A character in one of the ways; empty where the style does not have it."""
     if kind == "raw":
-        control = char < " " or char == "\x7f"
-        return "" if char in style.never_raw or (control and char != "\t" and not style.lines) else char
+        return "" if char in style.never_raw or (char < " " and char != "\t" and not style.lines) else char
     if kind == "short":
         return style.short.get(char, "") if style.short else ""
     lower = kind.lower()

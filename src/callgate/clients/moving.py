@@ -104,7 +104,7 @@ def plan_moves(
     odd: list[str] = []
     for one in member.node.members:
         value = one.node.text
-        if not one.node.string or not value or is_reference(value) or value.startswith("${"):
+        if not one.node.string or not value or is_reference(value) or _filled_in(value):
             continue
         reference = keeper.offer(server, one.key, value)
         if reference is None:
@@ -115,6 +115,11 @@ def plan_moves(
         else:
             moves.append(Move((shape.env, one.key), reference, value, form))
     return tuple(moves), tuple(odd)
+
+
+def _filled_in(value: str) -> bool:
+    """Whether the client itself fills in the value or a part of it: `${input:id}`, `${env:NAME}`, `$NAME`."""
+    return "${" in value or (value[:1] == "$" and value[1:].isidentifier())
 
 
 def splices(format_: FormatName, node: Node, moves: Iterable[Move]) -> list[Splice]:

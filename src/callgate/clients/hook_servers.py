@@ -1,0 +1,194 @@
+"""Whether the server of an MCP tool call starts behind the gate, from what the client's files say now.
+
+Standard JSON and TOML are read at once; JSON with comments by the slower reader. Of several entries that could be
+meant, all must be behind the gate: which of them the client took is not to be seen from here.
+"""
+
+from __future__ import annotations
+
+import os
+
+from callgate.clients.hook_snapshot import HookError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from typing import Any
+
+    from callgate.clients.hook_snapshot import Snapshot
+
+MAX_BYTES = 32 * 1024 * 1024
+MAX_PARENTS = 64
+
+
+def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """What is wrong with calling `mcp__SERVER__TOOL`: rule and text; None where its server is behind the gate.
+
+    Raises HookError where the client's files cannot be read.
+    """
+    called = tool.removeprefix("mcp__")
+    matching = [one for one in _declared(client, cwd, snapshot) if called.startswith(one[0] + "__")]
+    if not matching:
+        return "hook-unknown-server", f"{tool}: its server is in no file that callgate knows"
+    # `a__b__c` may be tool `b__c` of server `a`, or tool `c` of `a__b`: every server it may be must be wrapped.
+    open_ones = [name for name, entry in matching if not _behind(entry, snapshot)]
+    if open_ones:
+        return "hook-open-server", f"{tool}: server {max(open_ones, key=len)} is not behind the gate"
+    return None
+
+
+def judge_command(command: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """What is wrong with a server that was started by this command line."""
+    if _runs_gate(_split(command), snapshot):
+        return None
+    return "hook-open-server", f"the server started by '{command[:200]}' is not behind the gate"
+
+
+def judge_url(url: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """What is wrong with a server at this URL."""
+    if url.startswith(snapshot.gateways) and snapshot.gateways:
+        return None
+    return "hook-open-server", f"the server at {url.partition('?')[0][:200]} is not behind the gate"
+
+
+def normal(name: str) -> str:
+    """A server's name as it stands in the names of its tools."""
+    return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
+
+
+def _declared(client: str, cwd: str, snapshot: Snapshot) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Servers by the name their tools carry, of every file that counts in this directory."""
+    for place in snapshot.places[client]:
+        for path in _paths(place, cwd):
+            document = _read(path, place["format"])
+            for keys, servers in _under(document, place["keys"], ()):
+                if "*" in place["keys"] and not _within(cwd, keys[place["keys"].index("*")]):
+                    continue
+                for name, entry in servers.items():
+                    if type(entry) is dict and entry:
+                        yield normal(name), entry
+
+
+def _paths(place: dict[str, Any], cwd: str) -> Iterator[str]:
+    path = place["path"]
+    if place["project"]:
+        folder = cwd
+        for _ in range(MAX_PARENTS):
+            full = os.path.join(folder, path)
+            if os.path.isfile(full):
+                yield full
+            above = os.path.dirname(folder)
+            if above == folder:
+                return
+            folder = above
+    elif "*" in path:
+        yield from _matching("", path.split("/"))
+    elif os.path.isfile(path):
+        yield path
+
+
+def _matching(folder: str, parts: list[str]) -> Iterator[str]:
+    """The files of a pattern in which `*` stands for a name or a part of one: `glob` is slow to import."""
+    for at, part in enumerate(parts):
+        if "*" not in part:
+            folder = f"{folder}/{part}" if at else part
+            continue
+        head, _, tail = part.partition("*")
+        try:
+            names = sorted(os.listdir(folder))
+        except OSError:
+            return
+        for name in names:
+            if name.startswith(head) and name.endswith(tail) and len(name) >= len(head) + len(tail):
+                yield from _matching(f"{folder}/{name}", ["", *parts[at + 1 :]])
+        return
+    folder = folder.rstrip("/")
+    if os.path.isfile(folder):
+        yield folder
+
+
+def _read(path: str, format_: str) -> Any:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(MAX_BYTES + 1)
+    except OSError as error:
+        raise HookError(f"a file of the client cannot be read: {os.path.basename(path)}: {error.strerror}") from error
+    if len(data) > MAX_BYTES:
+        raise HookError(f"a file of the client is too large: {os.path.basename(path)}")
+    try:
+        if format_ == "toml":
+            import tomllib
+
+            return tomllib.loads(data.decode())
+        from jiter import from_json
+
+        return from_json(data, catch_duplicate_keys=True) if data.strip() else {}
+    except (ValueError, RecursionError):
+        return _read_slowly(path, format_, data)
+
+
+def _read_slowly(path: str, format_: str, data: bytes) -> Any:
+    """JSON with comments and trailing commas."""
+    from callgate.clients.formats import parse
+    from callgate.clients.tree import ClientFileError, Node
+
+    def python(node: Node) -> Any:
+        if node.kind == "map":
+            return {member.key: python(member.node) for member in node.members}
+        if node.kind == "list":
+            return [python(item) for item in node.items]
+        return node.text
+
+    try:
+        return python(parse("toml" if format_ == "toml" else "json", data.decode().removeprefix("\ufeff")))
+    except (ClientFileError, UnicodeDecodeError) as error:
+        raise HookError(f"a file of the client does not parse: {os.path.basename(path)}") from error
+
+
+def _under(value: Any, keys: list[str], above: tuple[str, ...]) -> Iterator[tuple[tuple[str, ...], dict[str, Any]]]:
+    if type(value) is not dict:
+        return
+    if not keys:
+        yield above, value
+    elif keys[0] == "*":
+        for key, inner in value.items():
+            yield from _under(inner, keys[1:], (*above, key))
+    elif keys[0] in value:
+        yield from _under(value[keys[0]], keys[1:], (*above, keys[0]))
+
+
+def _within(cwd: str, folder: str) -> bool:
+    return cwd == folder or cwd.startswith(folder.rstrip("/") + "/")
+
+
+def _behind(entry: dict[str, Any], snapshot: Snapshot) -> bool:
+    command = entry.get("command")
+    if isinstance(command, str) and command:
+        arguments = entry.get("args")
+        listed = [one for one in arguments if isinstance(one, str)] if isinstance(arguments, list) else []
+        return _runs_gate([command, *listed] if listed else _split(command), snapshot)
+    url = entry.get("url")
+    return isinstance(url, str) and bool(snapshot.gateways) and url.startswith(snapshot.gateways)
+
+
+def _runs_gate(words: list[str], snapshot: Snapshot) -> bool:
+    """Whether the words start this callgate's `run`: by its own path, or by name, with nothing but `env` before."""
+    if words and os.path.basename(words[0]) == "env":
+        words = words[1:]
+        while words and "=" in words[0]:
+            words = words[1:]
+    if words[:1] and words[1:2] == ["run"]:
+        program = words[0]
+        if program == "callgate":
+            return True
+        return snapshot.folded(program) in snapshot.programs or (
+            os.path.isabs(program) and snapshot.folded(os.path.realpath(program)) in snapshot.programs
+        )
+    return words[1:4] == ["-m", "callgate.cli.main", "run"] and os.path.basename(words[0]).startswith("python")
+
+
+def _split(command: str) -> list[str]:
+    from callgate.clients.hook_shell import commands
+
+    found = commands(command)
+    return found[0].words if found is not None and len(found) == 1 and not found[0].writes else []
