@@ -20,12 +20,25 @@ settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 @pytest.fixture(autouse=True)
 def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No proxy, no colour, no setting of the person who runs the tests, and never that person's state."""
+    """No proxy, no colour, no setting of the person who runs the tests, and never that person's state.
+
+    Servers start unconfined unless a test says otherwise: most tests are about messages, and a sandbox for each of
+    their servers would double their time. Those about the launch boundary take the default (`confined`).
+    """
     for name in list(os.environ):
         if name.lower() in PROXIES or name.startswith(("CALLGATE_", "MCP_")):
             monkeypatch.delenv(name)
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("NO_COLOR", "1")
+    settings_file = tmp_path_factory.mktemp("settings") / "callgate.toml"
+    settings_file.write_text('launch = { sandbox = "none" }\n')
+    monkeypatch.setenv("CALLGATE_CONFIG", str(settings_file))
+
+
+@pytest.fixture
+def confined(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The settings of a new user: servers start in a sandbox."""
+    monkeypatch.delenv("CALLGATE_CONFIG")
 
 
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:

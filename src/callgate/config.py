@@ -158,6 +158,11 @@ class Config:
     state_dir: str = ""
     source: str = ""
 
+    @property
+    def served(self) -> dict[str, ServerConfig]:
+        """The servers that `callgate serve` offers: those with a command or a URL."""
+        return {name: server for name, server in self.servers.items() if server.command or server.url}
+
     def mode_of(self, server: str) -> Mode:
         """The mode for one server: its own, else the gate's."""
         entry = self.servers.get(server)

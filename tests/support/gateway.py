@@ -60,7 +60,8 @@ def toml(value: object) -> str:
 
 
 def write_config(path: Path, servers: Mapping[str, Table], port: int = 8484, **sections: Any) -> Path:
-    """A configuration file with these servers; `sections` are further keys or tables of it."""
+    """A configuration file with these servers; `sections` are further keys or tables of it. Unconfined, unless said."""
+    sections = {"launch": {"sandbox": "none"}, **sections}
     lines = [f"{name} = {toml(value)}" for name, value in sections.items() if name != "listen"]
     listen = {"address": f"127.0.0.1:{port}", **sections.get("listen", {})}
     lines.append(f"listen = {toml(listen)}")

@@ -7,6 +7,10 @@ from __future__ import annotations
 
 import sys
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
 COMMANDS = {
     "run": "guard one server: callgate run -- COMMAND ARGS…, or callgate run --url URL",
     "serve": "one HTTP gateway for many servers",
@@ -15,6 +19,12 @@ COMMANDS = {
     "install": "put the servers of MCP clients behind the gate",
     "uninstall": "put the clients' files back, byte for byte",
     "status": "which servers of which clients are behind the gate",
+    "doctor": "what is wrong with this installation, and what to do",
+    "inventory": "every server declared, running or listening on this machine",
+    "sandbox": "what holds on this machine: doctor, explain, learn",
+    "trust": "callgate.lock: lock, verify, update, diff, sign, inspect",
+    "secrets": "find plaintext credentials, move them into a store, rotate them",
+    "hook": "answer a client's hook (the client starts this)",
 }
 EXIT_USAGE = 2
 EXIT_INTERNAL = 3
@@ -82,33 +92,14 @@ def _defect(error: Exception) -> int:
 
 
 def _run(name: str, args: list[str]) -> int:
-    if name == "run":
+    if name == "run":  # the one whose start counts: no more machinery than this
         from callgate.cli import run
 
         return run.main(args)
-    if name == "serve":
-        from callgate.cli import serve
+    from importlib import import_module
 
-        return serve.main(args)
-    if name == "pins":
-        from callgate.cli import pins
-
-        return pins.main(args)
-    if name == "install":
-        from callgate.cli import install
-
-        return install.main(args)
-    if name == "uninstall":
-        from callgate.cli import uninstall
-
-        return uninstall.main(args)
-    if name == "status":
-        from callgate.cli import status
-
-        return status.main(args)
-    from callgate.cli import audit
-
-    return audit.main(args)
+    command: Callable[[list[str]], int] = import_module(f"callgate.cli.{name}").main
+    return command(args)
 
 
 if __name__ == "__main__":

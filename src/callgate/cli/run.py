@@ -1,7 +1,7 @@
 """`callgate run`: guard one server, as a drop-in prefix in any client's configuration.
 
-Start-up order: read the arguments by hand, start the server, and only then import the gate: the imports
-take their time while the server boots, which it does anyway.
+Start-up order: read the arguments by hand, plan the launch (lock, sandbox, secrets), start the server, and only
+then import the gate: the imports take their time while the server boots, which it does anyway.
 """
 
 from __future__ import annotations
@@ -9,45 +9,65 @@ from __future__ import annotations
 import os
 import sys
 
+from callgate.config import SANDBOXES
 from callgate.controls import LAUNCH_CONTROLS
-from callgate.errors import ConfigError
+from callgate.errors import CallgateError, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from callgate.audit import Journal
     from callgate.config import Config
     from callgate.gate.engine import Gate
+    from callgate.launching.launch import Launch
+    from callgate.sandbox.backend import Running
     from callgate.transport.launch import Child
 
 HELP = """\
-usage: callgate run [--name NAME] [--config FILE] [--mode MODE] -- COMMAND ARGS…
-       callgate run [--name NAME] [--config FILE] [--mode MODE] --url URL
+usage: callgate run [OPTIONS] -- COMMAND ARGS…
+       callgate run [OPTIONS] --url URL
 
-Guard one MCP server: every message passes the gate, and leaves evidence.
+Guard one MCP server: it runs pinned and in a sandbox, every message passes
+the gate and leaves evidence.
 
-  --name NAME    what pins and evidence call the server (default: from the command or URL)
-  --config FILE  settings (default: callgate.toml in the user's configuration directory)
-  --mode MODE    enforce (default) or observe
-  --url URL      the server speaks HTTP: offer it on stdin and stdout
+  --name NAME        what the lock, pins and evidence call the server
+                     (default: from the command or URL)
+  --config FILE      settings (default: callgate.toml in the user's
+                     configuration directory)
+  --mode MODE        enforce (default) or observe
+  --url URL          the server speaks HTTP: offer it on stdin and stdout
+  --env NAME         a variable the server gets; NAME* for all that begin so
+  --read PATH        a file or directory it may read
+  --write PATH       a directory it may write
+  --network HOST     a host it may connect to: HOST, HOST:PORT, *.DOMAIN or *
+  --sandbox BACKEND  auto (default), bubblewrap, landlock, podman, docker,
+                     seatbelt, or none: unconfined, which evidence keeps
 
 The server's exit code is callgate's. Put the prefix before any command of a client's configuration:
   "command": "callgate", "args": ["run", "--", "npx", "-y", "SOME-SERVER"]
 """
-_OPTIONS = {"--name": "name", "--config": "config", "--mode": "mode", "--url": "url"}
+_OPTIONS = {"--name": "name", "--config": "config", "--mode": "mode", "--url": "url", "--sandbox": "sandbox"}
+_LISTS = {"--env": "env", "--read": "read", "--write": "write", "--network": "network"}
 
 
 class Arguments:
     """What was asked for on the command line."""
 
-    __slots__ = ("command", "config", "help", "mode", "name", "url")
+    __slots__ = ("command", "config", "env", "help", "mode", "name", "network", "read", "sandbox", "url", "write")
 
     def __init__(self) -> None:
         self.name = ""
         self.config = ""
         self.mode = ""
         self.url = ""
+        self.sandbox = ""
         self.help = False
         self.command: list[str] = []
+        self.env: list[str] = []
+        self.read: list[str] = []
+        self.write: list[str] = []
+        self.network: list[str] = []
 
 
 def parse(args: list[str]) -> Arguments:
@@ -64,7 +84,7 @@ def parse(args: list[str]) -> Arguments:
             found.help = True
             return found
         option, has_value, value = word.partition("=")
-        if option not in _OPTIONS:
+        if option not in _OPTIONS and option not in _LISTS:
             raise ConfigError(
                 f"callgate run: {word!a} is not an option",
                 next_step="put -- before the server's command: callgate run -- COMMAND ARGS…",
@@ -74,7 +94,10 @@ def parse(args: list[str]) -> Arguments:
                 raise ConfigError(f"callgate run: {option} needs a value", next_step="see callgate run --help")
             value = args[at]
             at += 1
-        setattr(found, _OPTIONS[option], value)
+        if option in _LISTS:
+            getattr(found, _LISTS[option]).append(value)
+        else:
+            setattr(found, _OPTIONS[option], value)
     if bool(found.command) == bool(found.url):
         raise ConfigError(
             "callgate run needs a server: a command after --, or --url", next_step="see callgate run --help"
@@ -86,6 +109,8 @@ def parse(args: list[str]) -> Arguments:
         found.command = shlex.split(found.command[0])
     if found.mode not in ("", "enforce", "observe"):
         raise ConfigError("callgate run: --mode is enforce or observe")
+    if found.sandbox and found.sandbox not in SANDBOXES:
+        raise ConfigError(f"callgate run: --sandbox is one of {', '.join(SANDBOXES)}")
     return found
 
 
@@ -103,40 +128,95 @@ def main(args: list[str]) -> int:
 def _local(arguments: Arguments) -> int:
     from callgate.transport.launch import launch_record, spawn, widen
 
-    child = None if LAUNCH_CONTROLS else spawn(arguments.command)
+    config = _configuration(arguments)
+    name = arguments.name or _name_of(arguments.command)
+    launch = _planned(config, name, arguments)
+    child: Child | None = None
+    running: Running | None = None
     try:
-        config = _configuration(arguments)
-        name = arguments.name or _name_of(arguments.command)
-        journal, gate = _open(config, name)
-        if child is None:
-            _allow_launch(gate, name, arguments.command)
-            child = spawn(arguments.command)
-        journal.note("launch", launch_record(arguments.command, child.pid, name))
+        try:
+            if LAUNCH_CONTROLS:
+                journal, gate = _open(config, name)
+                _allow_launch(gate, name, arguments.command)
+                child, running = _start(launch, spawn)
+            else:
+                child, running = _start(launch, spawn)
+                journal, gate = _open(config, name)
+        except BaseException:
+            if child is None:
+                launch.abandon()
+            raise
+        journal.note("launch", {**launch_record(arguments.command, child.pid, name), **launch.facts})
     except BaseException:
         if child is not None:
             _abandon(child)
+            if running is not None:
+                running.close()
+            launch.close()
         raise
     from callgate.transport.stdio import Relay
 
     for fd in (0, 1):
         widen(fd)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
-    relay = Relay(child, channel, journal, name)
+    relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redact=launch.redact)
+    for line in launch.notices:
+        relay.say(line)
     try:
         return relay.run()
     finally:
+        launch.close()
         gate.close()
         journal.close()
 
 
+def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
+    """What is to be started. A refusal is evidence too."""
+    from callgate.config import state_directory
+    from callgate.launching.plan import Wish, plan
+
+    wish = Wish(
+        name=name,
+        command=tuple(arguments.command),
+        variables=os.environ,
+        names=tuple(arguments.env),
+        read=tuple(arguments.read),
+        write=tuple(arguments.write),
+        network=tuple(arguments.network),
+        sandbox=arguments.sandbox,
+        cwd=os.getcwd(),
+    )
+    try:
+        return plan(config, wish, state_directory(config))
+    except CallgateError as error:
+        journal, gate = _open(config, name)
+        journal.note("launch-failed", {"server": name, "reason": error.what})
+        gate.close()
+        journal.close()
+        raise
+
+
+def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running | None]:
+    """Spawn and release it. Raises LaunchError, with nothing left running."""
+    child = spawn(launch.argv, launch.environment, launch.cwd, pass_fds=launch.pass_fds, confined=launch.confined)
+    try:
+        return child, launch.started(child.pid)
+    except BaseException:
+        _abandon(child)
+        launch.close()
+        raise
+
+
 def _remote(arguments: Arguments) -> int:
+    from callgate.config import state_directory
+    from callgate.launching.headers import resolved_headers
     from callgate.transport.remote_stdio import run_remote
 
     config = _configuration(arguments)
     name = arguments.name or _name_of_url(arguments.url)
     journal, gate = _open(config, name)
     server = config.servers.get(name)
-    headers = dict(server.headers) if server is not None else {}
+    headers = resolved_headers(server.headers, state_directory(config), name) if server is not None else {}
     try:
         return run_remote(arguments.url, gate=gate, journal=journal, name=name, headers=headers)
     finally:

@@ -72,7 +72,7 @@ def _configuration(path: str, arguments: argparse.Namespace) -> Config:
             raise ConfigError("--workers must be between 1 and 64", next_step="give one per core at most")
         listen = replace(listen, workers=arguments.workers)
     config = replace(config, listen=listen, mode=arguments.mode or config.mode)
-    return config if config.servers else replace(config, servers={"sample": _sample()})
+    return config if config.served else replace(config, servers={"sample": _sample()})
 
 
 def _sample() -> ServerConfig:
@@ -84,12 +84,12 @@ def _sample() -> ServerConfig:
 def _announce(config: Config, where: str) -> None:
     """Say where it listens, what it serves, and what to paste into a client."""
     lines = [f"callgate listens on {where} (mode {config.mode}, {config.source or 'default settings'})"]
-    for name, server in config.servers.items():
+    for name, server in config.served.items():
         address = f"{where}/{name}/mcp"
         target = server.url or " ".join(server.command)
         lines.append(f"  {address}  →  {_shortened(target, max(20, COLUMNS - len(address) - 7))}")
     token = ', "headers": {"Authorization": "Bearer TOKEN"}' if config.listen.token_file else ""
-    entries = [f'    "{name}": {{"type": "http", "url": "{where}/{name}/mcp"{token}}}' for name in config.servers]
+    entries = [f'    "{name}": {{"type": "http", "url": "{where}/{name}/mcp"{token}}}' for name in config.served]
     lines += [
         "",
         "Paste into a client's configuration (Claude Code: .mcp.json; Cursor: .cursor/mcp.json;",

@@ -13,7 +13,7 @@ from callgate.errors import LaunchError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
 PIPE_BYTES = 1024 * 1024
 """Pipe size asked for (Linux): large messages then cross in fewer turns."""
@@ -55,17 +55,25 @@ def resolve(program: str, path: str | None = None, cwd: str = "") -> str:
     )
 
 
-def spawn(command: list[str], environment: dict[str, str] | None = None, cwd: str = "") -> Child:
+def spawn(
+    command: Sequence[str],
+    environment: Mapping[str, str] | None = None,
+    cwd: str = "",
+    *,
+    pass_fds: tuple[int, ...] = (),
+    confined: bool = False,
+) -> Child:
     """Start `command` (never through a shell) with pipes for stdin, stdout and stderr.
 
-    `environment` replaces the inherited one when given. Raises LaunchError.
+    `environment` replaces the inherited one when given. Descriptors of `pass_fds` keep their numbers. A `confined`
+    command is a sandbox that ends with us by itself. Raises LaunchError.
     """
     if not command:
         raise LaunchError("no server command", next_step="write: callgate run -- COMMAND ARGS…")
     variables = dict(os.environ) if environment is None else environment
     program = resolve(command[0], variables.get("PATH"), cwd)
     prefix: list[str] = []
-    if sys.platform == "linux":
+    if sys.platform == "linux" and not confined:
         guard = next((place for place in _SETPRIV if os.access(place, os.X_OK)), None)
         if guard is not None:
             prefix = [guard, "--pdeathsig", "KILL", "--"]
@@ -75,12 +83,14 @@ def spawn(command: list[str], environment: dict[str, str] | None = None, cwd: st
     out_read, out_write = _pipe()
     err_read, err_write = os.pipe()
     here = os.getcwd() if cwd else ""
+    for fd in pass_fds:
+        os.set_inheritable(fd, True)
     try:
         if cwd:
             os.chdir(cwd)  # posix_spawn has no working directory of its own
         pid = os.posix_spawn(
             prefix[0] if prefix else program,
-            [*prefix, program, *command[1:]] if prefix else command,
+            [*prefix, program, *command[1:]] if prefix else list(command),
             variables,
             file_actions=[
                 (os.POSIX_SPAWN_DUP2, in_read, 0),
@@ -99,6 +109,8 @@ def spawn(command: list[str], environment: dict[str, str] | None = None, cwd: st
             os.chdir(here)
         for fd in (in_read, out_write, err_write):
             os.close(fd)
+        for fd in pass_fds:
+            os.set_inheritable(fd, False)
     return Child(pid, in_write, out_read, err_read)
 
 

@@ -1,48 +1,121 @@
-"""Starting a configured server: the `launch` hook, the process, a note in the evidence log."""
+"""Starting a configured server: the launch boundary, the `launch` hook, the process, a note in the evidence log."""
 
 from __future__ import annotations
 
 import asyncio
+import os
+from collections.abc import Callable
 
-from callgate.config import ServerConfig
-from callgate.errors import AuditError, LaunchError
+from callgate.config import ServerConfig, state_directory
+from callgate.errors import AuditError, CallgateError, LaunchError
 from callgate.gate.engine import Gate
 from callgate.gate.events import LaunchEvent
+from callgate.launching.launch import Launch
+from callgate.launching.plan import Wish, plan
+from callgate.sandbox.backend import Running
 from callgate.transport.launch import launch_record
 from callgate.transport.process import ProcessEvents, ServerProcess, server_environment
+from callgate.transport.sandboxed import WatchedSandbox
+from callgate.transport.stderr_relay import StderrRelay
 
 
 class Launcher:
     """Starts the processes of one server."""
 
-    __slots__ = ("_gate", "_loop", "_server")
+    __slots__ = ("_gate", "_loop", "_server", "_told")
 
     def __init__(self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._gate = gate
         self._loop = loop
+        self._told = False
 
     def start(self, events: ProcessEvents) -> ServerProcess:
-        """One process. Raises LaunchError: it is refused by a control, or cannot be started."""
+        """One process. Raises LaunchError: it is refused by a control or the launch boundary, or cannot be started."""
         server = self._server
         gate = self._gate
-        environment = server_environment(server.environment)
-        asked = gate.asked("launch", ())
-        if asked:
-            event = LaunchEvent(server.name, server.command, server.cwd, tuple(environment))
-            decision = gate.decide(asked, event, gate.config.mode_of(server.name))
-            if decision.outcome in ("deny", "ask"):
-                raise LaunchError(f"a control refused to start the server: {decision.reason}")
-        limit = gate.config.limits.response_bytes
         try:
-            process = ServerProcess(self._loop, server.name, server.command, environment, server.cwd, limit, events)
+            launch = self._planned()
+        except CallgateError as error:
+            gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
+            if isinstance(error, LaunchError):
+                raise
+            raise LaunchError(error.what, next_step=error.next_step) from error
+        limit = gate.config.limits.response_bytes
+        running: Running | None = None
+        try:
+            process = ServerProcess(
+                self._loop,
+                server.name,
+                launch.argv,
+                launch.environment,
+                launch.cwd,
+                limit,
+                events,
+                pass_fds=launch.pass_fds,
+                confined=launch.confined,
+                redact=launch.redact,
+            )
         except LaunchError as error:
+            launch.abandon()
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
         try:
-            gate.journal.note("launch", launch_record(server.command, process.pid, server.name))
+            running = launch.started(process.pid)
+            self._watch(process, running, launch)
+            gate.journal.note("launch", {**launch_record(server.command, process.pid, server.name), **launch.facts})
+        except LaunchError as error:
+            process.kill()
+            launch.close()
+            gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
+            raise
         except AuditError:
             if gate.config.mode_of(server.name) == "enforce":
                 process.kill()
                 raise
         return process
+
+    def _planned(self) -> Launch:
+        """The launch, if the controls and the launch boundary let it be."""
+        server = self._server
+        gate = self._gate
+        given = dict(server.environment)
+        asked = gate.asked("launch", ())
+        if asked:
+            event = LaunchEvent(server.name, server.command, server.cwd, tuple(server_environment(given)))
+            decision = gate.decide(asked, event, gate.config.mode_of(server.name))
+            if decision.outcome in ("deny", "ask"):
+                raise LaunchError(f"a control refused to start the server: {decision.reason}")
+        wish = Wish(
+            name=server.name,
+            command=server.command,
+            variables=os.environ,
+            given=given,
+            cwd=server.cwd,
+            unconfined_names=tuple(server_environment({})),
+        )
+        return plan(gate.config, wish, state_directory(gate.config))
+
+    def _watch(self, process: ServerProcess, running: Running | None, launch: Launch) -> None:
+        """Take over what the sandbox tells, until the process has ended."""
+        say = StderrRelay(self._server.name).say
+        if not self._told:
+            self._told = True
+            for line in launch.notices:
+                say(line)
+        watched = None if running is None else WatchedSandbox(running, self._gate.journal, self._server.name, say)
+        fd = -1 if watched is None else watched.fd
+        if watched is not None and fd >= 0:
+            self._loop.add_reader(fd, self._read, watched, fd)
+        process.closed.add_done_callback(lambda _: self._ended(watched, fd, launch.close))
+
+    def _read(self, watched: WatchedSandbox, fd: int) -> None:
+        if not watched.read():
+            self._loop.remove_reader(fd)
+
+    def _ended(self, watched: WatchedSandbox | None, fd: int, close: Callable[[], None]) -> None:
+        if watched is not None:
+            if fd >= 0:
+                self._loop.remove_reader(fd)
+            watched.close()
+        close()

@@ -15,13 +15,14 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from math import inf
 from typing import Protocol
 
 from callgate.errors import LaunchError
 from callgate.transport.lines import LineFramer
 from callgate.transport.reaper import reaper
+from callgate.transport.signals import signal_server
 from callgate.transport.stderr_relay import StderrRelay
 
 READ_BYTES = 65536
@@ -78,7 +79,9 @@ def describe_exit(code: int) -> str:
         return f"was ended by signal {-code}"
 
 
-def spawn(command: Sequence[str], environment: Mapping[str, str], cwd: str = "") -> subprocess.Popen[bytes]:
+def spawn(
+    command: Sequence[str], environment: Mapping[str, str], cwd: str = "", pass_fds: Sequence[int] = ()
+) -> subprocess.Popen[bytes]:
     """Start `command` (never through a shell) in its own session. Raises LaunchError."""
     try:
         return subprocess.Popen(
@@ -89,6 +92,7 @@ def spawn(command: Sequence[str], environment: Mapping[str, str], cwd: str = "")
             env=dict(environment),
             cwd=cwd or None,
             bufsize=0,
+            pass_fds=pass_fds,
             start_new_session=True,
         )
     except (OSError, ValueError) as error:
@@ -129,8 +133,12 @@ class ServerProcess:
         cwd: str,
         limit: int,
         events: ProcessEvents,
+        *,
+        pass_fds: Sequence[int] = (),
+        confined: bool = False,
+        redact: Callable[[bytes], bytes | None] | None = None,
     ) -> None:
-        child = spawn(command, environment, cwd)
+        child = spawn(command, environment, cwd, pass_fds)
         self.name = name
         self.pid = child.pid
         self.closed: asyncio.Future[int] = loop.create_future()
@@ -141,7 +149,8 @@ class ServerProcess:
         self._child = child
         self._events = events
         self._framer = LineFramer(limit)
-        self._stderr = StderrRelay(name)
+        self._stderr = StderrRelay(name, redact=redact)
+        self._confined = confined
         self._waiting: deque[memoryview] = deque()
         self._held = False
         self._paused = False
@@ -311,8 +320,7 @@ class ServerProcess:
     def _signal(self, number: int) -> None:
         # The leader is not waited for before the group is gone, so its number cannot belong to others.
         if not self.closed.done():
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(self.pid, number)
+            signal_server(self.pid, number, confined=self._confined)
 
     def _later(self, delay_s: float, call: object, *args: object) -> None:
         self._timers.append(self._loop.call_later(delay_s, call, *args))  # type: ignore[arg-type]

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import select
 import time
+from collections.abc import Callable
 from os import write
 
 LINE_BYTES = 2048
@@ -16,11 +17,15 @@ LINES_PER_S = 50.0
 
 
 class StderrRelay:
-    """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr)."""
+    """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr).
 
-    __slots__ = ("_allowance", "_cut", "_dropped", "_last", "_poll", "_prefix", "_rest", "_sink")
+    `redact` takes secrets out of a line: it gives the line without them, or None where there was none.
+    """
 
-    def __init__(self, name: str, sink: int = 2) -> None:
+    __slots__ = ("_allowance", "_cut", "_dropped", "_last", "_poll", "_prefix", "_redact", "_rest", "_sink")
+
+    def __init__(self, name: str, sink: int = 2, *, redact: Callable[[bytes], bytes | None] | None = None) -> None:
+        self._redact = redact
         self._prefix = f"[{name}] "
         self._sink = sink
         self._rest = b""
@@ -53,6 +58,10 @@ class StderrRelay:
         self._rest = b""
         self._report_dropped()
 
+    def say(self, text: str) -> None:
+        """A line of callgate's own about the server. `text` is safe to print."""
+        self._write(text)
+
     def _show(self, line: bytes) -> None:
         if not line.strip():
             return
@@ -66,6 +75,8 @@ class StderrRelay:
         self._report_dropped()
         from callgate.text import visible
 
+        if self._redact is not None:
+            line = self._redact(line) or line
         shown = visible(line[:LINE_BYTES].decode("utf-8", "backslashreplace"))
         self._write(shown if len(line) <= LINE_BYTES else shown + " …")
 

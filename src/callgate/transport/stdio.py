@@ -23,11 +23,14 @@ from callgate.protocol.message import Direction
 from callgate.text import visible
 from callgate.transport.lane import READ_BYTES, Lane
 from callgate.transport.lines import LineFramer
+from callgate.transport.sandboxed import WatchedSandbox
+from callgate.transport.signals import signal_server
 from callgate.transport.sink import Sink
 
 if TYPE_CHECKING:
     from callgate.audit import Journal
     from callgate.gate.channel import Channel
+    from callgate.sandbox.backend import Running
     from callgate.transport.launch import Child
 
 HIGH_WATER = 4 * 1024 * 1024
@@ -49,11 +52,24 @@ _OUT = 4
 class Relay:
     """One client on our stdin and stdout, one server in a child process."""
 
-    def __init__(self, child: Child, channel: Channel, journal: Journal, name: str) -> None:
+    def __init__(
+        self,
+        child: Child,
+        channel: Channel,
+        journal: Journal,
+        name: str,
+        *,
+        running: Running | None = None,
+        confined: bool = False,
+        redact: Callable[[bytes], bytes | None] | None = None,
+    ) -> None:
         self._child = child
         self._channel = channel
         self._journal = journal
         self._name = visible(name)
+        self._watched = WatchedSandbox(running, journal, self._name, self.say) if running is not None else None
+        self._confined = confined
+        self._redact = redact
         self._to_server = Sink(child.stdin)
         self._to_client = Sink(1)
         self._up = Lane(channel, Direction.CLIENT, 0, self._to_server, self._to_client, self._blocked)
@@ -97,6 +113,9 @@ class Relay:
         }
         for fd in (0, child.stdout, child.stderr, wake):
             self._watch(fd, _IN)
+        if self._watched is not None and self._watched.fd >= 0:
+            self._handlers[self._watched.fd] = self._read_sandbox
+            self._watch(self._watched.fd, _IN)
         if hasattr(os, "pidfd_open"):
             exited = os.pidfd_open(child.pid)
             self._handlers[exited] = lambda: self._on_exit(exited)
@@ -175,8 +194,17 @@ class Relay:
         if not chunk:
             self._unwatch(fd)
             return
-        _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
+        redact = self._redact
+        lines = self._stderr.feed(chunk)
+        if redact is not None:
+            lines = [line if line is None else redact(line) or line for line in lines]
+        _to_stderr("".join(_shown(line) for line in lines))
         self._stderr.take_edges()
+
+    def _read_sandbox(self) -> None:
+        watched = self._watched
+        if watched is not None and not watched.read():
+            self._unwatch(watched.fd)
 
     def _blocked(self, sink: Sink, lane: Lane) -> None:
         """`sink` did not take everything: wait for it, and past the mark stop reading what feeds it."""
@@ -283,10 +311,7 @@ class Relay:
             self._server_open = False
 
     def _kill(self, number: int) -> None:
-        try:
-            os.killpg(self._child.pid, number)
-        except (ProcessLookupError, PermissionError):
-            return
+        signal_server(self._child.pid, number, confined=self._confined)
 
     def _end(self) -> None:
         """Collect the server, answer who still waits, flush, leave no process behind."""
@@ -304,6 +329,8 @@ class Relay:
         self._flush_to_client()
         self._to_server.close()
         self._kill(signal.SIGKILL)  # whatever the server started and left behind
+        if self._watched is not None:
+            self._watched.close()
         self._exit = status
         self._note("server-exit", {"server": self._name, "status": _how(status)})
         self._channel.close("the server ended" if died else "the client ended")

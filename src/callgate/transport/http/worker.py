@@ -158,7 +158,7 @@ class Worker:
         in_use = {id(route) for _, route in self._routes.values()}
         gone = [route for _, route in retired_routes.values() if id(route) not in in_use]
         self._later(self._retire(gone, retired_gate, kept.listen.drain_s))
-        self._note("reload", {"source": config.source, "servers": sorted(config.servers)})
+        self._note("reload", {"source": config.source, "servers": sorted(config.served)})
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)
@@ -179,7 +179,7 @@ class Worker:
         made: list[Route] = []
         same_rules = replace(self._config, servers={}, source="") == replace(config, servers={}, source="")
         try:
-            for name, server in config.servers.items():
+            for name, server in config.served.items():
                 known = self._routes.get(name)
                 if known is not None and known[0] == server and (same_rules or isinstance(known[1], Renewable)):
                     routes[name] = known

@@ -1,0 +1,1 @@
+"""The launch boundary: the pinned artefact, in a proven sandbox, with the secrets it may have and no others."""

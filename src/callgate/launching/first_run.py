@@ -1,0 +1,47 @@
+"""The first start of a command that fetches its server from a registry: resolve it once, and pin what was found.
+
+`npx -y PACKAGE` means "whatever is newest, at every start". In a sandbox without a network it could not even fetch;
+so callgate resolves the line outside, runs none of it, takes no release younger than the cool-down, and from then on
+starts exactly what it found. Trust on first use, and recorded as such.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+
+from callgate.config import Config
+
+RUNNERS = frozenset(("npx", "npm", "pnpm", "yarn", "bunx", "bun", "uvx", "uv", "pipx"))
+"""Programs that fetch a package and run it, under any path and behind any prefix."""
+_FETCHED = ("npm", "pypi")
+
+
+def fetches(command: tuple[str, ...]) -> bool:
+    """Whether the command names a program that fetches packages: cheap, and sometimes wrongly true."""
+    return any(os.path.basename(word) in RUNNERS for word in command)
+
+
+def pin(config: Config, name: str, command: tuple[str, ...], state: Path) -> bool:
+    """Lock the server if its line fetches a package; whether it did. Raises TrustError: then it does not start."""
+    from callgate.supply.launch_line import parse
+
+    line = parse(command)
+    if line.kind not in _FETCHED:
+        return False
+    _say(f"callgate: {name}: first start: resolving {line.package}; it is pinned in callgate.lock from now on\n")
+    from callgate.supply.resolve import Options, lock_server
+
+    options = Options(cooldown_days=config.launch.cooldown_days)
+    locked = lock_server(name, command, state=state, options=options, approved="first use")
+    _say(f"callgate: {name}: pinned {locked.purl}\n")
+    return True
+
+
+def _say(text: str) -> None:
+    """Standard output carries messages; people read standard error."""
+    from callgate.text import visible
+
+    sys.stderr.write(visible(text.rstrip("\n"), 500) + "\n")
+    sys.stderr.flush()

@@ -1,0 +1,103 @@
+"""What `callgate.lock` says about a command: the artefact that runs instead, or that nothing is known."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from callgate.config import Config, SandboxConfig, SecretConfig
+from callgate.errors import TrustError
+
+LOCK_FILE = "callgate.lock"
+
+
+@dataclass(frozen=True, slots=True)
+class Pinning:
+    """The command to start, and what the lock adds to it. `facts` say in the evidence what it rests on."""
+
+    argv: tuple[str, ...]
+    facts: Mapping[str, object]
+    environment: Mapping[str, str] = field(default_factory=dict)
+    """Variables that the command itself sets."""
+    directory: str = ""
+    """Where the command says that it runs."""
+    sandbox: SandboxConfig = field(default_factory=SandboxConfig)
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
+    notices: tuple[str, ...] = ()
+
+
+def lock_files(config: Config, state: Path) -> tuple[Path, ...]:
+    """The lock files that exist: the configured one first, then the user's own."""
+    places = [Path(config.launch.lock)] if config.launch.lock else []
+    places.append(state / LOCK_FILE)
+    return tuple(place for place in places if os.path.exists(place))
+
+
+def pinning(config: Config, name: str, command: tuple[str, ...], state: Path, *, confined: bool = True) -> Pinning:
+    """What is pinned for `name`. Raises TrustError where the pin does not hold, or where one is required.
+
+    A confined server whose line fetches a package is pinned at its first start (`first_run`).
+    """
+    if config.launch.lock and not os.path.exists(config.launch.lock):
+        raise TrustError(f"there is no lock at {config.launch.lock}", next_step="correct launch.lock, or leave it out")
+    locks = lock_files(config, state)
+    if locks:
+        found = _pinned(config, name, command, state, locks)
+        if found is not None:
+            return found
+    if config.launch.unpinned == "refuse":
+        raise TrustError(
+            f"{name} is not in callgate.lock, and launch.unpinned is refuse",
+            next_step=f"review it, then: callgate trust lock {name}",
+        )
+    if confined:
+        from callgate.launching import first_run
+
+        if first_run.fetches(command) and first_run.pin(config, name, command, state):
+            found = _pinned(config, name, command, state, (state / LOCK_FILE,))
+            if found is not None:
+                return replace(found, facts={**found.facts, "state": "pinned at first use"})
+    return Pinning(argv=command, facts={"state": "unpinned"})
+
+
+def _pinned(
+    config: Config, name: str, command: tuple[str, ...], state: Path, locks: tuple[Path, ...]
+) -> Pinning | None:
+    from callgate.supply.pinned import pinned_launch
+
+    found = pinned_launch(name, command, locks, state)
+    if found is None:
+        return None
+    facts = dict(found.facts)
+    if config.launch.signers:
+        from callgate.supply.lock_signature import verify_at_launch
+
+        keys = [Path(one) for one in config.launch.signers]
+        verify_at_launch(Path(found.lock), keys, config.launch.threshold, state)
+        facts["signed_by_at_least"] = config.launch.threshold
+    server = found.server
+    extras = bool(server.get("sandbox") or server.get("secrets"))
+    settings, secrets = _extras(server) if extras else (SandboxConfig(), {})
+    if found.store:
+        settings = replace(settings, read=(*settings.read, found.store))
+    return Pinning(
+        argv=found.argv,
+        facts={"state": "pinned", **facts},
+        environment=found.environment,
+        directory=found.directory,
+        sandbox=settings,
+        secrets=secrets,
+    )
+
+
+def _extras(server: Mapping[str, Any]) -> tuple[SandboxConfig, Mapping[str, SecretConfig]]:
+    from callgate.supply import lockfile_fields
+
+    where = f"servers.{server.get('name', '')}"
+    return (
+        lockfile_fields.sandbox(server.get("sandbox") or {}, f"{where}.sandbox"),
+        lockfile_fields.secrets(server.get("secrets") or {}, f"{where}.secrets"),
+    )

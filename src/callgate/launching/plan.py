@@ -1,0 +1,169 @@
+"""From a command somebody wrote to what is really started: pinned, confined, with the secrets it may have.
+
+This is on the start-up path of every server: what is not needed is not imported.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
+from callgate.errors import LaunchError
+from callgate.launching.environment import by_name
+from callgate.launching.launch import Launch
+from callgate.launching.pinned import Pinning, pinning
+
+if TYPE_CHECKING:
+    from callgate.launching.secrets import Handover
+
+_NO_SERVER = ServerConfig("")
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What was asked for: a command, and on whose account.
+
+    `variables` is the environment to choose from by `names`. An unconfined server gets all of it, or
+    `unconfined_names` where that is not None. `given` is what the server gets by value.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    variables: Mapping[str, str] = field(repr=False)
+    names: tuple[str, ...] = ()
+    given: Mapping[str, str] = field(default_factory=dict, repr=False)
+    read: tuple[str, ...] = ()
+    write: tuple[str, ...] = ()
+    network: tuple[str, ...] = ()
+    sandbox: str = ""
+    cwd: str = ""
+    unconfined_names: tuple[str, ...] | None = None
+
+
+def plan(config: Config, wish: Wish, state: Path) -> Launch:
+    """Decide how the command is started. Raises LaunchError, SandboxError, TrustError or SecretError: it is not."""
+    if not wish.command:
+        raise LaunchError("no server command", next_step="write: callgate run -- COMMAND ARGS…")
+    server = config.servers.get(wish.name, _NO_SERVER)
+    asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
+    pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
+    settings = _settings(server.sandbox, pinned, wish)
+    wanted = wish.sandbox or settings.backend or config.launch.sandbox
+    environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
+    wish = replace(wish, cwd=pinned.directory or wish.cwd)
+    handover = _handover(wish.name, environment, {**pinned.secrets, **server.secrets}, state, confined=wanted != "none")
+    if handover is not None:
+        environment = dict(handover.environment)
+    facts: dict[str, object] = {"pinned": dict(pinned.facts)}
+    if handover is not None and handover.facts:
+        facts["secrets"] = handover.facts
+    try:
+        if wanted == "none":
+            return _unconfined(pinned, environment, wish.cwd, facts, handover)
+        return _confined(wanted, pinned, environment, wish, settings, state, facts, handover)
+    except BaseException:
+        if handover is not None:
+            handover.close()
+        raise
+
+
+def _settings(configured: SandboxConfig, pinned: Pinning, wish: Wish) -> SandboxConfig:
+    """The server's settings, what its lock entry says, and what the command line adds."""
+    locked = pinned.sandbox
+    return replace(
+        configured,
+        backend=configured.backend or locked.backend,
+        read=(*configured.read, *locked.read, *(os.path.abspath(one) for one in wish.read)),
+        write=(*configured.write, *locked.write, *(os.path.abspath(one) for one in wish.write)),
+        network=(*configured.network, *locked.network, *wish.network),
+        environment=(*configured.environment, *locked.environment, *wish.names),
+        processes=configured.processes or locked.processes,
+        memory_mib=configured.memory_mib or locked.memory_mib,
+        cpus=configured.cpus or locked.cpus,
+        file_mib=configured.file_mib or locked.file_mib,
+        disk_mib=configured.disk_mib or locked.disk_mib,
+        descriptors=configured.descriptors or locked.descriptors,
+    )
+
+
+def _environment(wish: Wish, settings: SandboxConfig, *, confined: bool) -> dict[str, str]:
+    if confined:
+        return {**by_name(wish.variables, settings.environment), **wish.given}
+    names = wish.unconfined_names
+    chosen = wish.variables if names is None else by_name(wish.variables, (*names, *settings.environment))
+    return {**chosen, **wish.given}
+
+
+def _handover(
+    name: str, environment: Mapping[str, str], declared: Mapping[str, SecretConfig], state: Path, *, confined: bool
+) -> Handover | None:
+    """The secrets it gets, where there are any."""
+    from callgate.launching.secrets import hand_over
+
+    return hand_over(environment, declared, state, server=name, confined=confined)
+
+
+def _unconfined(
+    pinned: Pinning, environment: Mapping[str, str], cwd: str, facts: dict[str, object], handover: Handover | None
+) -> Launch:
+    facts["sandbox"] = {"backend": "none", "not_enforced": ["everything: the server has all the rights of this user"]}
+    return Launch(
+        argv=pinned.argv,
+        environment=environment,
+        cwd=cwd,
+        facts=facts,
+        notices=(*_notices(pinned, handover), "not sandboxed: the server has all the rights of this user"),
+        handover=handover,
+    )
+
+
+def _confined(
+    wanted: str,
+    pinned: Pinning,
+    environment: Mapping[str, str],
+    wish: Wish,
+    settings: SandboxConfig,
+    state: Path,
+    facts: dict[str, object],
+    handover: Handover | None,
+) -> Launch:
+    from callgate.sandbox.choose import choose
+    from callgate.sandbox.defaults import spec_for
+
+    spec, argv = spec_for(
+        wish.name,
+        pinned.argv,
+        environment=environment,
+        cwd=wish.cwd,
+        state=state,
+        config=settings,
+        extra_network=handover.hosts if handover else (),
+        secret_files=handover.secret_files if handover else (),
+        sentinels=handover.sentinels if handover else (),
+    )
+    prepared = choose(wanted, state, kind=spec.kind if spec.kind == "container" else "").prepare(spec, argv)
+    facts["sandbox"] = {
+        "backend": prepared.backend,
+        "network": [f"{one.host}:{one.port}" for one in spec.network],
+        "not_enforced": list(prepared.not_enforced),
+        "write": sum(mount.writable for mount in spec.mounts),
+    }
+    facts["environment"] = sorted(spec.environment)
+    return Launch(
+        argv=prepared.argv,
+        environment=prepared.environment,
+        cwd=prepared.cwd,
+        pass_fds=prepared.pass_fds,
+        facts=facts,
+        notices=_notices(pinned, handover),
+        prepared=prepared,
+        handover=handover,
+    )
+
+
+def _notices(pinned: Pinning, handover: Handover | None) -> tuple[str, ...]:
+    return (*pinned.notices, *(handover.notices if handover else ()))
