@@ -229,7 +229,14 @@ class _Install:
             return None
         comes_back = self._wish.put_back is not None and bool(record.moved)
         goes = self._wish.put_back is None and self._has_credentials(one, entry, text, record.gate_name)
-        return record if comes_back or goes or wrapper_missing(entry.command) else None
+        gone = not self._wish.only_wrapped and wrapper_missing(entry.command)
+        if comes_back:
+            try:
+                self._values(record)
+            except CallgateError as error:
+                self._step(entry.name, "refused", f"its credentials cannot be put back: {error.what}", error.next_step)
+                return None
+        return record if comes_back or goes or gone else None
 
     def _has_credentials(self, one: Found, entry: Entry, text: str, server: str) -> bool:
         keeper = self._wish.keeper
@@ -245,7 +252,8 @@ class _Install:
         if entry.kind == "other":
             return None
         if entry.kind == "wrapped":
-            missing = "" if not wrapper_missing(entry.command) else "the callgate it names is not there"
+            whole = self._wish.only_wrapped or not wrapper_missing(entry.command)
+            missing = "" if whole else "the callgate it names is not there"
             self._step(entry.name, "refused" if missing else "already", missing, "correct its path" if missing else "")
             return None
         reason = self._kept_off(one)

@@ -12,10 +12,13 @@ from typing import Final
 
 from callgate.detect.credentials import judge
 from callgate.errors import SecretError
-from callgate.vault.reference import is_reference, parse
+from callgate.vault.reference import Reference, is_reference, parse
 from callgate.vault.session import Session
 from callgate.vault.stores import MOST_NAME, WritableStore, best_store, open_store, set_secret
 
+PREVIOUS: Final = ".previous"
+KEEPS_BESIDE: Final = ("keyring", "age")
+"""Stores without versions: an old value is kept as an entry beside the new one."""
 MOST_SAME: Final = 99
 """Different values that may want one name."""
 
@@ -61,8 +64,10 @@ class StoreKeeper:
             return session.resolve(reference).value.decode("utf-8", "surrogatepass")
 
     def forget(self, reference: str) -> None:
-        """Delete what `keep` stored; nothing there is no error. Raises SecretError."""
-        remove(parse(reference).text, self._state)
+        """Delete what `keep` stored, and what `exchange` kept of it; nothing there is no error. Raises SecretError."""
+        remove(reference, self._state)
+        if parse(reference).scheme in KEEPS_BESIDE:
+            remove(reference + PREVIOUS, self._state)
 
     def _stored(self, name: str) -> str | None:
         try:
@@ -93,6 +98,28 @@ def remove(reference: str, state: Path) -> bool:
         return provider.remove(parsed)
     finally:
         provider.close()
+
+
+def exchange(reference: Reference, value: bytes, state: Path) -> str:
+    """Put a new value in the place of the one that is there, and keep that; where it is kept, as a reference.
+
+    Vault's KV 2 and AWS keep earlier versions themselves; beside an entry of the keyring or the age store, one with
+    `.previous` at its end is made. Empty: nothing was there. Raises SecretError, with the old value in place.
+    """
+    with Session(state) as session:
+        try:
+            old = session.resolve(reference.text).value
+        except SecretError:
+            old = b""  # nothing there, or nothing that can be read: writing tells
+    kept = ""
+    if old and old != value:
+        kept = {"vault": "among the versions, of a KV 2 engine", "awssm": f"{reference.text}?stage=AWSPREVIOUS"}.get(
+            reference.scheme, f"{reference.text}{PREVIOUS}"
+        )
+        if reference.scheme in KEEPS_BESIDE:
+            set_secret(parse(kept), old, state, replace=True)
+    set_secret(reference, value, state, replace=True)
+    return kept
 
 
 def name_of(server: str, key: str, number: int = 1) -> str:
