@@ -101,3 +101,5 @@ class SandboxSpec:
     """The whole environment, by value: nothing is inherited."""
     secret_files: tuple[SecretFile, ...] = ()
     sentinels: tuple[Sentinel, ...] = ()
+    notices: tuple[str, ...] = ()
+    """What was added that nobody asked for by name, a line each, for the person who starts it."""

@@ -1,0 +1,63 @@
+"""Starting things in a sandbox for tests."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import pytest
+
+from callgate.sandbox.backend import Backend, Prepared, Running
+from callgate.sandbox.bubblewrap import programs
+from callgate.sandbox.spec import SandboxSpec
+from callgate.sandbox.stub import landlock_abi
+
+REQUIRED = bool(os.environ.get("CALLGATE_REQUIRE_PROGRAMS"))
+UNPRIVILEGED = 65534 if os.getuid() == 0 else os.getuid()
+PYTHON = "/usr/bin/python3" if os.path.exists("/usr/bin/python3") else ""
+
+needs_bubblewrap = pytest.mark.skipif(not REQUIRED and not programs(), reason="bubblewrap is not installed")
+needs_landlock = pytest.mark.skipif(not REQUIRED and not landlock_abi(), reason="this kernel has no Landlock")
+
+
+@dataclass
+class Box:
+    prepared: Prepared
+    process: subprocess.Popen[bytes]
+    running: Running | None
+
+
+def start(backend: Backend, spec: SandboxSpec, argv: Sequence[str], **options: object) -> Box:
+    """Start `argv` confined, with pipes."""
+    prepared = backend.prepare(spec, argv)
+    process = subprocess.Popen(
+        prepared.argv,
+        env=dict(prepared.environment),
+        cwd=prepared.cwd or None,
+        pass_fds=prepared.pass_fds,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT if options.get("merge") else None,
+    )
+    running = prepared.started(process.pid) if prepared.started else None
+    return Box(prepared, process, running)
+
+
+def stop(box: Box) -> None:
+    """End it and give everything back."""
+    box.process.kill()
+    box.process.communicate(timeout=30)
+    if box.running:
+        box.running.close()
+
+
+def output(backend: Backend, spec: SandboxSpec, argv: Sequence[str], seconds: float = 30) -> tuple[int, str]:
+    """Run to the end: status, and what it wrote to both streams."""
+    box = start(backend, spec, argv, merge=True)
+    try:
+        text, _ = box.process.communicate(timeout=seconds)
+        return box.process.returncode, text.decode(errors="replace")
+    finally:
+        stop(box)
