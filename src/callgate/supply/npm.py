@@ -9,13 +9,14 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts, place, resolve_client
-from callgate.supply.cooldown import parse_time
+from callgate.supply.cooldown import iso, parse_time
 from callgate.supply.launch_packages import exact_npm, npm_name
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, inside, platform_name, refuse_placeholders
@@ -33,10 +34,6 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
     line = wanted.line
     npm = _npm()
     spec = wanted.version or line.requested or "latest"
-    known = _times(npm, wanted, work)
-    times = known.get("time") if isinstance(known.get("time"), dict) else {}
-    if exact_npm(spec) and isinstance(times, dict):
-        wanted.cooldown.check(f"{line.package}@{spec}", parse_time(times.get(spec)))
     folder = work / "resolve"
     folder.mkdir()
     (folder / "package.json").write_bytes(_MANIFEST)
@@ -65,18 +62,17 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
     version = str(lock["packages"].get(f"node_modules/{line.package}", {}).get("version", ""))
     if not exact_npm(version):
         raise TrustError(f"npm did not resolve {visible(line.package, 100)}", next_step="check the name")
-    published = times.get(version) if isinstance(times, dict) else None
-    wanted.cooldown.check(f"{line.package}@{version}", parse_time(published))
-    moment = parse_time(published)
+    published, publisher = _told(npm, wanted, work, version)
+    wanted.cooldown.check(f"{line.package}@{version}", published)
     return Resolved(
         "npm",
         line.package,
         version,
         purl(line.package, version),
         found,
-        published=moment.strftime("%Y-%m-%dT%H:%M:%SZ") if moment else "",
+        published=iso(published) if published else "",
         cooldown=wanted.cooldown.text,
-        publisher=_publisher(npm, wanted, work, version),
+        publisher=publisher,
         install_scripts=scripts,
         payload={"folder": folder},
     )
@@ -96,31 +92,20 @@ def _npm() -> str:
     return npm
 
 
-def _times(npm: str, wanted: Wanted, work: Path) -> dict[str, Any]:
-    line = wanted.line
-    output = resolve_client.run((npm, "view", *_QUIET, *line.registry, "--json", "--", line.package, "time"), work)
-    if output.code:
-        raise _failed(wanted, wanted.line.requested, output)
-    if not output.out.strip():
-        return {}
-    value = place.parse_object(output.out, "what npm says of the package", resolve_client.OUTPUT_BYTES)
-    return {"time": value.get("time", value)}
-
-
-def _publisher(npm: str, wanted: Wanted, work: Path, version: str) -> tuple[str, ...]:
-    """Who published the version and who may publish, by account name."""
+def _told(npm: str, wanted: Wanted, work: Path, version: str) -> tuple[datetime | None, tuple[str, ...]]:
+    """When a version was published, by whom, and who else may publish (names of accounts)."""
     name = f"{wanted.line.package}@{version}"
-    output = resolve_client.run(
-        (npm, "view", *_QUIET, *wanted.line.registry, "--json", "--", name, "_npmUser", "maintainers"), work
-    )
-    if output.code or not output.out.strip():
-        return ()
+    fields = ("name", "version", "time", "_npmUser", "maintainers")  # the first two: always more than one, so an object
+    output = resolve_client.run((npm, "view", *_QUIET, *wanted.line.registry, "--json", "--", name, *fields), work)
+    if output.code:
+        raise _failed(wanted, version, output)
     value = place.parse_object(output.out, "what npm says of the package", resolve_client.OUTPUT_BYTES)
+    times = value.get("time")
     people = [f"publisher {_account(value.get('_npmUser'))}"] if value.get("_npmUser") else []
     maintainers = value.get("maintainers")
     if isinstance(maintainers, list):
         people += sorted(f"maintainer {_account(one)}" for one in maintainers[:100])
-    return tuple(people)
+    return parse_time(times.get(version)) if isinstance(times, dict) else None, tuple(people)
 
 
 def _account(value: object) -> str:

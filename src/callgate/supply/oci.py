@@ -12,7 +12,7 @@ from urllib.parse import quote
 
 from callgate.errors import TrustError
 from callgate.supply import place, resolve_client
-from callgate.supply.cooldown import parse_time
+from callgate.supply.cooldown import iso, parse_time
 from callgate.supply.launch_containers import image_at
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, refuse_placeholders
@@ -52,7 +52,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         digest,
         f"pkg:oci/{quote(short, safe='')}@{quote(digest, safe='')}",
         (Artefact(f"pkg:oci/{quote(short, safe='')}", digest),),
-        published=created.strftime("%Y-%m-%dT%H:%M:%SZ") if created else "",
+        published=iso(created) if created else "",
         cooldown=wanted.cooldown.text,
         notes=notes,
         payload={"reference": reference},

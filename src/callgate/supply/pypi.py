@@ -17,6 +17,7 @@ from urllib.parse import quote
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts, pypi_clients, pypi_entry, resolve_client
+from callgate.supply.cooldown import iso
 from callgate.supply.launch_packages import exact_pypi, normal_pypi
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.pypi_clients import Interpreter
@@ -53,7 +54,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         own.version,
         purl(own.name, own.version),
         tuple(sorted(found, key=lambda one: one.purl)),
-        published=own.published.strftime("%Y-%m-%dT%H:%M:%SZ") if own.published else "",
+        published=iso(own.published) if own.published else "",
         cooldown=wanted.cooldown.text,
         notes=notes,
         payload={"packages": packages, "interpreter": interpreter, "client": client, "work": work},
