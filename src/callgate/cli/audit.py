@@ -48,12 +48,28 @@ def main(argv: list[str]) -> int:
         return 2
     path = arguments.config or user_config_file()
     state = state_directory(load(path) if path else Config())
+    _take_over_hooks(state)
     actions = {"tail": _tail, "show": _show, "verify": _verify, "export": _export}
     try:
         return actions[arguments.action](state, arguments)
     except AuditError as error:
         sys.stderr.write(f"callgate: {error.diagnostics()}\n")
         return EXIT_NO
+
+
+def _take_over_hooks(state: Path) -> None:
+    """Write what hooks decided since into the log, as a log of its own."""
+    from callgate.clients.hook_spool import take_over, waiting
+
+    if waiting(str(state)):
+        from callgate.audit import open_journal
+        from callgate.config import AuditConfig
+
+        journal = open_journal(state, AuditConfig(), process="audit")
+        try:
+            take_over(str(state), journal.note)
+        finally:
+            journal.close()
 
 
 def _parser() -> argparse.ArgumentParser:

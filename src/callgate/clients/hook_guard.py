@@ -168,7 +168,7 @@ def _path(path: str, cwd: str, snapshot: Snapshot, *, reading: bool = False) -> 
     """What is to be said of one file."""
     if not path or "\0" in path or len(path) > 4096:
         return None
-    plain = os.path.normpath(os.path.join(cwd, os.path.expanduser(path)))
+    plain = os.path.normpath(os.path.join(cwd, _expanded(path, snapshot)))
     real = os.path.realpath(plain)
     for one in {snapshot.folded(plain), snapshot.folded(real)}:
         inside = one == snapshot.state or one.startswith(snapshot.state + "/")

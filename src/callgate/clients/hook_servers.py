@@ -91,7 +91,7 @@ def _matching(folder: str, parts: list[str]) -> Iterator[str]:
     """The files of a pattern in which `*` stands for a name or a part of one: `glob` is slow to import."""
     for at, part in enumerate(parts):
         if "*" not in part:
-            folder = f"{folder}/{part}" if at else part
+            folder = f"{folder}/{part}" if at else folder
             continue
         head, _, tail = part.partition("*")
         try:
