@@ -225,8 +225,8 @@ class Connection:
         await self._relay(visit, client, far, "https")
 
     async def _plain(self, visit: Visit, upstream: socket.socket) -> None:
-        far = await Stream.connected(upstream, self._gate.idle_s, None, visit.host)
         client = await Stream.accepted(self._client, self._gate.idle_s)
+        far = await Stream.connected(upstream, self._gate.idle_s, None, visit.host)
         await self._relay(visit, client, far, "http")
 
     async def _relay(self, visit: Visit, client: Stream, far: Stream, scheme: str) -> None:
@@ -256,9 +256,7 @@ class Connection:
             visit.reason = relay.problem
             for stream in ready:
                 stream.abort()
-            if relay.problem:
-                await client.linger()
-            await client.close()
+            await client.finish(linger=bool(relay.problem))
 
     async def _plain_proxy(self) -> None:
         """Requests with absolute targets; each may be for another host, and each host is a visit of its own."""
@@ -293,9 +291,7 @@ class Connection:
             visits[0].reason = relay.problem
             if visits[0].host or relay.problem:
                 self._tell(visits[0])
-            if relay.problem:
-                await client.linger()
-            await client.close()
+            await client.finish(linger=bool(relay.problem))
 
     def _upstream(self, visit: Visit, stream: Stream, *, secure: bool) -> Upstream:
         def count(sent: int, received: int) -> None:
@@ -336,6 +332,10 @@ class Connection:
 
     async def _answer(self, status: int, why: str) -> None:
         """An answer of the proxy itself to CONNECT."""
+        try:
+            self._client.recv(PROXY_HEAD)  # what is left unread would turn our answer into a reset
+        except BlockingIOError:
+            pass
         body = f"callgate: {why}\n".encode()
         phrase = {407: "Proxy Authentication Required", 403: "Forbidden", 502: "Bad Gateway"}.get(status, "Bad Request")
         challenge = 'Proxy-Authenticate: Basic realm="callgate"\r\n' if status == 407 else ""

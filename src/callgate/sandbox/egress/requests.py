@@ -45,10 +45,10 @@ def text(value: bytes) -> str:
 
 
 def fields_of(message: h11.Request | h11.Response | h11.InformationalResponse) -> Headers:
-    """Fields as they were written, names in their own case. Raises Refused for too many."""
+    """Fields as they were written, names in their own case. Raises Refused for too many or too long ones."""
     found = list(message.headers.raw_items())
-    if len(found) > MAX_FIELDS:
-        raise Refused(431, "too many header fields")
+    if len(found) > MAX_FIELDS or sum(len(name) + len(value) for name, value in found) > HEAD_BYTES:
+        raise Refused(431, "too many or too long header fields")
     return found
 
 
@@ -57,6 +57,8 @@ def target_of(request: h11.Request, scheme: str, meant: tuple[str, int] | None) 
 
     Origin form and Host must name what is meant; absolute form must agree with both.
     """
+    if request.http_version not in {b"1.1", b"1.0"}:
+        raise Refused(505, "only HTTP/1.1 is spoken here")
     if request.method in {b"CONNECT", b"TRACE"}:
         raise Refused(405, f"{text(request.method)} is not forwarded")
     raw = request.target

@@ -8,6 +8,9 @@ import ssl
 
 CHUNK = 65536
 HANDSHAKE_S = 10.0
+_FINISH_S = 2.0
+_LINGER_S = 1.0
+_LINGER_READS = 64
 _WRITE_LIMIT = 256 * 1024
 
 
@@ -65,30 +68,32 @@ class Stream:
             async with asyncio.timeout(self._idle_s):
                 await self._writer.drain()
 
-    async def end(self) -> None:
-        """Nothing more will be written; what waits is sent."""
-        if self._writer.can_write_eof():
-            self._writer.write_eof()
+    async def finish(self, *, linger: bool) -> None:
+        """Close, with what waits sent, for a short while.
 
-    async def close(self) -> None:
-        """What waits is sent, for a short while."""
-        self._writer.close()
+        `linger`: read on for a moment, too; unread bytes would reset the connection, and our last answer be lost.
+        """
         try:
-            async with asyncio.timeout(1.0):
+            async with asyncio.timeout(_FINISH_S):
+                if linger:
+                    await self._linger()
+                self._writer.close()
                 await self._writer.wait_closed()
         except (OSError, TimeoutError):
+            return
+        finally:
             self.abort()
 
     def abort(self) -> None:
         self._writer.transport.abort()
 
-    async def linger(self) -> None:
-        """Say the end, and read on for a moment: an answer on its way is lost when unread bytes reset a connection."""
+    async def _linger(self) -> None:
+        if self._writer.can_write_eof():
+            self._writer.write_eof()
         try:
-            await self.end()
-            async with asyncio.timeout(1.0):
-                for _ in range(64):
+            async with asyncio.timeout(_LINGER_S):
+                for _ in range(_LINGER_READS):
                     if not await self._reader.read(CHUNK):
                         return
-        except (OSError, TimeoutError):
+        except TimeoutError:
             return
