@@ -273,13 +273,19 @@ def _undo(
     note = "" if fingerprints.whole(value) == record.digest else "another value than was moved: it was rotated since"
     new = record.style + value + record.style
     if record.format != "env":
-        new = write(Form(record.style, record.exceptions), record.before + value)
+        new = _written(cast("FormatName", record.format), record, record.before + value)
     elif not move_env.is_clear(value, record.style):
         plan.refused.append((label, "the value it has now cannot be written into such a file"))
         return
     line = content.text.count("\n", 0, start) + 1
     old = content.text[start:end]
     plan.changes.append(Change(line, label, record.reference, start, end, new, old, value, record, note))
+
+
+def _written(format_: FormatName, record: MoveRecord, text: str) -> str:
+    """A literal as the old one was written; as usual, where that form cannot hold the value there is now."""
+    new = write(Form(record.style, record.exceptions), text)
+    return new if describe(format_, new, text) is not None else string(format_, text)
 
 
 def _at(text: str, record: MoveRecord) -> tuple[str, int, int] | None:

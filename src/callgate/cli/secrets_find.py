@@ -6,7 +6,7 @@ import argparse
 import json
 import os
 import textwrap
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
 from typing import Any, cast
 
@@ -45,10 +45,10 @@ def find(arguments: argparse.Namespace) -> int:
     return EXIT_NO if report.findings else EXIT_OK
 
 
-def search(arguments: argparse.Namespace) -> Report:
-    """All that the options ask for."""
+def search(arguments: argparse.Namespace, also: Iterable[str] = ()) -> Report:
+    """All that the options ask for. `also`: values that are looked for whatever they look like."""
     machine = Machine.here()
-    made = Search(Fingerprints.of_state(state_of_user()))
+    made = Search(Fingerprints.of_state(state_of_user()), also=also)
     walk = Walk(made, machine.home, _parse)
     if arguments.path:
         for path in arguments.path:

@@ -126,7 +126,9 @@ def _plan(work: Work, arguments: argparse.Namespace) -> None:
         if plan.problem or plan.changes or plan.refused:
             work.files.append(plan)
     for path in arguments.path:
-        work.files.append(plan_move(os.path.realpath(path), "env", lambda _: (), work.keeper, fingerprints))
+        plan = plan_move(os.path.realpath(path), "env", lambda _: (), work.keeper, fingerprints)
+        if plan.problem or plan.changes or plan.refused:
+            work.files.append(plan)
     work.rotate = list(_exposed(work))
 
 
@@ -328,9 +330,11 @@ def _do(work: Work) -> bool:
 
 def _say_what_is_left(work: Work, arguments: argparse.Namespace) -> None:
     """Where servers' credentials, and what was just moved, still lie in plain text."""
-    moved = {fingerprints.of(value) for fingerprints in [Fingerprints.of_state(work.state)] for value in _values(work)}
+    values = tuple(_values(work))
+    fingerprints = Fingerprints.of_state(work.state)
+    moved = {fingerprints.of(value) for value in values}
     asked = argparse.Namespace(path=[], client=arguments.client, project=arguments.project, home=False)
-    for one in search(asked).findings:
+    for one in search(asked, values).findings:
         name = ": ".join(part for part in (visible(one.server, 40), visible(one.key, 120)) if part)
         place = f"{shown_path(one.path)}:{one.line}{' ' if name else ''}{name}"
         if one.digest in moved:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hmac
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final, Literal, TypeAlias
@@ -21,6 +21,7 @@ Source: TypeAlias = Literal["client", "callgate", "env-file", "history", "creden
 Readers: TypeAlias = Literal["owner", "group", "everyone"]
 
 DIGEST_CHARACTERS: Final = 8
+LEAST_ALSO: Final = 8
 KEY_FILE: Final = "fingerprint.key"
 
 
@@ -129,18 +130,23 @@ def masked(credential: Credential, value: str) -> str:
 
 
 class Search:
-    """Collects findings. One value at one place of a file counts once."""
+    """Collects findings. One value at one place of a file counts once.
 
-    def __init__(self, fingerprints: Fingerprints, limits: Limits | None = None) -> None:
+    `also`: values that are looked for wherever they stand, whatever they look like there.
+    """
+
+    def __init__(self, fingerprints: Fingerprints, limits: Limits | None = None, also: Iterable[str] = ()) -> None:
         self.files = Files(limits or Limits())
         self._fingerprints = fingerprints
+        self._also = tuple(value for value in also if len(value) >= LEAST_ALSO)
         self._findings: dict[tuple[str, int, int], Finding] = {}
 
     def add(
         self, file: TextFile, hits: Iterable[Hit], source: Source, *, client: str = "", tracked: bool = False
     ) -> None:
         """The credentials of one file."""
-        for hit in hits:
+        found = list(hits)
+        for hit in (*found, *self._known(file.text, found)):
             place = (file.real, hit.start, hit.end)
             if place not in self._findings:
                 self._findings[place] = Finding(
@@ -159,6 +165,12 @@ class Search:
                     in_arguments=hit.in_arguments,
                     tracked=tracked,
                 )
+
+    def _known(self, text: str, found: list[Hit]) -> Iterator[Hit]:
+        for value in self._also:
+            at = text.find(value)
+            if at >= 0 and all(hit.value != value for hit in found):
+                yield Hit(at, at + len(value), "", Credential("known value", 0, len(value), "certain"), value)
 
     def report(self) -> Report:
         """What was found so far, in the order of the files and their lines."""

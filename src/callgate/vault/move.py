@@ -12,6 +12,7 @@ from typing import Final
 
 from callgate.detect.credentials import judge
 from callgate.errors import SecretError
+from callgate.vault.fields import NothingStored
 from callgate.vault.reference import Reference, is_reference, parse
 from callgate.vault.session import Session
 from callgate.vault.stores import MOST_NAME, WritableStore, best_store, open_store, set_secret
@@ -72,8 +73,8 @@ class StoreKeeper:
     def _stored(self, name: str) -> str | None:
         try:
             return self.store.get(name).decode("utf-8", "surrogatepass")
-        except SecretError:
-            return None  # not there; a store that cannot be asked says so when it is written to
+        except NothingStored:
+            return None
 
 
 def keeper(state: Path, to: str = "", *, look: bool = True) -> StoreKeeper:
@@ -109,8 +110,8 @@ def exchange(reference: Reference, value: bytes, state: Path) -> str:
     with Session(state) as session:
         try:
             old = session.resolve(reference.text).value
-        except SecretError:
-            old = b""  # nothing there, or nothing that can be read: writing tells
+        except NothingStored:
+            old = b""
     kept = ""
     if old and old != value:
         kept = {"vault": "among the versions, of a KV 2 engine", "awssm": f"{reference.text}?stage=AWSPREVIOUS"}.get(
