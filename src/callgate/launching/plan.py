@@ -145,7 +145,8 @@ def _confined(
         secret_files=handover.secret_files if handover else (),
         sentinels=handover.sentinels if handover else (),
     )
-    prepared = choose(wanted, state, kind=spec.kind if spec.kind == "container" else "").prepare(spec, argv)
+    chosen = choose(wanted, state, kind=spec.kind if spec.kind == "container" else "")
+    prepared = chosen.prepare(spec, argv)
     facts["sandbox"] = {
         "backend": prepared.backend,
         "network": [f"{one.host}:{one.port}" for one in spec.network],
@@ -159,7 +160,7 @@ def _confined(
         cwd=prepared.cwd,
         pass_fds=prepared.pass_fds,
         facts=facts,
-        notices=_notices(pinned, handover),
+        notices=(*_notices(pinned, handover), *spec.notices, *chosen.notices),
         prepared=prepared,
         handover=handover,
     )

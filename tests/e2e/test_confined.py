@@ -1,0 +1,61 @@
+"""In the default sandbox, real servers do what they do without one: same lists, same answers, as the client sees them.
+
+What differs is what must: a server that prints its variables prints fewer, and nothing on the host's loopback answers.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+from mcp import StdioServerParameters
+
+from callgate.audit.query import Filter, all_records
+from tests.support.gateway import run_command, serve
+from tests.support.real_servers import REAL_SERVERS, RealServer
+from tests.support.transcripts import comparable, record
+
+pytestmark = [pytest.mark.network, pytest.mark.slow, pytest.mark.timeout(300), pytest.mark.usefixtures("confined")]
+
+OUTSIDE = {"get-env": "prints its environment"}
+SERVERS = [pytest.param(server, id=server.name) for server in REAL_SERVERS if server.name != "fetch"]
+
+
+def launches(state: Path) -> list[dict[str, Any]]:
+    """The facts of every launch in the evidence."""
+    notes = (record for _, record in all_records(state / "audit", Filter()))
+    return [record["fields"] for record in notes if record.get("what") == "launch"]
+
+
+@pytest.mark.parametrize("route", ["run", "serve"])
+@pytest.mark.parametrize("server", SERVERS)
+async def test_a_confined_server_answers_as_a_free_one(server: RealServer, route: str, tmp_path: Path) -> None:
+    work, state = tmp_path / "work", tmp_path / "state"
+    command = server.command(work)
+    calls = [call for call in server.calls(work, "") if call[0] not in OUTSIDE]
+    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
+    declared = dict(server.environment(work))
+    environment = {**ours, **declared, "CALLGATE_STATE_DIR": str(state)}
+
+    async def over_stdio(argv: list[str]) -> dict[str, Any]:
+        server.fresh(work)
+        parameters = StdioServerParameters(command=argv[0], args=argv[1:], env=environment, cwd=tmp_path)
+        return await record(parameters, "auto", calls, server.prompts)
+
+    direct = await over_stdio(command)
+    if route == "run":
+        options = [word for name in declared for word in ("--env", name)] + ["--write", str(work)]
+        seen = await over_stdio(run_command(command, "--name", server.name, *options))
+    else:
+        server.fresh(work)
+        table = {"command": command, "environment": declared, "sandbox": {"write": [str(work)]}}
+        with serve(tmp_path, {server.name: table}, state=state, launch={"sandbox": "auto"}) as gateway:
+            seen = await record(gateway.url(server.name), "auto", calls, server.prompts)
+    assert comparable(seen) == comparable(direct)
+    started = launches(state)
+    assert started
+    for facts in started:
+        assert facts["sandbox"]["backend"] in ("bubblewrap", "landlock")
+        assert facts["sandbox"]["network"] == []
