@@ -11,8 +11,9 @@
 
 Compared with the dated lists of names_npm.py and names_pypi.py, which hold a few hundred names: a name that imitates
 another package is not found. Distance is optimal string alignment (one edit: a letter more, less, other, or two
-swapped): at most 1 for names of 5 to 8 characters, at most 2 for longer ones (3 for scopes: `playwrite` is 3 away), none for
-shorter ones, whose neighbours are mostly honest. A name in the list is clean, and so is everything under the scope of the name it resembles.
+swapped): at most 1 for names of 5 to 8 characters, at most 2 for longer ones (3 for scopes: `playwrite` is 3 away),
+none for shorter ones, whose neighbours are mostly honest. A name in the list is clean, and so is everything under the
+scope of the name it resembles.
 """
 
 from __future__ import annotations
