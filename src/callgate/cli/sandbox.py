@@ -1,0 +1,275 @@
+"""`callgate sandbox`: what holds on this machine, what a server would get, and what it seems to need."""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from callgate.cli.sandbox_text import (
+    explain_lines,
+    explain_record,
+    learn_lines,
+    learn_record,
+    report_lines,
+    report_record,
+)
+from callgate.config import Config, SandboxConfig, load, state_directory, user_config_file
+from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, TrustError
+from callgate.text import visible
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from callgate.sandbox.backend import Backend
+    from callgate.sandbox.spec import SandboxSpec
+
+EXIT_OK, EXIT_NO = 0, 1
+DEFAULT_SECONDS = 10.0
+MAX_SECONDS = 3600.0
+
+DESCRIPTION = """\
+Every server runs in a sandbox that proved itself on this machine.
+
+  callgate sandbox doctor              what holds here, and how that was tried
+  callgate sandbox explain NAME        what a server of callgate.toml would get
+  callgate sandbox explain -- CMD      the same for a command
+  callgate sandbox learn -- CMD        watch it at work, propose the least for it
+"""
+
+
+def main(argv: list[str]) -> int:
+    """The sub-command. 0 ok; 1 no sandbox holds, or the server would not start; 2 usage."""
+    words, command = _divided(argv)
+    arguments = _parser().parse_args(words)
+    actions = {"doctor": _doctor, "explain": _explain, "learn": _learn}
+    return actions[arguments.action](arguments, command)
+
+
+def _divided(argv: list[str]) -> tuple[list[str], tuple[str, ...]]:
+    """Our own words, and the command after `--`."""
+    if "--" not in argv:
+        return argv, ()
+    at = argv.index("--")
+    return argv[:at], tuple(argv[at + 1 :])
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="callgate sandbox", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    shared = argparse.ArgumentParser(add_help=False)
+    shared.add_argument("--config", metavar="FILE", default="", help="the configuration to use")
+    shared.add_argument("--json", action="store_true", help="print one JSON document")
+    named = argparse.ArgumentParser(add_help=False)
+    named.add_argument("--sandbox", metavar="BACKEND", default="", help="this backend instead of the chosen one")
+    named.add_argument("--read", metavar="PATH", action="append", default=[], help="it may read this too")
+    named.add_argument("--write", metavar="PATH", action="append", default=[], help="it may write this too")
+    actions = parser.add_subparsers(dest="action", metavar="ACTION", required=True)
+    doctor = actions.add_parser("doctor", help="what holds on this machine", parents=[shared])
+    doctor.add_argument("--verbose", "-v", action="store_true", help="name every escape that was tried")
+    explain = actions.add_parser("explain", help="what a server would get", parents=[shared, named])
+    explain.add_argument("name", metavar="NAME", nargs="?", default="", help="a server of the configuration")
+    explain.add_argument(
+        "--profile", choices=("apparmor", "seatbelt", "seccomp"), default="", help="print this profile of it instead"
+    )
+    learn = actions.add_parser("learn", help="watch a server at work", parents=[shared, named])
+    learn.add_argument("name", metavar="NAME", nargs="?", default="", help="a server of the configuration")
+    learn.add_argument(
+        "--seconds", type=float, default=0.0, help="watch so long (default: until it has listed its tools, at most 10)"
+    )
+    learn.add_argument("--open", action="store_true", help="WITHOUT a sandbox: it can do all that you can do")
+    learn.add_argument(
+        "--attach", action="store_true", help="stdin and stdout are the server's: for a client to use it"
+    )
+    learn.add_argument("--append", metavar="FILE", default="", help="append the proposal to this callgate.toml")
+    return parser
+
+
+def _config(arguments: argparse.Namespace) -> Config:
+    path = arguments.config or user_config_file()
+    return load(path) if path else Config()
+
+
+def _doctor(arguments: argparse.Namespace, command: Sequence[str]) -> int:
+    from callgate.sandbox.doctor import examine
+
+    if command:
+        raise ConfigError("doctor takes no command", next_step="callgate sandbox explain -- COMMAND")
+    report = examine(state_directory(_config(arguments)))
+    if arguments.json:
+        _print_json(report_record(report))
+    else:
+        print("\n".join(report_lines(report, verbose=arguments.verbose)))
+    return EXIT_OK if report.automatic else EXIT_NO
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    """The server in question."""
+
+    name: str
+    argv: tuple[str, ...]
+    spec: SandboxSpec
+    wanted: str
+    today: SandboxConfig
+    state: Path
+    facts: tuple[str, ...] = ()
+
+
+def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
+    """The specification it would get. No secret is resolved and nothing is pinned or started for it."""
+    from callgate.launching import plan as planning
+    from callgate.launching.environment import by_name
+    from callgate.launching.pinned import pinning
+    from callgate.sandbox.defaults import spec_for
+
+    config = _config(arguments)
+    name = arguments.name or (os.path.basename(command[0]) if command else "")
+    server = config.servers.get(name)
+    if not command:
+        if server is None:
+            raise ConfigError(
+                f"there is no server {visible(name, 80)!r} in the configuration" if name else "which server?",
+                next_step="name one of [servers], or write the command: callgate sandbox explain -- COMMAND ARGS",
+            )
+        if not server.command:
+            raise ConfigError(f"{name} is reached by a URL: nothing of it runs here")
+        command = server.command
+    state = state_directory(config)
+    wish = planning.Wish(
+        name=name,
+        command=command,
+        variables=os.environ,
+        read=tuple(arguments.read),
+        write=tuple(arguments.write),
+        cwd=server.cwd if server else "",
+    )
+    pinned = pinning(config, name, command, state, confined=False)
+    settings = planning._settings(server.sandbox if server else SandboxConfig(), pinned, wish)
+    environment = {**by_name(os.environ, settings.environment), **(dict(server.environment) if server else {})}
+    spec, argv = spec_for(
+        name, pinned.argv, environment=environment, cwd=pinned.directory or wish.cwd, state=state, config=settings
+    )
+    return _Asked(
+        name=name,
+        argv=tuple(argv),
+        spec=spec,
+        wanted=arguments.sandbox or settings.backend or config.launch.sandbox,
+        today=server.sandbox if server else SandboxConfig(),
+        state=state,
+        facts=(str(pinned.facts.get("state", "")), *pinned.notices),
+    )
+
+
+def _backend(asked: _Asked) -> Backend:
+    from callgate.sandbox.choose import choose
+
+    return choose(asked.wanted, asked.state, kind=asked.spec.kind)
+
+
+def _explain(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
+    try:
+        asked = _asked(arguments, command)
+    except (LaunchError, TrustError) as error:
+        if arguments.json:
+            _print_json({"starts": False, "refusal": error.diagnostics()})
+        else:
+            print(f"It would not start: {error.diagnostics()}")
+        return EXIT_NO
+    if arguments.profile:
+        sys.stdout.write(_profile(arguments.profile, asked.spec))
+        return EXIT_OK
+    name, refusal = asked.wanted, ""
+    missing: tuple[str, ...] = ("everything: it has all the rights of this user",)
+    try:
+        if asked.wanted != "none":
+            prepared = _backend(asked).prepare(asked.spec, asked.argv)
+            name, missing = prepared.backend, prepared.not_enforced
+            if prepared.abandon:
+                prepared.abandon()
+    except SandboxError as error:
+        refusal, missing = error.diagnostics(), ()
+    if arguments.json:
+        _print_json(explain_record(asked.spec, asked.argv, name, missing, refusal))
+    else:
+        print("\n".join(explain_lines(asked.spec, asked.argv, name, missing, refusal, asked.facts)))
+    return EXIT_NO if refusal else EXIT_OK
+
+
+def _profile(kind: str, spec: SandboxSpec) -> str:
+    if kind == "apparmor":
+        from callgate.sandbox.apparmor import profile_text
+
+        return profile_text(spec)
+    if kind == "seatbelt":
+        from callgate.sandbox import seatbelt
+
+        return seatbelt.profile_text(spec, spec.home or "/private/tmp/home", "/private/tmp/server")
+    from callgate.sandbox.seccomp_profile import profile, to_oci
+    from callgate.sandbox.seccomp_variant import Variant
+
+    return json.dumps(to_oci(profile(Variant(unix_sockets=spec.unix_sockets))), indent=1) + "\n"
+
+
+def _learn(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
+    from callgate.sandbox.learn import observe
+    from callgate.sandbox.learn_proposal import propose, toml
+
+    if not 0 <= arguments.seconds <= MAX_SECONDS:
+        raise ConfigError(f"--seconds must be at most {MAX_SECONDS:g}")
+    if arguments.attach and arguments.json:
+        raise ConfigError("--attach gives stdout to the server: leave --json out, the report goes to stderr")
+    asked = _asked(arguments, command)
+    if arguments.open:
+        sys.stderr.write("callgate: it runs WITHOUT a sandbox now, with all your rights\n")
+    environment = {**os.environ, **asked.spec.environment}
+    seen = observe(
+        None if arguments.open else _backend(asked),
+        asked.spec,
+        asked.argv,
+        seconds=arguments.seconds or (MAX_SECONDS if arguments.attach else DEFAULT_SECONDS),
+        until_listed=not arguments.seconds,
+        attach=arguments.attach,
+        environment=environment if arguments.open else None,
+    )
+    proposal = propose(seen, asked.spec, asked.today, os.path.expanduser("~"))
+    before, after = toml(asked.name, asked.today), toml(asked.name, proposal.sandbox, proposal.doubts)
+    changes = list(difflib.unified_diff(before.splitlines(), after.splitlines(), "today", "proposed", lineterm="", n=9))
+    if arguments.json:
+        _print_json(learn_record(seen, proposal, after))
+    else:
+        stream = sys.stderr if arguments.attach else sys.stdout
+        stream.write("\n".join(learn_lines(seen, asked.argv, changes)) + "\n")
+    if arguments.append:
+        _append(Path(arguments.append), asked.name, after)
+    return EXIT_OK if seen.answered or arguments.attach else EXIT_NO
+
+
+def _append(path: Path, name: str, table: str) -> None:
+    """Add the table to a configuration that has none for this server, and that still reads afterwards."""
+    import tomllib
+
+    from callgate.config import parse
+
+    text = path.read_text(encoding="utf-8") if path.exists() else ""
+    joined = text + ("" if not text or text.endswith("\n") else "\n") + ("\n" if text else "") + table
+    try:
+        parse(tomllib.loads(joined), source=str(path))
+    except (tomllib.TOMLDecodeError, CallgateError) as error:
+        raise ConfigError(
+            f"{visible(str(path), 300)} cannot take a second table for {visible(name, 80)}: {visible(str(error), 300)}",
+            effect="nothing was written",
+            next_step="put the lines shown above into its table by hand",
+        ) from error
+    with open(path, "a", encoding="utf-8") as file:
+        file.write(joined[len(text) :])
+
+
+def _print_json(document: Any) -> None:
+    print(json.dumps(document, indent=2, ensure_ascii=True))

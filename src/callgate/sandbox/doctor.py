@@ -1,0 +1,88 @@
+"""What holds on this machine: what the kernel offers, and every backend tried now."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from callgate.sandbox.backend import Probe
+
+
+@dataclass(frozen=True, slots=True)
+class Fact:
+    """One property of the machine that decides what can hold. `note`: what to do about it."""
+
+    name: str
+    value: str
+    note: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """The machine, and its backends, best first. `automatic`: which one `auto` takes; empty: none."""
+
+    facts: tuple[Fact, ...]
+    probes: tuple[Probe, ...]
+    automatic: str
+
+
+def examine(state: Path) -> Report:
+    """Try every backend of this platform; what is found is kept for the next launch. Takes about a second."""
+    from callgate.sandbox.choose import probe_all
+
+    probes = tuple(probe_all(state))
+    automatic = next((one.backend for one in probes if one.usable), "")
+    return Report(tuple(machine()), probes, automatic)
+
+
+def machine() -> Iterator[Fact]:
+    """What the kernel offers an ordinary program."""
+    system = os.uname()
+    yield Fact("system", f"{system.sysname} {system.release} {system.machine}, user {os.getuid()}")
+    if system.sysname != "Linux":
+        return
+    yield _user_namespaces()
+    from callgate.sandbox.stub import landlock_abi
+
+    abi = landlock_abi()
+    yield Fact("landlock", f"version {abi}" if abi else "none", "" if abi >= 6 else "Linux 6.12 holds most")
+    yield Fact("seccomp", "there" if os.path.exists("/proc/sys/kernel/seccomp") else "none")
+    yield _control_groups()
+    from callgate.sandbox.apparmor import kernel_has_it, parser
+
+    value = "on" if kernel_has_it() else "not in this kernel"
+    yield Fact("apparmor", value + ("" if parser() else ", no apparmor_parser"))
+    scope = _line("/proc/sys/kernel/yama/ptrace_scope")
+    note = "" if scope not in ("", "0") else "without a sandbox, programs of one user read each other's memory"
+    yield Fact("ptrace", f"yama scope {scope}" if scope else "no yama", note)
+
+
+def _user_namespaces() -> Fact:
+    name = "user namespaces"
+    if _line("/proc/sys/kernel/apparmor_restrict_unprivileged_userns") == "1":
+        return Fact(name, "only for programs with an AppArmor profile", "load bwrap-userns-restrict (docs/sandbox.md)")
+    if _line("/proc/sys/kernel/unprivileged_userns_clone") == "0":
+        return Fact(name, "closed", "sudo sysctl kernel.unprivileged_userns_clone=1")
+    limit = _line("/proc/sys/user/max_user_namespaces")
+    return Fact(name, "closed", "sudo sysctl user.max_user_namespaces=10000") if limit == "0" else Fact(name, "open")
+
+
+def _control_groups() -> Fact:
+    name = "control groups"
+    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
+        return Fact(name, "version 1", "limits of all processes together are watched, not held")
+    user = os.getuid()
+    path = f"/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers"
+    if user and not {"memory", "pids"} <= set(_line(path).split()):
+        return Fact(name, "version 2, not delegated to you", "limits of all processes together are watched, not held")
+    return Fact(name, "version 2")
+
+
+def _line(path: str) -> str:
+    try:
+        with open(path, encoding="ascii", errors="replace") as file:
+            return file.read(4096).strip()
+    except OSError:
+        return ""
