@@ -298,17 +298,9 @@ def backend(name: str, state: Path) -> Backend | Control:
     """A control, or the product's own."""
     if name in CONTROLS:
         return Control(name)
-    if name == "podman":
-        from callgate.sandbox.podman import PodmanBackend
+    from callgate.sandbox.choose import make
 
-        return PodmanBackend()
-    if name == "landlock":
-        from callgate.sandbox.landlock import LandlockBackend
-
-        return LandlockBackend(str(state))
-    from callgate.sandbox.bubblewrap import BubblewrapBackend
-
-    return BubblewrapBackend(str(state))
+    return make(name, str(state))
 
 
 def launch(prepared: Prepared) -> tuple[int, int, Running | None]:
