@@ -4,13 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from callgate.sandbox.spec import SandboxSpec, Sentinel
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(NamedTuple):
     """One escape that was really tried inside the sandbox. `held`: it failed, as it should."""
 
     name: str
@@ -18,8 +17,7 @@ class Check:
     detail: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Probe:
+class Probe(NamedTuple):
     """What a backend is worth on this machine.
 
     `usable` only where every check that this backend promises to hold did hold. `reason` says why not, and what

