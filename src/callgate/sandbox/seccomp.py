@@ -158,8 +158,8 @@ def _condition(one: Argument, past: int) -> list[Instruction]:
 
 
 def _masked(one: Argument, past: int) -> list[Instruction]:
-    if one.value_two & ~one.value:
-        raise ValueError(one)  # it could never be equal: a slip in the profile
+    if not one.value or one.value_two & ~one.value:
+        raise ValueError(one)  # it holds always or never: a slip in the profile
     low = _ARGUMENTS_AT + 8 * one.index
     halves = [
         (low + 4, one.value >> 32, one.value_two >> 32),

@@ -43,11 +43,11 @@ class Order(TypedDict):
 
 
 def interpreter() -> str:
-    """The Python that runs the stub: this one, without its virtual environment."""
-    found = getattr(sys, "_base_executable", "") or sys.executable
-    if not found:
-        raise SandboxError("the Python interpreter does not know its own path", next_step="start callgate by its path")
-    return os.path.realpath(found)
+    """The Python that runs the stub: the program of this very process, whatever its links and environments say."""
+    try:
+        return os.readlink("/proc/self/exe")
+    except OSError as error:
+        raise SandboxError("/proc is not mounted: callgate cannot tell which Python it runs on") from error
 
 
 def command(order_fd: int) -> list[str]:
