@@ -35,6 +35,8 @@ class RawHost:
         self.answer = answer
         self.received: list[bytearray] = []
         self.open = 0
+        self.complete: Callable[[bytes], int] = lambda got: got.count(b"\r\n\r\n")
+        """How many requests these bytes are."""
 
     async def serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         mine = bytearray()
@@ -44,7 +46,7 @@ class RawHost:
         try:
             while data := await reader.read(65536):
                 mine += data
-                while mine.count(b"\r\n\r\n") > answered:
+                while self.complete(bytes(mine)) > answered:
                     answered += 1
                     answer = self.answer(bytes(mine)) if callable(self.answer) else self.answer
                     writer.write(answer)

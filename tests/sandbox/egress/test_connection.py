@@ -190,7 +190,7 @@ async def test_the_explicit_proxy_forwards_absolute_targets(door):
         (b"GET http://good.test/ HTTP/1.1\r\nHost : good.test\r\n\r\n", 400),
         (b"GET http://good.test/ HTTP/1.1\r\nHost: good.test\r\nX: a\r\n b\0\r\n\r\n", 400),
         (b"GET http://good.test/ HTTP/2.0\r\nHost: good.test\r\n\r\n", 505),
-        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 400),
+        (b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", 505),
         (b"nonsense\r\n\r\n", 400),
         (b"GET http://good.test/ HTTP/1.1\r\nHost: good.test\r\n" + b"X: %s\r\n" % (b"y" * 70000) + b"\r\n", 431),
         (b"GET http://good.test/ HTTP/1.1\r\nHost: good.test\r\n" + b"X: y\r\n" * 300 + b"\r\n", 431),

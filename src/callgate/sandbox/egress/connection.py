@@ -148,6 +148,8 @@ class Connection:
                 await splice(self._client, upstream, visit, gate.idle_s)
         except (Cut, Refused, hello.NotTls) as error:
             visit.reason = str(error)
+        except TimeoutError:
+            visit.reason = "nothing came in time"
         finally:
             upstream.close()
 
@@ -298,8 +300,10 @@ class Connection:
             visit.bytes_out += sent
             visit.bytes_in += received
 
-        exchange = Exchange(self._gate.sentinels, visit.host, secure=secure)
-        return Upstream(visit.host, visit.port, stream, exchange, count)
+        def secrets() -> Exchange:
+            return Exchange(self._gate.sentinels, visit.host, secure=secure)
+
+        return Upstream(visit.host, visit.port, stream, secrets, count)
 
     def _secrets(self, visit: Visit, up: Upstream) -> None:
         """Take down which secrets went, and tell at once of sentinels that went astray."""

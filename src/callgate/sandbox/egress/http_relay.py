@@ -25,19 +25,24 @@ _BODYLESS = (204, 304)
 
 
 class Upstream:
-    """A connection to one host: its stream, what swaps its secrets, and who counts its bytes."""
+    """A connection to one host: its stream, what swaps its secrets in the current request, who counts its bytes."""
 
-    __slots__ = ("conn", "count", "exchange", "host", "port", "stream")
+    __slots__ = ("_secrets", "conn", "count", "exchange", "host", "port", "stream")
 
     def __init__(
-        self, host: str, port: int, stream: Stream, exchange: Exchange, count: Callable[[int, int], None]
+        self, host: str, port: int, stream: Stream, secrets: Callable[[], Exchange], count: Callable[[int, int], None]
     ) -> None:
         self.host = host
         self.port = port
         self.stream = stream
-        self.exchange = exchange
+        self._secrets = secrets
+        self.exchange = secrets()
         self.count = count
         self.conn = h11.Connection(h11.CLIENT, max_incomplete_event_size=HEAD_BYTES)
+
+    def next_request(self) -> None:
+        """Values may have been renewed since the last one."""
+        self.exchange = self._secrets()
 
     async def send(self, event: h11.Event) -> None:
         data = self.conn.send(event)
@@ -167,6 +172,8 @@ class HttpRelay:
             self.drop_upstream()
         if self._up is None:
             self._up = await self._open(target)
+        else:
+            self._up.next_request()
         return self._up
 
     async def _body(self, up: Upstream, headers: Headers) -> Body:

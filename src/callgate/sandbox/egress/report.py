@@ -98,8 +98,9 @@ class Visit:
     started: float = field(default_factory=time.monotonic)
 
     def event(self) -> dict[str, object]:
-        """`outcome` is `refused` where the gate itself said no, `failed` where the host could not be reached."""
-        outcome = "failed" if self.failed else "refused" if self.reason and not self.reached else "allowed"
+        """`outcome`: `allowed` once bytes could pass; `failed` where the host was not reached; else `refused`."""
+        outcome = "failed" if self.failed else "allowed" if self.reached else "refused"
+        reason = self.reason or ("" if self.reached else "it ended before anything could pass")
         event: dict[str, object] = {
             "kind": "egress",
             "host": self.host,
@@ -111,6 +112,6 @@ class Visit:
             "secrets": sorted(self.secrets),
             "duration_ms": round((time.monotonic() - self.started) * 1000),
         }
-        if self.reason:
-            event["reason"] = self.reason
+        if reason:
+            event["reason"] = reason
         return event
