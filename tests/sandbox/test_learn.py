@@ -142,7 +142,8 @@ def test_a_trace_is_read(tmp_path: Path) -> None:
     )
     (tmp_path / "t.11").write_text(
         f'1.2 openat(AT_FDCWD<{_line("/")}>, "{_line("/of/the/stub")}", O_RDONLY) = 3\n'
-        f'2.0 execve("{_line("/srv/server")}", [], 0x1 /* 0 vars */) = 0\n'
+        f'1.3 execve("{_line("/srv/server")}", ["{_line("/srv/server")}", "{_line("-I")}"], 0x1 /* 0 vars */) = 0\n'
+        f'2.0 execve("{_line("/srv/server")}", ["{_line("/srv/server")}", "{_line("--stdio")}"], 0x1 /* 0 vars */) = 0\n'
         f'2.1 openat(AT_FDCWD<{_line("/srv")}>, "{_line(ODD)}", O_RDONLY|O_CLOEXEC) = 3<{_line("/srv/x")}>\n'
         f'2.2 openat(4<{_line("/d")}>, "{_line("../w")}", O_WRONLY|O_CREAT, 0666) = 5<{_line("/w")}>\n'
         f'2.3 open("{_line("/no")}", O_RDONLY) = -1 EACCES (Permission denied)\n'
@@ -153,7 +154,7 @@ def test_a_trace_is_read(tmp_path: Path) -> None:
         "2.8 openat(AT_FDCWD"
     )
     (tmp_path / "t.12").write_text(f'3.0 open("{_line("/of/a/child")}", O_RDONLY) = 3\n')
-    trace = read_traces(str(tmp_path), "/srv/server")
+    trace = read_traces(str(tmp_path), ["/srv/server", "--stdio"])
     assert trace.read == {"/srv/" + ODD, "/of/a/child"}
     assert trace.written == {"/w"}
     assert trace.refused_read == {"/no"}
@@ -167,7 +168,7 @@ def test_a_trace_is_read(tmp_path: Path) -> None:
 def test_any_trace_is_read_without_an_error(tmp_path_factory: pytest.TempPathFactory, lines: list[bytes]) -> None:
     folder = tmp_path_factory.mktemp("trace")
     (folder / "t.1").write_bytes(b"".join(b"1.0 openat(" + line + b") = 3\n" for line in lines))
-    for path in read_traces(str(folder), "/x").read:
+    for path in read_traces(str(folder), ["/x"]).read:
         assert os.path.isabs(path)
 
 

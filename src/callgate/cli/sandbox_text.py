@@ -149,7 +149,7 @@ def explain_record(
 def learn_lines(seen: Observation, argv: Sequence[str], changes: Sequence[str]) -> Iterator[str]:
     """What was seen, and what is proposed."""
     where = f"in {seen.backend}" if seen.confined else "WITHOUT a sandbox"
-    said = f"listed {seen.tools} tools" if seen.tools >= 0 else "listed no tools"
+    said = f"listed {_count(seen.tools, 'tool')}" if seen.tools >= 0 else "did not list its tools"
     answer = f"answered initialize and {said}" if seen.answered else "did not answer initialize"
     yield from _wrapped(f"{visible(argv[0], 200)} ran {where} for {seen.seconds:.1f} s; it {answer}.", "")
     trace = seen.trace
@@ -157,7 +157,8 @@ def learn_lines(seen: Observation, argv: Sequence[str], changes: Sequence[str]) 
         yield "Which files it asked for was not seen: strace is missing, or the"
         yield "sandbox is a container. What the egress gate refused was."
     else:
-        yield f"It read {len(trace.read)} files, wrote {len(trace.written)}, started {len(trace.started)} programs."
+        started = _count(len(trace.started), "program")
+        yield f"It read {_count(len(trace.read), 'file')}, wrote {len(trace.written)}, started {started}."
         refused = sorted(trace.refused_read | trace.refused_write)
         if refused:
             yield "Refused:"
@@ -176,6 +177,10 @@ def learn_lines(seen: Observation, argv: Sequence[str], changes: Sequence[str]) 
     for line in changes[2:] if changes[0].startswith("---") else changes:
         if not line.startswith("@@"):
             yield visible(line, 400)
+
+
+def _count(number: int, word: str) -> str:
+    return f"{number} {word}" if number == 1 else f"{number} {word}s"
 
 
 def learn_record(seen: Observation, proposal: Proposal, table: str) -> dict[str, Any]:

@@ -83,7 +83,7 @@ def observe(
         if traced:
             command = [tracer, *OPTIONS, "-o", os.path.join(folder, "t"), "--", *command]
         found = _Run(prepared, command, seconds, until_listed=until_listed, attach=attach).run()
-        found.trace = read_traces(folder, argv[0]) if traced else None
+        found.trace = read_traces(folder, argv) if traced else None
     found.confined, found.backend = backend is not None, prepared.backend
     found.asked = {one for one in found.asked if one[0] != NOBODYS}
     return found

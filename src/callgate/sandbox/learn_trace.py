@@ -7,7 +7,7 @@ field; lines, files and results are limited.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
 TRACED = "trace=%file,connect"
@@ -16,6 +16,7 @@ MAX_BYTES = 64 * 1024 * 1024
 """Of all files together; what lies beyond is not read, and `Trace.cut` says so."""
 MAX_LINE = 32 * 1024
 MAX_FACTS = 20_000
+_WORDS = 4
 _WRITING = frozenset(
     [
         "mkdir",
@@ -66,11 +67,11 @@ class Trace:
     cut: bool = False
 
 
-def read_traces(folder: str, program: str) -> Trace:
-    """All of a run's files. What the sandbox did before `program` was started does not count."""
+def read_traces(folder: str, argv: Sequence[str]) -> Trace:
+    """All of a run's files. What the sandbox did before `argv` was started does not count."""
     trace = Trace()
     files = [os.path.join(folder, name) for name in os.listdir(folder)]
-    begin, own = _begin(files, program)
+    begin, own = _begin(files, argv)
     left = MAX_BYTES
     for path in sorted(files):
         first = True
@@ -87,14 +88,17 @@ def read_traces(folder: str, program: str) -> Trace:
     return trace
 
 
-def _begin(files: list[str], program: str) -> tuple[float, str]:
-    """When and by which process the program itself was started; at once where that was not seen."""
-    wanted = {program, os.path.realpath(program)}
+def _begin(files: list[str], argv: Sequence[str]) -> tuple[float, str]:
+    """When and by which process the server itself was started; at once where that was not seen.
+
+    Its first words are compared: what confines it may be the same interpreter.
+    """
+    programs, words = {argv[0], os.path.realpath(argv[0])}, list(argv[1:_WORDS])
     for path in files:
         for stamp, line in _lines(path):
             if line.startswith("execve(") and line.rstrip().endswith(" = 0"):
                 strings = _strings(line)
-                if strings and strings[0] in wanted:
+                if strings and strings[0] in programs and strings[2 : 1 + _WORDS][: len(words)] == words:
                     return stamp, path
     return 0.0, ""
 
