@@ -12,6 +12,7 @@ from orjson import Fragment
 
 from callgate.audit.records import quoted
 from callgate.audit.shapes import DEPTH, shape
+from callgate.vault.active import clean
 
 Who: TypeAlias = tuple[str, str, str, str]
 """principal, server, session, transport"""
@@ -67,7 +68,7 @@ class Texts:
         nested = self._nested.get((direction, failed, *key))
         if nested is not None:
             before, member, after = nested
-            return Fragment((before + self._shape(content[member]) + after).encode())
+            return Fragment(clean((before + self._shape(content[member]) + after).encode()))
         hook, method, name, outcome = (quoted(str(part)) for part in key[:4])
         before = f'"{self._chain}",'
         detail = "shape" if self._described else "digest"
@@ -77,7 +78,11 @@ class Texts:
             f'{failure}"hook":{hook},"kind":"decision","method":{method},"name":{name},"outcome":{outcome}'
         )
         described = f'"content":{shape(content)},' if self._described else ""
-        head = Fragment((before + described + after).encode())
+        text = (before + described + after).encode()
+        cleaned = clean(text)
+        head = Fragment(cleaned)
+        if cleaned != text:
+            return head  # a name that holds a secret is remembered nowhere
         if len(key) > 4 + 2 * _MEMBERS or sum(len(part) for part in key if type(part) is str) > _TEXT_BYTES:
             return head
         if dict not in key:

@@ -27,6 +27,7 @@ from callgate.audit.syncer import Syncer
 from callgate.audit.texts import Texts
 from callgate.config import AuditConfig
 from callgate.errors import AuditError
+from callgate.vault.active import clean
 
 AUDIT_DIRECTORY: Final = "audit"
 _SIGN_AFTER_S: Final = 60.0
@@ -215,7 +216,7 @@ class Journal:
                 record.pop(name, None)
             record["omitted"] = len(line)
             line = canonical(record)
-        return self.append(line)
+        return self.append(clean(line))
 
     def append(self, line: bytes) -> int:
         """Write a line made for the present `seq` and `prev`: the way of all but the fast path of Scope."""

@@ -16,6 +16,7 @@ from callgate.errors import LaunchError
 from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
 from callgate.launching.pinned import Pinning, pinning
+from callgate.vault.presence import has_credentials
 
 if TYPE_CHECKING:
     from callgate.launching.secrets import Handover
@@ -102,6 +103,8 @@ def _handover(
     name: str, environment: Mapping[str, str], declared: Mapping[str, SecretConfig], state: Path, *, confined: bool
 ) -> Handover | None:
     """The secrets it gets, where there are any."""
+    if not has_credentials(environment, declared):
+        return None
     from callgate.launching.secrets import hand_over
 
     return hand_over(environment, declared, state, server=name, confined=confined)
