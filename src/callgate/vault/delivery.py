@@ -20,12 +20,29 @@ from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 from callgate.errors import SecretError
 from callgate.vault.known_tokens import hosts_of as known_hosts
 from callgate.vault.known_tokens import prefix_of
+from callgate.vault.presence import has_secrets
 from callgate.vault.reference import Reference, is_reference, split
 
 if TYPE_CHECKING:
     from callgate.config import SecretConfig
     from callgate.vault.redaction import Redactor
     from callgate.vault.session import Session
+
+__all__ = [
+    "FILES_AT",
+    "Delivery",
+    "Fact",
+    "FileSecret",
+    "HostsOf",
+    "How",
+    "Placeholder",
+    "ResolvedHeaders",
+    "deliver",
+    "has_secrets",
+    "inline_references",
+    "literal_arguments",
+    "resolve_headers",
+]
 
 How: TypeAlias = Literal["sentinel", "file", "environment", "header"]
 HostsOf: TypeAlias = Callable[[str], tuple[str, ...]]
@@ -132,11 +149,6 @@ def inline_references(environment: Mapping[str, str]) -> tuple[tuple[str, str], 
         for part in split(text)
         if isinstance(part, Reference)
     )
-
-
-def has_secrets(environment: Mapping[str, str], declared: Mapping[str, SecretConfig]) -> bool:
-    """Whether anything has to be resolved: a session is needed only then."""
-    return bool(declared) or any(map(is_reference, environment.values()))
 
 
 def deliver(

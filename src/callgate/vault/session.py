@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from threading import Condition, Thread
 from typing import TYPE_CHECKING, Any, Final, Self, TypeAlias, cast
@@ -133,23 +133,27 @@ class Session:
                 return ()
             self._closed = True
             self._changed.notify_all()
-            problems: list[SecretError] = []
+            problems: list[tuple[str, SecretError]] = []
             for entry in (*self._superseded, *self._entries.values()):
                 if entry.lease is not None and time.monotonic() < entry.expires_at:
                     try:
                         self._leasing(entry).revoke(entry.lease)
                     except SecretError as error:
-                        problems.append(error)
+                        problems.append((entry.reference.scheme, error))
                 entry.wipe()
             self._entries.clear()
             self._superseded.clear()
-            for provider in self._providers.values():
+            for scheme, provider in self._providers.items():
+                own_login = bool(getattr(provider, "login_s", 0.0))
                 try:
                     provider.close()
                 except SecretError as error:
-                    problems.append(error)
+                    problems.append((scheme, error))
+                else:
+                    if own_login:  # the end of a login is the end of all it leased
+                        problems = [one for one in problems if one[0] != scheme]
             self._providers.clear()
-        return tuple(problems)
+        return tuple(error for _, error in problems)
 
     def __enter__(self) -> Self:
         return self
@@ -231,14 +235,22 @@ class Session:
 
     def _renew_login(self, now: float) -> None:
         self._login_at = 0.0
-        for provider in self._providers.values():
-            if getattr(provider, "login_s", 0.0):
-                try:
-                    lasts = cast("Leasing", provider).renew_login()
-                    self._login_at = now + max(lasts * _RENEW_AT, _LEAST_WAIT_S)
-                except SecretError as error:
-                    self._login_at = now + 10 * _LEAST_WAIT_S
-                    self._report(error)
+        for scheme, provider in self._providers.items():
+            if not getattr(provider, "login_s", 0.0):
+                continue
+            leasing = cast("Leasing", provider)
+            before = leasing.logins
+            try:
+                lasts = leasing.renew_login()
+                self._login_at = now + max(lasts * _RENEW_AT, _LEAST_WAIT_S)
+            except SecretError as error:
+                self._login_at = now + 10 * _LEAST_WAIT_S
+                self._report(error)
+            if leasing.logins != before:  # what the old login leased ends with it: exchange it now
+                for entry in self._entries.values():
+                    if entry.lease is not None and entry.reference.scheme == scheme:
+                        entry.lease = replace(entry.lease, renewable=False)
+                        entry.renew_at = now
 
     def _renew(self, entry: _Entry, now: float) -> list[Secret]:
         lease = entry.lease

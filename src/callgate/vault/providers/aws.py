@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 from callgate.errors import SecretError
@@ -102,6 +103,7 @@ class AwsProvider:
 
 def _connect() -> Any:
     boto3 = load("boto3", "aws")
+    logging.getLogger("botocore").setLevel(logging.INFO)  # at DEBUG it would log answers, secrets and all
     limits = load("botocore.config", "aws").Config(
         connect_timeout=3, read_timeout=5, retries={"total_max_attempts": 2, "mode": "standard"}
     )
@@ -113,6 +115,6 @@ def _problem(reference: Reference, error: Exception) -> SecretError:
     code = response.get("Error", {}).get("Code", "") if isinstance(response, dict) else ""
     kind = code if code in _HINTS else type(error).__name__
     next_step = _HINTS.get(kind, "try the same by hand: aws secretsmanager get-secret-value")
-    deleted = kind == "InvalidRequestException" and "deletion" in str(error)
+    deleted = kind == "InvalidRequestException" and "delet" in str(error)
     error_type = NothingStored if deleted or kind == "ResourceNotFoundException" else SecretError
     return error_type(f"{reference.text}: AWS Secrets Manager refused or was not reached ({kind})", next_step=next_step)

@@ -51,7 +51,17 @@ class Leasing(Provider, Protocol):
     def revoke(self, lease: Lease) -> None: ...
 
     def renew_login(self) -> float:
-        """Keep the provider's own login alive; seconds until that is due again, 0 where there is none."""
+        """Keep the provider's own login alive; seconds it lasts now, 0 where there is none."""
+        ...
+
+    @property
+    def login_s(self) -> float:
+        """Seconds that the provider's own login lasts; 0 where it made none."""
+        ...
+
+    @property
+    def logins(self) -> int:
+        """How often it signed in: what an earlier login leased ends with that login."""
         ...
 
 

@@ -82,7 +82,7 @@ def _backend() -> Any:
     import keyring
 
     chosen: Any = keyring.get_keyring()
-    for backend in getattr(chosen, "backends", None) or [chosen]:  # the chainer asks several
+    for backend in getattr(chosen, "backends", [chosen]):  # the chainer has several, or none
         kind = type(backend)
         name = f"{kind.__module__}.{kind.__qualname__}"
         if not name.startswith(_NOT_SAFE):

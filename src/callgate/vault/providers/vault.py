@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
 _T = TypeVar("_T")
+_LOGIN_WORDS: Final = ("role", "secret id", "jwt", "validating token")
+_KEPT_TOKENS: Final = 4
 _FIELD: Final = "value"
 """The member a secret is written to when the reference names none."""
 
@@ -32,6 +34,9 @@ class VaultProvider:
         self._client: Any = None
         self._login_s = 0.0
         self._login_renewable = False
+        self._old_tokens: list[str] = []
+        self.logins = 0
+        """How often callgate signed in. What an earlier login leased ends with that login."""
         self._mounts: dict[str, tuple[str, str]] = {}
 
     # -- reading
@@ -105,7 +110,7 @@ class VaultProvider:
                 if lasts > self._login_s / 2:
                     self._login_s = lasts
                     return lasts
-            self._login_s, self._login_renewable = login(self._client)
+            self._sign_in(self._client)
             return self._login_s
 
         return self._call(parse_shown("the login to Vault"), renew)
@@ -184,29 +189,55 @@ class VaultProvider:
             return
         try:
             if self._login_s:
-                work = client.adapter.post
-                within(NETWORK_S, "Vault", lambda: work(url="/v1/auth/token/revoke-self"), _no_logout)
+                within(NETWORK_S, "Vault", lambda: self._sign_out(client), _no_logout)
         finally:
             self._login_s = 0.0
+            self._old_tokens = []
             client.token = ""
             client.adapter.close()
+
+    def _sign_out(self, client: Any) -> None:
+        current = client.token
+        for token in self._old_tokens:
+            client.token = token
+            try:
+                client.adapter.post(url="/v1/auth/token/revoke-self")
+            except _hvac().VaultError:
+                continue  # it has ended, as earlier logins do
+        client.token = current
+        client.adapter.post(url="/v1/auth/token/revoke-self")
 
     def _call(self, reference: Reference, work: Callable[[], _T]) -> _T:
         def run() -> _T:
             if self._client is None:
                 client = connect()
-                self._login_s, self._login_renewable = login(client)
+                self._sign_in(client)
                 self._client = client
                 return work()
             try:
                 return work()
             except _hvac().Forbidden:
-                if not self._login_s:
+                if not self._login_s or self._login_holds():
                     raise
-                self._login_s, self._login_renewable = login(self._client)  # ours may have ended meanwhile
+                self._sign_in(self._client)  # ours has ended meanwhile
                 return work()
 
         return within(NETWORK_S, f"Vault ({reference.text})", run, lambda error: _problem(reference, error))
+
+    def _sign_in(self, client: Any) -> None:
+        old = client.token
+        self._login_s, self._login_renewable = login(client)
+        self.logins += 1
+        if old:
+            self._old_tokens = [*self._old_tokens, old][-_KEPT_TOKENS:]
+
+    def _login_holds(self) -> bool:
+        """Whether our token is good, so that what was forbidden is so for a policy."""
+        try:
+            self._get("auth/token/lookup-self")
+        except _hvac().Forbidden:
+            return False
+        return True
 
     def _get(self, path: str, params: Mapping[str, str] | None = None) -> dict[str, Any]:
         return _answer(self._client.adapter.get(url=f"/v1/{path}", params=params or {}))
@@ -283,7 +314,7 @@ def _problem(reference: Reference, error: Exception) -> SecretError:
         what, next_step = "Vault is not initialised", "initialise it: vault operator init"
     elif kind == "InvalidRequest" and "check-and-set" in said:
         what, next_step = "somebody else changed the entry at the same time", "try again"
-    elif kind == "InvalidRequest" and ("role" in said or "secret id" in said or "jwt" in said):
+    elif kind == "InvalidRequest" and any(word in said for word in _LOGIN_WORDS):
         what, next_step = "the login was refused", "check role, secret id and VAULT_AUTH_MOUNT"
     elif kind == "RateLimitExceeded":
         what, next_step = "Vault is asked too often", "wait, then try again"
