@@ -25,6 +25,8 @@ CURSOR = """{
 \t}
 }
 """
+PLAIN = ("--no-lock", "--no-hooks", "--keep-secrets")
+"""Wrap, and nothing else."""
 CODEX = '[mcp_servers.git]\r\ncommand = "uvx" # é\r\nargs = ["git"]\r\n'
 
 
@@ -48,7 +50,7 @@ def files(home: Path) -> dict[str, bytes]:
 
 def test_there_and_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(home)
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     out = capsys.readouterr().out
     assert "hunter2" not in out
     assert "\u202e" not in out
@@ -60,7 +62,7 @@ def test_there_and_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert wrapped != before
     assert b'"KEY": "hunter2"' in wrapped[".cursor/mcp.json"]
 
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     assert "nothing to wrap" in capsys.readouterr().out
     assert files(home) == wrapped
 
@@ -82,7 +84,7 @@ def test_nothing_is_written_unless_someone_agrees(
     home: Path, options: list[str], code: int, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = files(home)
-    assert main(["install", *options]) == code
+    assert main(["install", *PLAIN, *options]) == code
     out = capsys.readouterr().out
     assert "+++" in out
     assert "nothing was written" in out
@@ -95,7 +97,7 @@ def test_a_terminal_is_asked(home: Path, answer: str, done: bool) -> None:
     leader, follower = pty.openpty()
     os.write(leader, answer.encode())
     result = subprocess.run(
-        [sys.executable, "-m", "callgate.cli.main", "install"],
+        [sys.executable, "-m", "callgate.cli.main", "install", *PLAIN],
         stdin=follower,
         capture_output=True,
         text=True,
@@ -111,25 +113,25 @@ def test_a_terminal_is_asked(home: Path, answer: str, done: bool) -> None:
 
 def test_chosen_clients_and_servers(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = files(home)
-    assert main(["install", "--yes", "--client", "codex"]) == 0
+    assert main(["install", *PLAIN, "--yes", "--client", "codex"]) == 0
     assert files(home)[".cursor/mcp.json"] == before[".cursor/mcp.json"]
-    assert main(["install", "--yes", "--server", "files"]) == 0
+    assert main(["install", *PLAIN, "--yes", "--server", "files"]) == 0
     assert b'"uvx"' in files(home)[".cursor/mcp.json"]
     assert main(["uninstall", "--yes", "--client", "codex"]) == 0
     assert files(home)[".codex/config.toml"] == before[".codex/config.toml"]
     assert files(home) != before
     assert main(["uninstall", "--yes", "--server", "files"]) == 0
     assert files(home) == before
-    assert main(["install", "--yes", "--server", "nobody"]) == 1
+    assert main(["install", *PLAIN, "--yes", "--server", "nobody"]) == 1
     assert "no server 'nobody'" in capsys.readouterr().out
     for command in ("install", "uninstall", "status"):
-        assert main([command, "--client", "nobody"]) == 2
+        assert main([command, *(PLAIN if command == "install" else ()), "--client", "nobody"]) == 2
     assert "claude-code" in capsys.readouterr().err
 
 
 def test_one_broken_file_stops_nobody_else(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / ".cursor/mcp.json").write_text("{ broken")
-    assert main(["install", "--yes"]) == 1
+    assert main(["install", *PLAIN, "--yes"]) == 1
     assert "line 1, column 3" in capsys.readouterr().out
     assert b"callgate" in files(home)[".codex/config.toml"]
     assert main(["status"]) == 1
@@ -142,7 +144,7 @@ def test_links_are_followed_and_stay(home: Path) -> None:
     (home / ".cursor/mcp.json").rename(real)
     (home / ".cursor/mcp.json").symlink_to(real)
     real.chmod(0o600)
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     assert (home / ".cursor/mcp.json").is_symlink()
     assert b"callgate" in real.read_bytes()
     assert real.stat().st_mode & 0o777 == 0o600
@@ -158,7 +160,10 @@ def test_projects_and_git(home: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     (project / "opencode.json").write_text('{"mcp": {"q": {"type": "local", "command": ["x"]}}}')
     for arguments in (["init", "-q"], ["add", ".mcp.json"], ["config", "core.fsmonitor", f"touch {marker}"]):
         subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True)
-    assert main(["install", "--yes", "--project", str(project), "--client", "claude-code", "--client", "opencode"]) == 0
+    assert (
+        main(["install", *PLAIN, "--yes", "--project", str(project), "--client", "claude-code", "--client", "opencode"])
+        == 0
+    )
     out = capsys.readouterr().out
     assert out.count("git tracks this file") == 1
     assert not marker.exists()
@@ -168,7 +173,7 @@ def test_projects_and_git(home: Path, tmp_path: Path, capsys: pytest.CaptureFixt
     assert found[str(project / ".mcp.json")]["servers"][0]["state"] == "wrapped"
     assert main(["uninstall", "--yes"]) == 0
     assert (project / ".mcp.json").read_text() == '{"mcpServers": {"p": {"command": "x"}}}'
-    assert main(["install", "--project", str(project / "none")]) == 2
+    assert main(["install", *PLAIN, "--project", str(project / "none")]) == 2
 
 
 def test_every_state(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -176,7 +181,7 @@ def test_every_state(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
     path = home / ".cursor/mcp.json"
     path.write_text(json.dumps({"mcpServers": servers}))
     (home / ".codex/config.toml").unlink()
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     now = json.loads(path.read_text())["mcpServers"]
     now["edited"]["args"].append("--token=hunter2")
     now["unwrapped"] = {"command": "past the gate"}
@@ -211,7 +216,7 @@ def test_every_state(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[s
 
 def test_everything_behind_the_gate(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / ".cursor/mcp.json").unlink()
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     assert main(["status"]) == 0
     assert main(["status", "--client", "codex"]) == 0
     capsys.readouterr()
@@ -220,7 +225,7 @@ def test_everything_behind_the_gate(home: Path, capsys: pytest.CaptureFixture[st
 
 
 def test_an_edited_entry_is_refused_and_others_go_on(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["install", "--yes"])
+    main(["install", *PLAIN, "--yes"])
     path = home / ".cursor/mcp.json"
     path.write_bytes(path.read_bytes().replace(b"hunter2", b"hunter3", 1))
     capsys.readouterr()
@@ -238,7 +243,7 @@ def test_a_wrapped_server_works(home: Path) -> None:
     entry = {"command": sys.executable, "args": ["-m", "callgate.sample_server"], "env": {"X": "1"}}
     path = home / ".cursor/mcp.json"
     path.write_text(json.dumps({"mcpServers": {"sample": entry}}))
-    assert main(["install", "--yes", "--client", "cursor"]) == 0
+    assert main(["install", *PLAIN, "--yes", "--client", "cursor"]) == 0
     wrapped = json.loads(path.read_text())["mcpServers"]["sample"]
     assert wrapped["env"] == {"X": "1"}
     hello = {
@@ -260,11 +265,11 @@ def test_a_wrapped_server_works(home: Path) -> None:
 
 
 def test_a_damaged_record_stops_before_anything_is_written(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["install", "--yes"])
+    main(["install", *PLAIN, "--yes"])
     wrapped = files(home)
     record = Path(os.environ["CALLGATE_STATE_DIR"]) / "clients.json"
     record.write_text(record.read_text().replace("uvx", "xxx", 1))
-    for command in (["uninstall", "--yes"], ["install", "--yes"], ["status"]):
+    for command in (["uninstall", "--yes"], ["install", *PLAIN, "--yes"], ["status"]):
         assert main(command) == 3
         assert "damaged" in capsys.readouterr().err
     assert files(home) == wrapped
@@ -272,7 +277,7 @@ def test_a_damaged_record_stops_before_anything_is_written(home: Path, capsys: p
 
 def test_windows_is_refused(monkeypatch: pytest.MonkeyPatch, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     monkeypatch.setattr("callgate.clients.machine.sys.platform", "win32")
-    assert main(["install", "--yes"]) == 2
+    assert main(["install", *PLAIN, "--yes"]) == 2
     assert "Windows" in capsys.readouterr().err
 
 
@@ -295,7 +300,7 @@ def test_state_is_where_the_configuration_says(home: Path, tmp_path: Path, monke
     settings.write_text(f'state_dir = "{tmp_path / "chosen"}"\n')
     monkeypatch.setenv("CALLGATE_CONFIG", str(settings))
     before = files(home)
-    assert main(["install", "--yes"]) == 0
+    assert main(["install", *PLAIN, "--yes"]) == 0
     assert (tmp_path / "chosen/clients.json").exists()
     assert main(["uninstall", "--yes"]) == 0
     assert files(home) == before

@@ -7,29 +7,37 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
+from callgate.clients import hook_snapshot
 from callgate.clients.commit import carry_out
 from callgate.clients.files import lock
 from callgate.clients.git import tracked
+from callgate.clients.hook_files import HookPlan, HookRecords, plan_add
+from callgate.clients.hook_files import carry_out as carry_out_hook
+from callgate.clients.hook_snapshot import POLICIES
 from callgate.clients.launcher import launcher
 from callgate.clients.machine import Machine, find
+from callgate.clients.moving import Keeper
 from callgate.clients.plan import Plan, Step, Wish, plan_install
 from callgate.clients.records import Records
+from callgate.clients.surroundings import HOOK_FILES
 from callgate.clients.table import BY_NAME
-from callgate.clients.tree import ClientFileError
-from callgate.config import load, state_directory, user_config_file
-from callgate.errors import ConfigError
+from callgate.config import Config, load, state_directory, user_config_file
+from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 
 EXIT_OK, EXIT_NO = 0, 1
 
 DESCRIPTION = """\
 Put the MCP servers of every client on this machine behind the gate: each entry
-becomes `callgate run --name NAME -- COMMAND`, or `--url URL`, and nothing else
-of the file changes. Shows the change and asks; keeps a backup; `callgate
-uninstall` puts every byte back. Restart a client to make it read its file.
+becomes `callgate run --name NAME --env VARIABLE … -- COMMAND`, or `--url URL`.
+Credentials in it go into a store, and references stay; what it starts is locked
+to what it is today; clients with hooks ask callgate before a tool is called.
+Nothing else of the files changes. Shows the change and asks; keeps a backup;
+`callgate uninstall` puts every byte back. Restart a client to make it read.
 """
 
 
@@ -41,6 +49,25 @@ def parser() -> argparse.ArgumentParser:
     add_choice(made)
     made.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
     made.add_argument("--managed", action="store_true", help="files an administrator manages too")
+    made.add_argument("--keep-secrets", action="store_true", help="leave credentials in the files")
+    made.add_argument(
+        "--secrets-to", metavar="STORE", default="", help="keyring, age, vault or awssm (default: the best here)"
+    )
+    made.add_argument(
+        "--lock",
+        action=argparse.BooleanOptionalAction,
+        default=True,
+        help="lock what servers start to what it is today (default)",
+    )
+    made.add_argument(
+        "--hooks", action=argparse.BooleanOptionalAction, default=True, help="add hooks to clients (default)"
+    )
+    made.add_argument(
+        "--unknown-servers", choices=POLICIES, default="", help="hooks: calls past the gate (deny; or ask)"
+    )
+    made.add_argument(
+        "--settings-edits", choices=POLICIES, default="", help="hooks: edits of clients' settings (ask; or deny)"
+    )
     return made
 
 
@@ -60,54 +87,171 @@ def main(argv: list[str]) -> int:
         raise ConfigError("callgate run is not available on Windows yet, so no client can be pointed to it")
     if arguments.project and not os.path.isdir(arguments.project):
         raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
-    state = state_of_user()
-    wish = Wish(launcher(), tuple(arguments.server), arguments.managed)
+    check_clients(arguments.client)
+    config = configuration()
+    state = state_directory(config)
+    keeper = None if arguments.keep_secrets else open_keeper(state, arguments.secrets_to)
+    wish = Wish(launcher(), tuple(arguments.server), arguments.managed, keeper)
     with lock(state):
-        records = Records(state)
+        records, hook_records = Records(state), HookRecords(state)
         found = find(machine, tuple(arguments.client), arguments.project)
         plans = list(plan_install(found, records, wish))
         missing = [name for name in wish.servers if not any(s.server == name for p in plans for s in p.steps)]
         for name in missing:
             print(f"no server '{visible(name, 80)}' in these files")
-        done = show_and_do(plans, records, state, arguments, verb="Wrap", nothing="nothing to wrap")
+        hooked = clients_with_hooks(arguments.client) if arguments.hooks and not wish.servers else ()
+        hooks = list(plan_add(machine, hook_records, hooked, wish.launcher, state))
+        work = Work(plans, hooks, records, hook_records, state, keeper)
+        before = _snapshot(machine, wish, config, arguments)
+        done, agreed = show_and_do(work, arguments, nothing="nothing to wrap", before=before)
+    if agreed and arguments.lock:
+        from callgate.cli.install_lock import lock_wrapped, locker
+
+        lock_wrapped(
+            [step for plan in plans if plan.text is not None for step in plan.steps], locker(state, config or Config())
+        )
     return done if not missing else EXIT_NO
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """What would be done, and what doing it takes."""
+
+    plans: list[Plan]
+    hooks: list[HookPlan]
+    records: Records
+    hook_records: HookRecords
+    state: Path
+    keeper: Keeper | None = None
+
+
+def _snapshot(
+    machine: Machine, wish: Wish, config: Config | None, arguments: argparse.Namespace
+) -> Callable[[Work], None]:
+    """What hooks must find before a client asks them."""
+
+    def write(work: Work) -> None:
+        if not (work.hooks or work.hook_records.all()):
+            return
+        hook_snapshot.write(
+            work.state,
+            machine,
+            wish.launcher,
+            gateways=gateways(config),
+            unknown=arguments.unknown_servers,
+            config=arguments.settings_edits,
+        )
+
+    return write
+
+
+def gateways(config: Config | None) -> tuple[str, ...]:
+    """The URLs at which `callgate serve` listens, where servers are configured for it."""
+    if config is None or not config.servers:
+        return ()
+    return tuple(f"http://{host}:{config.listen.port}/" for host in {config.listen.host, "localhost"})
+
+
+def clients_with_hooks(chosen: Sequence[str]) -> tuple[str, ...]:
+    """The clients callgate has hooks for, of the chosen ones (none chosen: all)."""
+    return tuple(name for name in HOOK_FILES if not chosen or name in chosen)
+
+
+def open_keeper(state: Path, to: str = "") -> Keeper:
+    """Where credentials go: the store of that name, else the best on this machine. Raises SecretError."""
+    from callgate.vault.move import keeper
+
+    return keeper(state, to)
+
+
+def configuration() -> Config | None:
+    """The user's configuration; None where there is none."""
+    path = user_config_file()
+    return load(path) if path else None
 
 
 def state_of_user() -> Path:
     """The state directory that the user's configuration names."""
-    path = user_config_file()
-    return state_directory(load(path) if path else None)
+    return state_directory(configuration())
 
 
 def show_and_do(
-    plans: list[Plan], records: Records, state: Path, arguments: argparse.Namespace, *, verb: str, nothing: str
-) -> int:
-    """Show what would be done, ask, do it."""
-    for plan in plans:
+    work: Work, arguments: argparse.Namespace, *, nothing: str, before: Callable[[Work], None] | None = None
+) -> tuple[int, bool]:
+    """Show what would be done, ask, do it: the exit code, and whether it was agreed to."""
+    for plan in work.plans:
         show(plan)
-    failed = any(plan.failed for plan in plans)
-    writes = [plan for plan in plans if plan.text is not None]
-    if writes:
-        counted = sum(step.action in ("wrap", "unwrap") for plan in writes for step in plan.steps)
-        question = f"{verb} {_plural(counted, 'server')} in {_plural(len(writes), 'file')}?"
-        if not _agreed(question, arguments):
-            return EXIT_OK if arguments.dry_run and not failed else EXIT_NO
-    for plan in plans:
+    for hook in work.hooks:
+        _show_hook(hook)
+    failed = any(plan.failed for plan in work.plans) or any(hook.action == "refused" for hook in work.hooks)
+    changes = _changes(work)
+    if changes and not _agreed(f"{changes}?", arguments):
+        return EXIT_OK if arguments.dry_run and not failed else EXIT_NO, False
+    if arguments.dry_run:
+        print(nothing)
+        return EXIT_NO if failed else EXIT_OK, False
+    if before:
+        before(work)
+    every: list[Plan | HookPlan] = [*work.plans, *work.hooks]
+    for one in every:
         try:
-            if arguments.dry_run:
-                continue
-            backup = carry_out(plan, records, state)
-        except ClientFileError as error:
+            if isinstance(one, Plan):
+                backup = carry_out(one, work.records, work.state, work.keeper)
+            else:
+                backup = carry_out_hook(one, work.hook_records, work.state)
+        except CallgateError as error:
             failed = True
             print(error.diagnostics())
         else:
             if backup:
-                print(f"written: {shown_path(plan.path)}\n  backup: {shown_path(str(backup))}")
-    if not writes:
+                print(f"written: {shown_path(one.path)}\n  backup: {shown_path(str(backup))}")
+            elif isinstance(one, HookPlan) and one.action == "add":
+                print(f"written: {shown_path(one.path)}")
+    if not changes:
         print(nothing)
     elif not failed:
         print("restart the clients: they read their files when they start")
-    return EXIT_NO if failed else EXIT_OK
+    return EXIT_NO if failed else EXIT_OK, True
+
+
+def _changes(work: Work) -> str:
+    """What would be changed, as one question; empty where nothing would."""
+    parts: list[str] = []
+    writes = [plan for plan in work.plans if plan.text is not None]
+    for action, verb in (("wrap", "wrap"), ("unwrap", "put back")):
+        count = sum(step.action == action for plan in writes for step in plan.steps)
+        if count:
+            files = sum(any(step.action == action for step in plan.steps) for plan in writes)
+            parts.append(f"{verb} {_plural(count, 'server')} in {_plural(files, 'file')}")
+    moves = sum(len(plan.moves) for plan in writes)
+    if moves:
+        parts.append(f"move {_plural(moves, 'credential')} to {_store_name(work.keeper)}")
+    for action, verb in (("add", "add hooks to"), ("remove", "take hooks out of")):
+        count = sum(hook.action == action for hook in work.hooks)
+        if count:
+            parts.append(f"{verb} {_plural(count, 'client')}")
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]
+
+
+def _store_name(keeper: Keeper | None) -> str:
+    name = getattr(getattr(keeper, "store", None), "name", "")
+    return {"keyring": "the keyring", "age": "the encrypted age store"}.get(name, name or "the store")
+
+
+def _show_hook(hook: HookPlan) -> None:
+    if hook.action in ("already", "none") and not hook.detail:
+        return
+    print(f"{BY_NAME[hook.client].title} hooks  {shown_path(hook.path)}")
+    if hook.detail:
+        print(_filled(f"  {hook.action if hook.action != 'none' else 'gone':<8} ", hook.detail, 80))
+    if hook.next_step:
+        print(f"           next: {visible(hook.next_step)}")
+    if hook.action == "add" and hook.client == "codex":
+        print("  Codex runs a hook only after you trusted it: open /hooks there")
+    for line in hook.diff():
+        print(line)
+    print()
 
 
 def show(plan: Plan) -> None:
@@ -143,6 +287,8 @@ def _show_step(step: Step, width: int) -> None:
                 visible(step.next_step), columns, initial_indent=" " * 11 + "next: ", subsequent_indent=" " * 17
             )
         )
+    for note in step.notes:
+        print(textwrap.fill(visible(note), columns, initial_indent=" " * 11, subsequent_indent=" " * 13))
     for line in step.lines:
         print("    " + line)
 

@@ -1,7 +1,7 @@
 """Carrying plans out, in an order that no interruption can break.
 
-Install: store, backup, record, file. Uninstall: file, record. Between two of these the record knows more than the file
-shows, never less; `status` compares both, and either command may simply be run again.
+Install: store, backup, record, file. Uninstall, and putting credentials back: file, record. Between two of these the
+record knows more than the file shows, never less; `status` compares both, and either command may simply be run again.
 """
 
 from __future__ import annotations
@@ -31,7 +31,10 @@ def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None =
     if plan.content is not None and plan.text is not None:
         kept = plan.content.encoded(plan.kept_text) if plan.kept_text else plan.content.data
         backup = files.backup(state, plan.client, plan.content, kept)
-    if plan.add:
+    if plan.file_first:
+        _write(plan)
+        records.save(add=[replace(record, backup=str(backup or "")) for record in plan.add], drop=plan.drop)
+    elif plan.add:
         before = [old for new in plan.add if (old := records.get(*new.key))]
         made = [replace(record, backup=str(backup or "")) for record in plan.add]
         records.save(add=made)

@@ -39,7 +39,7 @@ _WRAPPERS = frozenset(
 _SHELLS = frozenset(["ash", "bash", "dash", "fish", "ksh", "pwsh", "sh", "zsh"])
 _QUIET = frozenset(["audit", "doctor", "hook", "inventory", "run", "sandbox", "serve", "status"])
 _QUIET_ACTIONS = {
-    "pins": frozenset({"list", "show", "diff", "export"}),
+    "pins": frozenset({"", "list", "diff"}),
     "trust": frozenset({"verify", "diff", "show", "list"}),
     "secrets": frozenset({"find", "test"}),
 }

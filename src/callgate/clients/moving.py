@@ -7,15 +7,16 @@ module decides nothing about stores.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, cast
 
 from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, splice, string
 from callgate.clients.literals import Exceptions, Form, describe, write
 from callgate.clients.table import Shape
-from callgate.clients.tree import Canonical, EntryRefused, Node, is_reference, locate
+from callgate.clients.tree import Canonical, EntryRefused, Node, canonical, is_reference, locate
+from callgate.errors import CallgateError
 
 
 class Keeper(Protocol):
@@ -60,8 +61,10 @@ class Moved:
     length: int = 0
 
     def literal(self, value: str) -> str:
-        """The value as it was written."""
-        return write(Form(self.style, self.exceptions), value)
+        """The value as it was written; as usual, where that form cannot hold the value there is now."""
+        format_ = cast("FormatName", self.style.partition("-")[0])
+        written = write(Form(self.style, self.exceptions), value)
+        return written if describe(format_, written, value) is not None else string(format_, value)
 
 
 def environment_names(node: Node, shape: Shape) -> tuple[str, ...]:
@@ -166,6 +169,32 @@ def same_apart(now: Canonical, original: Canonical, moved: Sequence[Moved]) -> b
         return bool(moved) and with_references(now, moved) == original
     except (KeyError, TypeError):
         return False
+
+
+def interrupted(
+    format_: FormatName, node: Node, wrapped: Canonical, moved: Sequence[Moved], fetch: Callable[[str], str]
+) -> list[Splice]:
+    """The references that a move which was interrupted did not write any more, in the places of the values.
+
+    Its record was kept and the file was not replaced, or, on the way back, the other way round. Empty where the entry
+    is whole, or says something else than the store.
+    """
+    now = canonical(node)
+    if now == wrapped or not same_apart(now, wrapped, moved):
+        return []
+    found: list[Splice] = []
+    for one in moved:
+        at = locate(node, one.path)
+        if at is None or at.start < 0:
+            return []
+        if at.text != one.reference:
+            try:
+                if fetch(one.reference) != at.text:
+                    return []
+            except CallgateError:
+                return []  # it is shown as edited, which is what can be known of it
+            found.append(Splice(at.start, at.end, string(format_, one.reference)))
+    return found
 
 
 def conceal(

@@ -15,7 +15,17 @@ from callgate.clients.formats import FormatName, Splice, parse, splice
 from callgate.clients.launcher import wrapper_missing
 from callgate.clients.machine import Found
 from callgate.clients.masking import mask_url, mask_words
-from callgate.clients.moving import Keeper, Move, Moved, conceal, plan_moves, same_apart, splices, with_references
+from callgate.clients.moving import (
+    Keeper,
+    Move,
+    Moved,
+    conceal,
+    interrupted,
+    plan_moves,
+    same_apart,
+    splices,
+    with_references,
+)
 from callgate.clients.names import Names
 from callgate.clients.records import Record, Records
 from callgate.clients.tree import ClientFileError, EntryRefused, Node, canonical, locate
@@ -63,6 +73,8 @@ class Plan:
     drop: list[Record] = field(default_factory=list)
     moves: list[Move] = field(default_factory=list)
     """Credentials to be stored before anything is written."""
+    file_first: bool = False
+    """The file is written before the records: its values are in the store until both are done."""
     kept_text: str = field(default="", repr=False)
     """The old text with references in the place of those, for the backup; empty where there are none."""
 
@@ -135,9 +147,15 @@ class _Install:
 
     def work(self, real: str) -> None:
         plan = self._plan
+        plan.file_first = self._wish.put_back is not None
         plan.content = read(real)
         text = plan.content.text
-        root = old_root = parse(plan.format, text)
+        root = old_root = whole_root = parse(plan.format, text)
+        finished = self._interrupted(root)
+        if finished:
+            text = splice(text, [one for splices_of in finished.values() for one in splices_of])
+            root = whole_root = parse(plan.format, text)
+        whole = text
         renewed = {
             entry.where: (entry, record, undo(text, record, entry.node, values=self._values(record)))
             for one, entry in self._entries(root)
@@ -162,13 +180,16 @@ class _Install:
             self._wrapped(one_wrap)
             plan.add.append(self._record(real, text, one_wrap, trace))
             plan.moves += one_wrap.moves
-            was = locate(old_root, job.where)
+            was = locate(whole_root, job.where)
             kept += splices(plan.format, was, one_wrap.moves) if was else ()
-        if kept:
-            plan.kept_text = splice(plan.content.text, kept)
+        for where in finished.keys() - {job.where for job, _ in done}:
+            notes = ("finishes a move that was interrupted",)
+            plan.steps.append(Step(plan.client, where[-1], "already", notes=notes))
+        if kept or finished:
+            plan.kept_text = splice(whole, kept)
         if result.text != plan.content.text:
             check_replaceable(plan.content)
-            spans = () if renewed else tuple(span for trace in result.traces for span in trace.spans)
+            spans = () if renewed or finished else tuple(span for trace in result.traces for span in trace.spans)
             plan.text, plan.sides = result.text, Sides(old_root, result.root, spans)
 
     def _wrapped(self, one: _Wrap) -> None:
@@ -211,6 +232,19 @@ class _Install:
             for entry in entries(root, one.place, one.client.shape):
                 if self._wish.wants(entry.name):
                     yield one, entry
+
+    def _interrupted(self, root: Node) -> dict[tuple[str, ...], list[Splice]]:
+        """What an interrupted move left to do, by entry; nothing where no store can be asked."""
+        wish = self._wish
+        fetch = wish.put_back or (wish.keeper.fetch if wish.keeper else None)
+        found: dict[tuple[str, ...], list[Splice]] = {}
+        for one, entry in self._entries(root) if fetch else ():
+            record = self._records.get(one.real, entry.where)
+            if fetch and record and entry.kind == "wrapped":
+                splices_of = interrupted(self._plan.format, entry.node, record.wrapped, record.moved, fetch)
+                if splices_of:
+                    found[entry.where] = splices_of
+        return found
 
     def _kept_off(self, one: Found) -> str:
         if one.place.hands_off:
@@ -333,7 +367,11 @@ def _uninstall(plan: Plan, chosen: list[Record], fetch: Callable[[str], str] | N
         return
     plan.content = read(plan.path)
     text = plan.content.text
-    root = parse(plan.format, text)
+    root = old_root = parse(plan.format, text)
+    left = _left_undone(plan.format, root, chosen, fetch)
+    if left:
+        text = splice(text, left)
+        root = parse(plan.format, text)
     jobs: dict[tuple[str, ...], Record] = {}
     work: list[Job] = []
     for record in chosen:
@@ -365,10 +403,21 @@ def _uninstall(plan: Plan, chosen: list[Record], fetch: Callable[[str], str] | N
         plan.drop.append(jobs[job.where])
         back = tuple(f"puts {one.path[-1]} back from {one.reference}" for one in jobs[job.where].moved)
         plan.steps.append(Step(plan.client, job.where[-1], "unwrap", notes=back))
-    if result.text != text:
+    if result.text != plan.content.text:
         check_replaceable(plan.content)
-        spans = tuple(span for trace in result.traces for span in trace.spans)
-        plan.text, plan.sides = result.text, Sides(root, result.root, spans)
+        spans = () if left else tuple(span for trace in result.traces for span in trace.spans)
+        plan.text, plan.sides = result.text, Sides(old_root, result.root, spans)
+
+
+def _left_undone(
+    format_: FormatName, root: Node, chosen: list[Record], fetch: Callable[[str], str] | None
+) -> list[Splice]:
+    found: list[Splice] = []
+    for record in chosen if fetch else ():
+        node = locate(root, record.where)
+        if node is not None and fetch is not None:
+            found += interrupted(format_, node, record.wrapped, record.moved, fetch)
+    return found
 
 
 def _fetched(record: Record, fetch: Callable[[str], str] | None) -> Mapping[str, str]:

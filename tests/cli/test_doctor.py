@@ -1,0 +1,226 @@
+"""`callgate doctor`: what is wrong is found, what is not is not."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callgate.cli.main import main
+
+TOKEN = "q7Xf2Lr9Kd4Wb8Zt3Vn6Yp1Hs5Jm0Gc"
+SERVER = {"command": sys.executable, "args": ["-m", "callgate.sample_server"]}
+
+
+@pytest.fixture(name="home", autouse=True)
+def _home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    for name in ("XDG_CONFIG_HOME", "CODEX_HOME", "CLAUDE_CONFIG_DIR", "COPILOT_HOME", "CLINE_DIR", "OPENCODE_CONFIG"):
+        monkeypatch.delenv(name, raising=False)
+    home = tmp_path / "home"
+    (home / ".cursor").mkdir(parents=True)
+    monkeypatch.setenv("HOME", str(home))
+    return home
+
+
+def write(home: Path, servers: dict[str, Any], path: str = ".cursor/mcp.json", mode: int = 0o600) -> Path:
+    file = home / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(json.dumps({"mcpServers": servers}))
+    file.chmod(mode)
+    return file
+
+
+def install(*more: str) -> None:
+    assert main(["install", "--yes", "--no-lock", "--keep-secrets", *more]) == 0
+
+
+def checks(capsys: pytest.CaptureFixture[str], *more: str) -> tuple[int, list[dict[str, str]]]:
+    capsys.readouterr()
+    code = main(["doctor", "--json", *more])
+    out = capsys.readouterr().out
+    assert TOKEN not in out
+    return code, json.loads(out)["checks"]
+
+
+def told(found: list[dict[str, str]], *words: str, level: str = "fail") -> list[dict[str, str]]:
+    """The checks of a level that say all these words."""
+    return [one for one in found if one["level"] == level and all(word in " ".join(one.values()) for word in words)]
+
+
+def usable(found: list[dict[str, str]]) -> list[dict[str, str]]:
+    """All but what this machine's sandbox says."""
+    return [one for one in found if one["area"] != "sandbox"]
+
+
+def test_a_good_installation(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(home, {"files": SERVER})
+    install()
+    _, found = checks(capsys)
+    assert told(usable(found)) == []
+    assert told(found, "files", "wrapped", level="ok")
+    assert told(found, "cursor hooks", "installed", level="ok")
+    assert told(found, "is yours alone", level="ok")
+    assert all(one["means"] and one["next"] for one in usable(found) if one["level"] != "ok")
+
+
+def test_what_is_said_of_entries(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = write(home, dict.fromkeys(("kept", "edited", "moved"), SERVER))
+    install("--no-hooks")
+    document = json.loads(file.read_text())
+    servers = document["mcpServers"]
+    servers["edited"]["args"].append("--more")
+    servers["moved"]["command"] = "/nowhere/callgate"
+    servers["open"] = SERVER
+    servers["twice"] = {**servers["kept"], "args": ["run", "--", *[servers["kept"]["command"], "run", "--", "sh"]]}
+    servers["none"] = {"command": "no-such-program-here"}
+    file.write_text(json.dumps(document))
+    code, found = checks(capsys)
+    assert code == 1
+    assert told(found, "edited in", "drifted")
+    assert told(found, "moved in", "drifted")
+    assert told(found, "open in", "not wrapped", level="warn")
+    assert told(found, "twice in", "two gates", level="warn")
+    assert told(found, "none in", "no program")
+    assert not told(found, "kept in") and not told(found, "kept in", level="warn")
+
+
+def test_a_file_that_does_not_parse(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / ".cursor/mcp.json").write_text("{ broken")
+    code, found = checks(capsys)
+    assert code == 1
+    assert told(found, "cannot be read", "line 1")
+
+
+@pytest.mark.parametrize(
+    ("mode", "env", "level", "words"),
+    [
+        (0o640, {"API_TOKEN": TOKEN}, "fail", ("your group can read",)),
+        (0o604, {"API_TOKEN": TOKEN}, "fail", ("everybody can read",)),
+        (0o600, {"API_TOKEN": TOKEN}, "warn", ("credentials in plain text", "files.API_TOKEN")),
+        (0o622, {}, "fail", ("others can write",)),
+    ],
+)
+def test_modes(
+    mode: int, env: dict[str, str], level: str, words: tuple[str, ...], home: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write(home, {"files": {**SERVER, "env": env}}, mode=mode)
+    _, found = checks(capsys)
+    assert told(found, *words, level=level)
+
+
+def test_ordinary_modes_without_credentials(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    env = {"LOG_LEVEL": "debug", "API_TOKEN": "keyring://callgate/x", "OTHER": "${input:token}"}
+    write(home, {"files": {**SERVER, "env": env}}, mode=0o644)
+    _, found = checks(capsys)
+    assert not told(found, "mode") and not told(found, "plain text", level="warn")
+
+
+def test_projects_that_others_get(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    project = tmp_path / "project"
+    write(project, {"p": {**SERVER, "env": {"API_TOKEN": TOKEN}}}, ".mcp.json")
+    for arguments in (["init", "-q"], ["add", ".mcp.json"]):
+        subprocess.run(["git", *arguments], cwd=project, check=True, capture_output=True)
+    _, found = checks(capsys, "--project", str(project))
+    assert told(found, "git tracks it", "holds credentials")
+    write(project, {"p": SERVER}, ".mcp.json")
+    assert not told(checks(capsys, "--project", str(project))[1], "git tracks it")
+    install("--no-hooks", "--project", str(project))
+    assert told(checks(capsys, "--project", str(project))[1], "git tracks it", "this machine", level="warn")
+
+
+def test_a_program_that_is_not_on_the_desktops_path(
+    home: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tool = tmp_path / "bin/mine"
+    tool.parent.mkdir()
+    tool.write_text("#!/bin/sh\n")
+    tool.chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tool.parent}:{os.environ['PATH']}")
+    write(home, {"short": {"command": "mine"}, "own": {"command": "mine", "env": {"PATH": str(tool.parent)}}})
+    write(home, {"terminal": {"command": "mine"}}, ".gemini/settings.json")
+    _, found = checks(capsys)
+    assert [one["subject"].split()[0] for one in told(found, "desktop", level="warn")] == ["short"]
+
+
+def test_hooks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(home, {"files": SERVER})
+    assert told(checks(capsys)[1], "cursor hooks", "missing", level="warn")
+    install()
+    path = home / ".cursor/hooks.json"
+    path.write_text(path.read_text().replace('"failClosed": true', '"failClosed": false', 1))
+    code, found = checks(capsys)
+    assert code == 1
+    assert told(found, "cursor hooks", "fails open")
+    install()
+    (Path(os.environ["CALLGATE_STATE_DIR"]) / "hooks/snapshot.json").unlink()
+    assert told(checks(capsys)[1], "snapshot", "every tool call is refused")
+
+
+def test_codex_is_said_to_need_trust(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (home / ".codex").mkdir()
+    install()
+    assert told(checks(capsys)[1], "codex hooks", "trust", level="warn")
+
+
+def test_the_state_directory(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    state = Path(os.environ["CALLGATE_STATE_DIR"])
+    write(home, {"files": SERVER})
+    install()
+    main(["audit", "tail"])
+    state.chmod(0o755)
+    (state / "hooks/snapshot.json").chmod(0o644)
+    _, found = checks(capsys)
+    assert told(found, "state", "mode 0755")
+    assert told(found, "snapshot.json", "mode 0644")
+
+
+def test_evidence_that_was_changed(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from callgate.audit import open_journal
+    from callgate.config import AuditConfig
+
+    state = Path(os.environ["CALLGATE_STATE_DIR"])
+    journal = open_journal(state, AuditConfig(), process="test")
+    journal.note("reload", {"source": "x"})
+    journal.close()
+    assert told(checks(capsys)[1], "1 logs verify", level="ok")
+    (segment,) = (state / "audit").glob("*/000001.jsonl")
+    segment.write_bytes(segment.read_bytes().replace(b'"source":"x"', b'"source":"y"'))
+    code, found = checks(capsys)
+    assert code == 1
+    assert told(found, "evidence", "changed or missing")
+
+
+@pytest.mark.parametrize("text", ["nonsense = 1", "[launch]\nsandbox = 'none'\n"])
+def test_the_configuration(
+    text: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "callgate.toml"
+    path.write_text(text)
+    monkeypatch.setenv("CALLGATE_CONFIG", str(path))
+    code, found = checks(capsys)
+    assert code == 1
+    assert told(found, "all your rights" if "sandbox" in text else "nonsense")
+
+
+def test_a_damaged_lock(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (Path(os.environ["CALLGATE_STATE_DIR"]) / "callgate.lock").write_text("{")
+    code, found = checks(capsys)
+    assert code == 1
+    assert [one for one in told(found) if one["area"] == "lock"]
+
+
+def test_what_is_printed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    write(home, {"bad\u202e\x1b[2Jname": {"command": "no-such-program"}})
+    capsys.readouterr()
+    assert main(["doctor"]) == 1
+    out = capsys.readouterr().out
+    assert "\\u202e" in out and "\u202e" not in out and "\x1b" not in out
+    assert "next:" in out
+    assert out.splitlines()[-1].endswith("failed")
+    assert all(len(line) <= 80 or "/" in line for line in out.splitlines())
+    assert main(["doctor", "--client", "nobody"]) == 2
