@@ -180,7 +180,7 @@ def serve(registry: Registry) -> ThreadingHTTPServer:
             if self.command == "GET":
                 self.wfile.write(data)
 
-        do_HEAD = do_GET
+        do_HEAD = do_GET  # noqa: N815 - the library's name
 
         def log_message(self, *arguments: Any) -> None:
             """Quiet."""

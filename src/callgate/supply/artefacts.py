@@ -73,7 +73,7 @@ def key(kind: str, name: str, version: str, digest: str) -> str:
 def walk(top: Path, limits: Limits = LIMITS, skip: Callable[[str, str], bool] | None = None) -> Iterator[Found]:
     """Every file and link below `top`, unsorted, no link followed. Raises TrustError beyond `limits`.
 
-    `skip` gets the relative path of a directory and its name.
+    `skip` gets the relative path and the name of each entry; what it says yes to is left out.
     """
     count = total = 0
     waiting: list[tuple[str, int]] = [("", 0)]
@@ -90,13 +90,14 @@ def walk(top: Path, limits: Limits = LIMITS, skip: Callable[[str, str], bool] | 
             ) from error
         for entry in found:
             path = f"{folder}/{entry.name}" if folder else entry.name
+            if skip is not None and skip(path, entry.name):
+                continue
             count += 1
             if count > limits.files:
                 raise _too_large(top, f"more than {limits.files} files")
             status = entry.stat(follow_symlinks=False)
             if stat.S_ISDIR(status.st_mode):
-                if skip is None or not skip(path, entry.name):
-                    waiting.append((path, depth + 1))
+                waiting.append((path, depth + 1))
             elif stat.S_ISLNK(status.st_mode):
                 yield Found(path, status, os.readlink(entry.path))
             elif stat.S_ISREG(status.st_mode):
@@ -278,7 +279,7 @@ def quick(tree: Path, own: str, skip: Callable[[str, str], bool] | None = None) 
         ]
         folders += [prefix + one for one in folder_names]
         if own == "." or (own and (here == own or here.startswith(own + "/"))):
-            files += [prefix + one for one in sorted(file_names)]
+            files += [prefix + one for one in sorted(file_names) if not (skip and skip(prefix + one, one))]
     chosen = (folders + files)[:QUICK_ITEMS]
     return packed(chosen, stat_numbers(str(tree), chosen))
 

@@ -37,6 +37,8 @@ from callgate.text import visible
 FILE_BYTES = 2 * 1024 * 1024
 TOTAL_BYTES = 256 * 1024 * 1024
 MAX_CHANGES = 200
+MAX_NAMES = 500
+"""Different hosts, and mail addresses, reported of one file."""
 LONG_LINE = 5000
 KINDS = (
     "install-script",
@@ -91,7 +93,7 @@ _SIGNS: Mapping[str, re.Pattern[bytes]] = {
     ),
     "encoded": re.compile(rb"[A-Za-z0-9+/]{400}"),
 }
-_URL = re.compile(rb"(?:https?|wss?|ftp|smtps?)://([A-Za-z0-9][A-Za-z0-9.-]{0,252})")
+_URL = re.compile(rb"(?:https?|wss?|ftp|smtps?)://([^\s/'\"`<>\\?#)]{1,253})", re.IGNORECASE)
 _ADDRESS = re.compile(rb"(?<![0-9.])(?:[0-9]{1,3}\.){3}[0-9]{1,3}(?![0-9.])")
 _BCC = re.compile(rb"\b[bB][cC]{2}\b")
 _LOCAL = frozenset(b"ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._%+-")
@@ -239,10 +241,16 @@ def _scan_text(data: bytes, path: str, signs: _Signs) -> None:
             key = f"{visible(what, 60)} in {package}"
             if (kind, key) not in signs.found:
                 signs.add(kind, key, *_line(data, match.start(), path))
-    for name, at in _hosts(data):
-        signs.add("host", visible(name, 120), *_line(data, at, path))
-    for name, at in _mails(data):
-        signs.add("mail", visible(name, 120), *_line(data, at, path))
+    for kind, places in (("host", _hosts(data)), ("mail", _mails(data))):
+        news = 0
+        for name, at in places:
+            shown = visible(name, 120)
+            if (kind, shown) not in signs.found:
+                news += 1
+                if news > MAX_NAMES:
+                    signs.unread.append(f"{path} (more than {MAX_NAMES} names of hosts or mail addresses)")
+                    break
+                signs.add(kind, shown, *_line(data, at, path))
     blind = _BCC.search(data)
     if blind:
         signs.add("mail", f"blind copy (bcc) in {path.partition('/')[0]}", *_line(data, blind.start(), path))
@@ -252,7 +260,9 @@ def _scan_text(data: bytes, path: str, signs: _Signs) -> None:
 
 def _hosts(data: bytes) -> Iterator[tuple[str, int]]:
     for match in _URL.finditer(data):
-        yield match.group(1).decode("ascii").rstrip(".-").lower(), match.start()
+        host = match.group(1).decode("utf-8", "replace").rpartition("@")[2].partition(":")[0].rstrip(".,;-").lower()
+        if host:
+            yield host, match.start()
     for match in _ADDRESS.finditer(data):
         parts = match.group().split(b".")
         if all(int(part) < 256 for part in parts) and parts[0] not in (b"0", b"1", b"2", b"3", b"4", b"127"):
@@ -275,9 +285,9 @@ def _mails(data: bytes) -> Iterator[tuple[str, int]]:
 
 def _line(data: bytes, at: int, path: str) -> tuple[str, str]:
     """Where a sign stands, and what is around it."""
-    start = max(data.rfind(b"\n", 0, at) + 1, at - 80)
-    end = data.find(b"\n", at)
-    end = min(len(data) if end < 0 else end, start + 160)
+    start = max(data.rfind(b"\n", max(0, at - 80), at) + 1, at - 80, 0)
+    end = data.find(b"\n", at, start + 160)
+    end = min(len(data), start + 160) if end < 0 else end
     number = data.count(b"\n", 0, at) + 1
     return f"{path}:{number}", visible(data[start:end].decode("utf-8", "replace").strip(), 160)
 

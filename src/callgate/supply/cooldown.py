@@ -50,8 +50,7 @@ class Cooldown:
             return
         if published is None:
             raise TrustError(
-                f"the registry gives no release date for {visible(what, 120)}, so the cool-down of {self.days} days "
-                "cannot be held",
+                f"the registry gives no release date for {visible(what, 120)}, so the cool-down cannot be held",
                 next_step="look at the release yourself, then: --no-cooldown",
             )
         if published > self.limit:

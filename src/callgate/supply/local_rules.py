@@ -14,6 +14,8 @@ from pathlib import Path
 from callgate.supply.artefacts import Limits
 
 PROJECT_FILES = ("package.json", "pyproject.toml", "setup.py", "requirements.txt", "deno.json", "Cargo.toml", "go.mod")
+_OWN = ("callgate.lock", ".callgate.lock")
+"""A project's own lock, its signatures, and the lock while it is written."""
 MAX_UP = 5
 SKIPPED = frozenset(
     """
@@ -25,8 +27,8 @@ LIMITS = Limits(files=20_000, total_bytes=512 * 1024 * 1024, file_bytes=256 * 10
 
 
 def skipped(_path: str, name: str) -> bool:
-    """Whether a directory is left out of a project's digest."""
-    return name in SKIPPED
+    """Whether a file or directory is left out of a project's digest."""
+    return name in SKIPPED or name.startswith(_OWN)
 
 
 def project(program: Path) -> Path | None:

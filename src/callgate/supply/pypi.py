@@ -131,6 +131,9 @@ def _tidy(tree: Path, interpreter: Interpreter) -> Path:
     for name in os.listdir(tree / "bin"):
         if not name.startswith("python") or not (tree / "bin" / name).is_symlink():
             (tree / "bin" / name).unlink()
+    for record in tree.glob("lib/python*/site-packages/*.dist-info/RECORD"):
+        lines = record.read_bytes().split(b"\n")  # without the scripts, whose digests depend on the place too
+        record.write_bytes(b"\n".join(line for line in lines if not line.startswith(b"../")))
     for name in (".gitignore", ".lock", "CACHEDIR.TAG"):
         (tree / name).unlink(missing_ok=True)
     home = os.path.dirname(interpreter.path)

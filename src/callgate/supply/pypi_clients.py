@@ -102,7 +102,18 @@ class Uv:
         """Versions and digests. Raises TrustError."""
         source = work / "requirements.in"
         source.write_text("".join(f"{one}\n" for one in requirements), encoding="utf-8")
-        limit = ("--exclude-newer", wanted.cooldown.text) if wanted.cooldown.active else ()
+        if not wanted.cooldown.active:
+            return self._resolve(source, (), wanted, work)
+        try:
+            return self._resolve(source, ("--exclude-newer", wanted.cooldown.text), wanted, work)
+        except TrustError as error:
+            # Whether it is the cool-down, and why, uv does not tell: see what there is without it.
+            found = self._resolve(source, (), wanted, work)
+            for one in found:
+                wanted.cooldown.check(f"{one.name} {one.version}", one.published)
+            raise error from None
+
+    def _resolve(self, source: Path, limit: tuple[str, ...], wanted: Wanted, work: Path) -> list[Package]:
         binary = () if wanted.allow_sdist else ("--only-binary", ":all:")
         output = resolve_client.run(
             [
@@ -301,11 +312,6 @@ def _checked(
 def _failed(name: str, wanted: Wanted, output: resolve_client.Output) -> TrustError:
     package = visible(wanted.line.package, 100)
     said = resolve_client.last_words(output, 500)
-    if "upload time" in output.error or "upload-time" in output.error or "upload date" in output.error:
-        return TrustError(
-            f"the index gives no upload dates, so the cool-down cannot be held: {said}",
-            next_step="look at the release yourself, then: --no-cooldown",
-        )
     if wanted.cooldown.active and ("exclude-newer" in output.error or "No solution" in output.error):
         return TrustError(
             f"{name} found no set of releases of {package} published before {wanted.cooldown.text[:10]}: {said}",

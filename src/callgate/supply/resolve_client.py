@@ -169,7 +169,9 @@ def _end(process: subprocess.Popen[bytes]) -> None:
 def last_words(output: Output, limit: int = 300) -> str:
     """The part of what a client wrote to stderr that says why it failed, safe to print."""
     lines = [line.strip() for line in output.error.splitlines() if line.strip()]
-    telling = [line for line in lines if "error" in line.lower() and "complete log" not in line] or lines
+    marks = ("error", "cause", "because")
+    telling = [line for line in lines if any(one in line.lower() for one in marks) and "complete log" not in line]
+    telling = telling or lines
     return visible(_without_passwords(" ".join(telling[:6])), limit)
 
 

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts, place
 from callgate.supply.local_rules import skipped
+from callgate.supply.lockfile import LockedServer
+from callgate.supply.resolve_types import artefacts_digest as resolved_digest
 from callgate.text import visible
 
 SHOWN = 5
@@ -35,6 +38,32 @@ def whole(name: str, entry: Mapping[str, Any], tree: str, record: str) -> None:
     quick = artefacts.quick(Path(tree), entry["entry"]["own"], skipped if local else None)
     if os.path.isdir(os.path.dirname(record)):
         place.write(Path(record), quick, 0o400)
+
+
+def problems(server: LockedServer, lock: Path, state: Path) -> list[TrustError]:
+    """Everything about a server that is not as it was locked; reads every file of its tree."""
+    from callgate.supply.pinned import pinned_launch
+
+    found = []
+    try:
+        pinned_launch(server.name, server.argv, [lock], state)
+    except TrustError as error:
+        found.append(error)
+    if server.tree and (not found or os.path.isdir(artefacts.root(state) / server.record)):
+        tree = str(artefacts.root(state) / server.store) if server.store else server.entry.tree_root
+        try:
+            whole(server.name, asdict(server), tree, str(artefacts.root(state) / server.record / artefacts.QUICK))
+        except TrustError as error:
+            if all(error.what != one.what for one in found):
+                found.append(error)
+    if resolved_digest(server.artefacts) != server.artefacts_digest:
+        found.append(
+            TrustError(
+                f"the artefacts of server {visible(server.name, 100)} do not have the digest the lock gives for all",
+                next_step=f"lock it again: callgate trust lock {visible(server.name, 100)}",
+            )
+        )
+    return found
 
 
 def _expected(entry: Mapping[str, Any], folder: Path) -> str:

@@ -1,0 +1,50 @@
+"""`callgate trust`: which artefacts servers are pinned to, whether they still are, and what an update would bring."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from importlib import import_module
+
+DESCRIPTION = """\
+usage: callgate trust ACTION [OPTIONS]
+
+Servers are pinned to artefacts: a launch line such as `npx -y PACKAGE` is
+resolved once, fetched without running anything, and what was fetched runs
+from then on, offline, until an update is agreed to.
+
+  lock [NAME...]        pin the servers of callgate.toml
+  lock [NAME] -- CMD    pin one command
+  verify [NAME...]      read every file, compare with the lock; signatures too
+  update [NAME...]      show what a newer release changed, ask, take it
+  diff NAME [VERSION]   show what a release would change, take nothing
+  sign                  sign the lock
+  keygen                make a key to sign with
+  catalogue             a team's catalogue: follow one, publish one
+
+callgate trust ACTION --help tells more."""
+
+ACTIONS = {
+    "lock": ("callgate.cli.trust_lock", "main_lock"),
+    "verify": ("callgate.cli.trust_verify", "main_verify"),
+    "update": ("callgate.cli.trust_update", "main_update"),
+    "diff": ("callgate.cli.trust_update", "main_diff"),
+    "sign": ("callgate.cli.trust_sign", "main_sign"),
+    "keygen": ("callgate.cli.trust_sign", "main_keygen"),
+    "catalogue": ("callgate.cli.trust_sign", "main_catalogue"),
+}
+EXIT_USAGE = 2
+
+
+def main(argv: list[str]) -> int:
+    """The sub-command. 0 ok; 1 something does not hold or was not agreed to; 2 usage."""
+    name = argv[0] if argv else ""
+    if name in ("", "-h", "--help", "help"):
+        print(DESCRIPTION)
+        return 0 if name else EXIT_USAGE
+    if name not in ACTIONS:
+        sys.stderr.write(f"callgate trust: no action {name!a}\n\n{DESCRIPTION}\n")
+        return EXIT_USAGE
+    module, function = ACTIONS[name]
+    action: Callable[[list[str]], int] = getattr(import_module(module), function)
+    return action(argv[1:])

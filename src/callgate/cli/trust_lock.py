@@ -1,0 +1,131 @@
+"""`callgate trust lock`: pin servers to artefacts."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from callgate.cli import trust_checks
+from callgate.cli.trust_common import EXIT_NO, EXIT_OK, Place, confirmed, fetching, options, parser, place, title, told
+from callgate.config import Config, SandboxConfig, SecretConfig
+from callgate.errors import ConfigError, TrustError
+from callgate.supply import lockfile, resolve
+from callgate.supply.launch_line import RULES, parse, program_name
+from callgate.supply.lockfile import LockedServer
+from callgate.text import visible
+
+DESCRIPTION = """\
+Resolve what servers' commands start, fetch it without running anything, and
+write the digests into callgate.lock. From then on exactly that runs, offline.
+
+  callgate trust lock                    all commands of callgate.toml
+  callgate trust lock NAME               one of them, or one locked before
+  callgate trust lock NAME -- CMD ARGS   this command, under that name
+"""
+
+
+def main_lock(argv: list[str]) -> int:
+    """0: all were locked; 1: some were not."""
+    cut = argv.index("--") if "--" in argv else len(argv)
+    command = tuple(argv[cut + 1 :])
+    made = parser("lock", DESCRIPTION)
+    fetching(made)
+    made.add_argument("names", metavar="NAME", nargs="*", help="names of servers")
+    arguments = made.parse_args(argv[:cut])
+    where = place(arguments)
+    jobs = _jobs(where, arguments.names, command)
+    code = EXIT_OK
+    for name, line, sandbox, secrets in jobs:
+        try:
+            with told(f"locking {name}"):
+                known = lockfile.load(where.lock).servers.get(name)
+                server = resolve.prepare(name, line, state=where.state, known=known, options=options(arguments, where))
+        except TrustError as error:
+            print(f"{visible(name, 64)}: not locked\n{_indented(error.diagnostics())}")
+            code = EXIT_NO
+            continue
+        if known is not None:
+            server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
+        server = replace(server, sandbox=sandbox or server.sandbox, secrets=secrets or server.secrets)
+        if known == server:
+            print(f"{title(server)}: locked already, and as it was")
+            continue
+        if not _agreed(server, where.state, yes=arguments.yes, no_cooldown=arguments.no_cooldown):
+            resolve.discard(where.state, server)
+            print("  not locked")
+            code = EXIT_NO
+            continue
+        resolve.commit(server, where.lock, approved=f"locked {server.purl}")
+        print(f"  written to {visible(str(where.lock), 300)}")
+    return code
+
+
+Job = tuple[str, tuple[str, ...], SandboxConfig | None, dict[str, SecretConfig]]
+
+
+def _jobs(where: Place, names: Sequence[str], command: tuple[str, ...]) -> list[Job]:
+    """Name, launch line, sandbox and secrets of each server that is meant. Raises ConfigError."""
+    if command:
+        if len(names) > 1:
+            raise ConfigError("one command has one name", next_step="callgate trust lock NAME -- COMMAND")
+        return [_job(where.config, names[0] if names else _name(command), command)]
+    known = lockfile.load(where.lock).servers
+    jobs = []
+    for name in names or [one for one, server in where.config.servers.items() if server.command] or sorted(known):
+        configured = where.config.servers.get(name)
+        line = configured.command if configured else known[name].argv if name in known else ()
+        if not line:
+            raise ConfigError(
+                f"there is no server {visible(name, 80)!r} with a command in callgate.toml or the lock",
+                next_step=f"give its command: callgate trust lock {visible(name, 80)} -- COMMAND",
+            )
+        jobs.append(_job(where.config, name, line))
+    if not jobs:
+        raise ConfigError("there is nothing to lock", next_step="callgate trust lock NAME -- COMMAND")
+    return jobs
+
+
+def _job(config: Config, name: str, line: tuple[str, ...]) -> Job:
+    server = config.servers.get(name)
+    return name, line, server.sandbox if server else None, dict(server.secrets) if server else {}
+
+
+def _name(command: tuple[str, ...]) -> str:
+    """A name for a command that was given none: that of its package or program."""
+    line = parse(command)
+    base = line.package.rpartition("/")[2] or program_name(line.entry or line.program)
+    kept = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in base).strip("-._")
+    return kept[:64].rstrip("-._") or "server"
+
+
+def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) -> bool:
+    """Show what is to be locked; ask where something speaks against it."""
+    print(title(server))
+    if server.published:
+        limit = f", older than {server.cooldown[:10]} as agreed" if server.cooldown else ""
+        print(f"  published {server.published[:10]}{limit}")
+    if server.kind in ("npm", "pypi", "oci") and not server.cooldown and no_cooldown:
+        print("  the cool-down was not held")
+    if server.artefacts and server.kind in ("npm", "pypi"):
+        packages = "package" if len(server.artefacts) == 1 else "packages"
+        print(f"  {len(server.artefacts)} {packages}, each with a digest; tree {server.tree[:19]}...")
+    elif server.artefacts:
+        print(f"  {server.artefacts[0].digest[:26]}..." + (f" and tree {server.tree[:19]}..." if server.tree else ""))
+    for script in server.install_scripts:
+        print(f"  not run: {script}")
+    for rule in server.notes:
+        if rule in RULES and rule != "launch-unpinned":
+            print(f"  {rule}: {RULES[rule]}")
+        elif rule == "local-dependencies":
+            print("  installed dependencies of the program are not part of this")
+    warnings = trust_checks.package_warnings(server, state)
+    for one in warnings:
+        print(f"  {one.text}")
+    if any(one.refuses for one in warnings):
+        return False
+    return not warnings or confirmed("  lock it all the same?", yes=yes)
+
+
+def _indented(text: str) -> str:
+    return "\n".join(f"  {line}" for line in text.split("\n"))

@@ -1,0 +1,153 @@
+"""`callgate trust update` and `diff`: what a newer release changed, and taking it."""
+
+from __future__ import annotations
+
+from callgate.cli import trust_checks
+from callgate.cli.trust_common import (
+    EXIT_NO,
+    EXIT_OK,
+    Place,
+    chosen,
+    confirmed,
+    fetching,
+    options,
+    parser,
+    place,
+    show_diff,
+    title,
+    told,
+)
+from callgate.errors import TrustError
+from callgate.supply import resolve
+from callgate.supply.cooldown import Cooldown, parse_time
+from callgate.supply.lockfile import LockedServer
+from callgate.supply.resolve import Options
+from callgate.supply.resolve_update import Definitions, Proposal, drop, propose
+from callgate.text import visible
+
+UPDATE = """\
+Resolve the launch lines of locked servers anew. A release that is old enough
+(launch.cooldown_days) is fetched, compared with the locked one, shown, and
+taken when you say yes. Nothing of it runs before that.
+"""
+DIFF = """\
+Fetch a release of a locked server, show what it would change, and throw it
+away again. VERSION is one the registry knows; without it, the newest, whether
+old enough to be taken or not.
+"""
+
+
+def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
+    """0: all are up to date or were updated; 1: something was not taken."""
+    made = parser("update", UPDATE)
+    fetching(made)
+    made.add_argument("--all", action="store_true", help="show all changes")
+    made.add_argument("names", metavar="NAME", nargs="*", help="names of servers (default: all)")
+    arguments = made.parse_args(argv)
+    where = place(arguments)
+    code = EXIT_OK
+    for server in chosen(where, arguments.names):
+        try:
+            with told(f"looking for a newer {server.name}"):
+                proposal = propose(server, where.state, options(arguments, where), definitions)
+        except TrustError as error:
+            print(f"{title(server)}: not updated\n  {error.what}\n  next: {error.next_step}")
+            code = EXIT_NO
+            continue
+        if proposal.nothing:
+            print(f"{title(server)}: nothing newer to take" + _why(server))
+            continue
+        if proposal.older:
+            drop(proposal, where.state)
+            print(
+                f"{title(server)}: not updated\n"
+                f"  the registry now gives {visible(proposal.after.version, 40)}, which is older than what is locked:\n"
+                "  releases were withdrawn, or are not old enough (--no-cooldown takes them)"
+            )
+            code = EXIT_NO
+            continue
+        show(proposal, every=arguments.all)
+        warnings = trust_checks.package_warnings(proposal.after, where.state)
+        for one in warnings:
+            print(f"  {one.text}")
+        try:
+            taken = not any(one.refuses for one in warnings) and confirmed("  take it?", yes=arguments.yes)
+        except BaseException:
+            drop(proposal, where.state)
+            raise
+        if taken:
+            before, after = visible(server.version, 60), visible(proposal.after.version, 60)
+            resolve.commit(proposal.after, where.lock, approved=f"updated from {before} to {after}")
+            print(f"  taken; written to {visible(str(where.lock), 300)}")
+        else:
+            drop(proposal, where.state)
+            print("  not taken")
+            code = EXIT_NO
+    return code
+
+
+def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
+    """0: nothing would change; 1: something would."""
+    made = parser("diff", DIFF)
+    made.add_argument(
+        "--allow-sdist", action="store_true", help="build Python packages without wheels: runs their code"
+    )
+    made.add_argument("--all", action="store_true", help="show all changes")
+    made.add_argument("name", metavar="NAME")
+    made.add_argument("version", metavar="VERSION", nargs="?", default="")
+    arguments = made.parse_args(argv)
+    where = place(arguments)
+    server = chosen(where, [arguments.name])[0]
+    looking = Options(no_cooldown=True, allow_sdist=arguments.allow_sdist, version=arguments.version, cwd=where.cwd)
+    with told(f"fetching {server.name}"):
+        proposal = propose(server, where.state, looking, definitions)
+    if proposal.nothing:
+        print(f"{title(server)}: nothing would change")
+        return EXIT_OK
+    try:
+        show(proposal, every=arguments.all)
+        _say_when(proposal, where)
+    finally:
+        drop(proposal, where.state)
+    return EXIT_NO
+
+
+def _why(server: LockedServer) -> str:
+    exact = server.requested.lstrip("=v") == server.version and server.version
+    return f" (the launch line asks for {visible(server.version, 40)} and no other)" if exact else ""
+
+
+def _say_when(proposal: Proposal, where: Place) -> None:
+    published = parse_time(proposal.after.published)
+    limit = Cooldown(where.config.launch.cooldown_days).limit
+    if published and limit and published > limit:
+        days = where.config.launch.cooldown_days
+        print(f"  it is not old enough to be taken: less than {days} days (launch.cooldown_days)")
+
+
+def show(proposal: Proposal, *, every: bool = False) -> None:
+    """What an update changes, for a person."""
+    before, after = proposal.before, proposal.after
+    versions = (
+        f"{visible(before.version, 71)} -> {visible(after.version, 71)}"
+        if before.version != after.version
+        else visible(after.version or after.package, 120)
+    )
+    name = "" if before.kind in ("local", "binary") else f"{visible(after.package, 100)} "
+    print(f"{visible(after.name, 64)}: {name}{versions}")
+    if after.published:
+        print(
+            f"  published {after.published[:10]}"
+            + (f", before that {before.published[:10]}" if before.published else "")
+        )
+    if before.provenance != after.provenance:
+        lost = " (there was one before)" if before.provenance and not after.provenance else ""
+        print(f"  provenance: {'changed' if after.provenance else 'none'}{lost}")
+    if before.store:
+        show_diff(proposal.diff, every=every)
+    if before.store and set(after.artefacts) == set(before.artefacts):
+        print("  the artefacts are the same; the tree they unpack to is not")
+    for one in proposal.definitions:
+        print(f"  definition {visible(one, 120)}")
+    if not proposal.definitions and before.definitions and before.definitions == after.definitions:
+        print("  definitions were not compared: they are, when the server next runs")

@@ -1,0 +1,176 @@
+"""PyPI packages against an index of our own, with uv and with pip."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+
+from callgate.errors import TrustError
+from callgate.supply import resolve_client
+from callgate.supply.pinned import Pinned, pinned_launch
+from callgate.supply.resolve import Options, lock_server
+from tests.supply.registry import Registry
+
+pytestmark = pytest.mark.xdist_group("pypi")
+LINE = ("uvx", "mcp-mail", "--stdio")
+OFF = Options(no_cooldown=True)
+HAS_UV = bool(resolve_client.find("uv"))
+
+
+def days_ago(days: float) -> str:
+    return (datetime.now(UTC) - timedelta(days=days)).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def pinned(state: Path, line: tuple[str, ...] = LINE) -> Pinned:
+    found = pinned_launch("mail", line, [state / "callgate.lock"], state)
+    assert found is not None
+    return found
+
+
+def output(found: Pinned) -> str:
+    done = subprocess.run(found.argv, capture_output=True, text=True, check=False, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.fixture(params=["uv", "pip"])
+def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+    if request.param == "uv":
+        if not HAS_UV:
+            pytest.skip("there is no uv")
+        return "uv"
+    original = resolve_client.find
+    monkeypatch.setattr(
+        resolve_client,
+        "find",
+        lambda name: "" if name == "uv" else sys.executable if name == "python3" else original(name),
+    )
+    return "pip"
+
+
+@pytest.fixture
+def mail(registry: Registry) -> Registry:
+    registry.add_pypi("left-pad", "1.0")
+    registry.add_pypi("mcp-mail", "1.0.15", published=days_ago(60), requires=("left-pad",))
+    registry.add_pypi("mcp-mail", "1.0.16", published=days_ago(3), requires=("left-pad",))
+    return registry
+
+
+def test_resolved_unpacked_and_started_offline(mail: Registry, state: Path, client: str) -> None:
+    server = lock_server("mail", LINE, state=state, options=OFF)
+    assert (server.version, server.purl) == ("1.0.16", "pkg:pypi/mcp-mail@1.0.16")
+    assert [one.purl for one in server.artefacts] == ["pkg:pypi/left-pad@1.0", "pkg:pypi/mcp-mail@1.0.16"]
+    assert server.artefacts[1].file == "mcp_mail-1.0.16-py3-none-any.whl"
+    mail.pypi.clear()
+    mail.asked.clear()
+    found = pinned(state)
+    assert output(found) == "--stdio"
+    assert found.argv[0].startswith(found.store)
+    assert not mail.asked
+    assert list(Path(found.store).rglob("mcp_mail/__pycache__/*.pyc"))
+    text = b"".join(
+        path.read_bytes() for path in Path(found.store).rglob("*") if path.is_file() and not path.is_symlink()
+    )
+    assert b"/artefacts/.new-" not in text, "a tree must not know where it was made"
+
+
+def test_the_cool_down_is_held_by_uv(mail: Registry, state: Path) -> None:
+    if not HAS_UV:
+        pytest.skip("there is no uv")
+    server = lock_server("mail", LINE, state=state)
+    assert (server.version, bool(server.cooldown)) == ("1.0.15", True)
+    for spec in ("mcp-mail@1.0.16", "mcp-mail>=1.0.16"):
+        with pytest.raises(TrustError) as caught:
+            lock_server("other", ("uvx", spec), state=state)
+        assert "--no-cooldown" in caught.value.next_step
+
+
+def test_an_index_without_dates_is_told_apart(mail: Registry, state: Path, client: str) -> None:
+    mail.times = False
+    with pytest.raises(TrustError) as caught:
+        lock_server("mail", LINE, state=state)
+    assert "cool-down cannot be held" in caught.value.what
+    assert "--no-cooldown" in caught.value.next_step
+
+
+def test_code_at_start_of_python_never_runs_while_locking(
+    mail: Registry, state: Path, client: str, tmp_path: Path
+) -> None:
+    witness = tmp_path / "ran"
+    code = f"import pathlib; pathlib.Path({str(witness)!r}).touch()\n"
+    files = {"evil.pth": code, "sitecustomize.py": code, "mcp_mail/__init__.py": code + "def main(): pass\n"}
+    mail.add_pypi("mcp-mail", "1.0.16", files)
+    server = lock_server("mail", LINE, state=state, options=OFF)
+    assert not witness.exists()
+    assert any(one.startswith("evil.pth:") for one in server.install_scripts)
+    assert any(one.startswith("sitecustomize.py:") for one in server.install_scripts)
+    output(pinned(state))
+    assert witness.exists(), "it does run when the server is started, in its sandbox"
+
+
+def test_a_package_without_wheels_is_not_built(registry: Registry, state: Path, client: str) -> None:
+    release = registry.add_pypi("mcp-mail", "1.0")
+    release.file = "mcp_mail-1.0.tar.gz"
+    with pytest.raises(TrustError) as caught:
+        lock_server("mail", LINE, state=state, options=OFF)
+    assert "--allow-sdist" in caught.value.next_step
+
+
+def test_other_bytes_are_refused(mail: Registry, state: Path, client: str) -> None:
+    release = mail.pypi["mcp-mail"]["1.0.16"]
+    release.served = release.data + b" "
+    with pytest.raises(TrustError):
+        lock_server("mail", LINE, state=state, options=OFF)
+    assert not (state / "callgate.lock").exists()
+    release.served = b""
+    lock_server("mail", LINE, state=state, options=OFF)
+    before = (state / "callgate.lock").read_bytes()
+    mail.add_pypi("mcp-mail", "1.0.16", {"mcp_mail/new.py": "1"}, requires=("left-pad",))
+    with pytest.raises(TrustError, match="other bytes"):
+        lock_server("mail", LINE, state=state, options=OFF)
+    assert (state / "callgate.lock").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("scripts", "line", "says"),
+    [
+        ({"tool": "mcp_mail:main"}, ("uvx", "--from", "mcp-mail", "tool", "x"), "x"),
+        ({"tool": "mcp_mail:main"}, ("uvx", "mcp-mail", "y"), "y"),
+        ({"mcp_mail": "mcp_mail:main", "b": "x:y"}, ("pipx", "run", "mcp-mail", "z"), "z"),
+        ({"a": "mcp_mail:main", "b": "mcp_mail:main"}, ("uvx", "mcp-mail"), None),
+        ({"mcp-mail": "mcp_mail:main; import os"}, ("uvx", "mcp-mail"), None),
+        ({"mcp-mail": "os:system('x')"}, ("uvx", "mcp-mail"), None),
+    ],
+)
+def test_which_program(
+    registry: Registry, state: Path, scripts: dict[str, str], line: tuple[str, ...], says: str | None
+) -> None:
+    registry.add_pypi("mcp-mail", "1.0", scripts=scripts)
+    if says is None:
+        with pytest.raises(TrustError, match="has no program|could not unpack"):
+            lock_server("mail", line, state=state, options=OFF)
+        return
+    lock_server("mail", line, state=state, options=OFF)
+    assert output(pinned(state, line)) == says
+
+
+def test_tampering_with_bytecode_stops_the_start(mail: Registry, state: Path) -> None:
+    lock_server("mail", LINE, state=state, options=OFF)
+    victim = next(Path(pinned(state).store).rglob("mcp_mail/__pycache__/*.pyc"))
+    victim.chmod(0o644)
+    victim.write_bytes(victim.read_bytes() + b"x")
+    with pytest.raises(TrustError, match="not as they were locked"):
+        pinned(state)
+
+
+def test_the_same_packages_give_the_same_tree(mail: Registry, tmp_path: Path) -> None:
+    trees = set()
+    for name in ("one", "two-with-a-longer-name"):
+        state = tmp_path / name
+        state.mkdir()
+        trees.add(lock_server("mail", LINE, state=state, options=OFF).tree)
+    assert len(trees) == 1
