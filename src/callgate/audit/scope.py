@@ -125,7 +125,12 @@ class Scope:
         try:
             head = heads[key]
         except KeyError:
-            head = journal.texts.head(key, direction, content, failed)
+            made = journal.texts.head(key, direction, content, failed)
+            if made is None:
+                return self._general(
+                    hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
+                )
+            head = made
         seq = journal.seq + 1
         size = len(data)
         if size <= LARGE:

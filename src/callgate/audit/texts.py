@@ -63,12 +63,15 @@ class Texts:
             self._scopes[key] = text
         return text
 
-    def head(self, key: tuple[object, ...], direction: int, content: dict[str, Any], failed: str) -> Fragment:
-        """The text from the value of `chain` to that of `outcome`, for a key that is not in the heads."""
+    def head(self, key: tuple[object, ...], direction: int, content: dict[str, Any], failed: str) -> Fragment | None:
+        """The text from the value of `chain` to that of `outcome`, for a key that is not in the heads.
+
+        None where a secret of this process is in it: then the record is made in full, and cleaned.
+        """
         nested = self._nested.get((direction, failed, *key))
         if nested is not None:
             before, member, after = nested
-            return Fragment(clean((before + self._shape(content[member]) + after).encode()))
+            return _clean((before + self._shape(content[member]) + after).encode())
         hook, method, name, outcome = (quoted(str(part)) for part in key[:4])
         before = f'"{self._chain}",'
         detail = "shape" if self._described else "digest"
@@ -78,11 +81,9 @@ class Texts:
             f'{failure}"hook":{hook},"kind":"decision","method":{method},"name":{name},"outcome":{outcome}'
         )
         described = f'"content":{shape(content)},' if self._described else ""
-        text = (before + described + after).encode()
-        cleaned = clean(text)
-        head = Fragment(cleaned)
-        if cleaned != text:
-            return head  # a name that holds a secret is remembered nowhere
+        head = _clean((before + described + after).encode())
+        if head is None:
+            return None
         if len(key) > 4 + 2 * _MEMBERS or sum(len(part) for part in key if type(part) is str) > _TEXT_BYTES:
             return head
         if dict not in key:
@@ -122,3 +123,7 @@ class Texts:
 def _room(memory: dict[Any, Any]) -> None:
     if len(memory) >= REMEMBERED:
         memory.clear()
+
+
+def _clean(text: bytes) -> Fragment | None:
+    return Fragment(text) if clean(text) == text else None

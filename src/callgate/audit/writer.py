@@ -19,7 +19,7 @@ from typing import Any, Final
 
 import callgate
 from callgate.audit import index
-from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut
+from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut, parse
 from callgate.audit.scope import Scope
 from callgate.audit.signer import Signer, sign
 from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES, Spool
@@ -216,7 +216,13 @@ class Journal:
                 record.pop(name, None)
             record["omitted"] = len(line)
             line = canonical(record)
-        return self.append(clean(line))
+        cleaned = clean(line)
+        if cleaned != line:  # names may stand in another order now
+            again = parse(cleaned)
+            if again is None:
+                raise AuditError("a record that held a secret could not be written without it")
+            line = canonical(again)
+        return self.append(line)
 
     def append(self, line: bytes) -> int:
         """Write a line made for the present `seq` and `prev`: the way of all but the fast path of Scope."""
