@@ -24,6 +24,8 @@ if TYPE_CHECKING:
 SECONDS = 30
 """Time for one command to the engine."""
 NOBODY = 65534
+_IMAGES_OWN = frozenset({"HOME", "PATH", "TMPDIR", "SHELL", "USER", "LOGNAME"})
+"""Variables of this machine that mean nothing in an image, unless its line gives them."""
 
 
 def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping[str, str]) -> Prepared:
@@ -47,14 +49,15 @@ def _prepared(
 ) -> Prepared:
     line = parse(argv, own.get("HOME", "")) if spec.kind == "container" else None
     mounts = [*(line.mounts if line else ()), *spec.mounts]
-    owner = _owner(engine, spec, mounts)
+    # An image has a home, a path and a directory of its own.
+    home = Mount(spec.home, writable=True) if spec.home and line is None else None
+    owner = _owner(engine, [*([home] if home else []), *mounts])
     gate = _gate(spec) if gated else None
-    files = dict(work.secrets(spec.secret_files, owner))
+    files = dict(work.secrets(spec.secret_files))
     if gate is not None:
         for number, (path, content) in enumerate({"/etc/hosts": gate.hosts_file, **gate.ca_files}.items()):
-            files[path] = work.write(f"gate-{number}", content, owner)
+            files[path] = work.write(f"gate-{number}", content)
     environment = {**spec.environment, **(gate.environment if gate else {})}
-    home = Mount(spec.home, writable=True) if spec.home else None
     job = Job(
         name=f"callgate-{secrets.token_hex(8)}",
         seccomp=work.write("seccomp.json", _filter(spec)),
@@ -70,7 +73,7 @@ def _prepared(
         system = (Mount(path) for path in system_mounts())
         job = replace(job, rootfs=work.skeleton(), command=tuple(argv), mounts=(*system, *_parents_first(inside)))
     else:
-        job = _of_image(job, line, spec, inside)
+        job = _of_image(job, line, inside)
     environment = client_environment(job.environment, own)
     missing = not_enforced(engine)
     if gate is None:
@@ -100,19 +103,17 @@ def _prepared(
     )
 
 
-def _of_image(job: Job, line: ContainerLine, spec: SandboxSpec, inside: list[Mount]) -> Job:
+def _of_image(job: Job, line: ContainerLine, inside: list[Mount]) -> Job:
     """The image's own programs, user (unless the line names one), directory and variables, and what the line adds."""
-    given = {**line.environment, **job.environment}
-    if not spec.home and "HOME" not in spec.environment:
-        del given["HOME"]
+    given = {name: value for name, value in job.environment.items() if name not in _IMAGES_OWN}
     return replace(
         job,
         image=line.image,
         command=line.command,
         mounts=tuple(_parents_first(inside)),
         volumes=line.volumes,
-        environment=given,
-        cwd=line.cwd or spec.cwd,
+        environment={**given, **line.environment},
+        cwd=line.cwd,
         user=line.user or job.user,
         entrypoint=line.entrypoint,
         home_in_memory=False,
@@ -125,19 +126,19 @@ def _parents_first(mounts: Sequence[Mount]) -> list[Mount]:
     return [last[target] for target in sorted(last)]
 
 
-def _owner(engine: Engine, spec: SandboxSpec, mounts: Sequence[Mount]) -> tuple[int, int] | None:
+def _owner(engine: Engine, mounts: Sequence[Mount]) -> tuple[int, int] | None:
     """Who the server is. None: the caller, as the engine maps it (rootless), without any capability."""
     if engine.rootless:
         return None
     if os.getuid():
         return os.getuid(), os.getgid()
-    for path in (spec.home, *(mount.source for mount in mounts if mount.writable)):
-        if path:
-            status = os.stat(path)
+    for mount in mounts:
+        if mount.writable:
+            status = os.stat(mount.source)
             if status.st_uid:
                 return status.st_uid, status.st_gid
             raise SandboxError(
-                f"{visible(path, 200)!r} belongs to root, and a server is never run as root",
+                f"{visible(mount.source, 200)!r} belongs to root, and a server is never run as root",
                 next_step="give the directory to another user, or run callgate as an ordinary user",
             )
     return NOBODY, NOBODY

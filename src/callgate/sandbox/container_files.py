@@ -42,25 +42,18 @@ class Workspace:
     def remove(self) -> None:
         shutil.rmtree(self.path, ignore_errors=True)
 
-    def write(self, name: str, content: bytes, owner: tuple[int, int] | None = None) -> str:
-        """A file that only its owner reads; `owner` is who the server will be."""
+    def write(self, name: str, content: bytes) -> str:
+        """A file for the server, whoever it is there: on the host the directory keeps everyone else out."""
         path = os.path.join(self.path, name)
-        os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o400)
-        try:
-            if owner is not None:
-                os.fchown(descriptor, *owner)
-            os.write(descriptor, content)
-        finally:
-            os.close(descriptor)
+        with open(descriptor, "wb") as file:
+            file.write(content)
+            os.fchmod(descriptor, 0o444)
         return path
 
-    def secrets(self, files: tuple[SecretFile, ...], owner: tuple[int, int] | None) -> Mapping[str, str]:
+    def secrets(self, files: tuple[SecretFile, ...]) -> Mapping[str, str]:
         """Path in the container of each secret → its file here."""
-        found = {}
-        for number, one in enumerate(files):
-            found[one.path] = self.write(f"secret-{number}", one.value, owner)
-        return found
+        return {one.path: self.write(f"secret-{number}", one.value) for number, one in enumerate(files)}
 
     def skeleton(self) -> str:
         """A root with nothing in it but the names that mounts need. The engine makes the others itself."""
@@ -79,7 +72,6 @@ class Workspace:
         ):
             with open(os.path.join(root, name), "w", encoding="ascii") as file:
                 file.write(content)
-        os.chmod(self.path, 0o711)  # noqa: S103 # the server's user passes through; it cannot list
         return root
 
 
