@@ -60,7 +60,7 @@ def locker(state: Path, config: Config) -> Locker:
         server = resolve.prepare(name, command, state=state, known=known, options=options)
         if known is not None:
             server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
-        warnings = package_warnings(server)
+        warnings = package_warnings(server, state)
         if warnings:
             resolve.discard(state, server)
             raise TrustError(
