@@ -366,8 +366,4 @@ def open_interpreter(folder: Path) -> str:
     (home / "bin/python").symlink_to(real)
     (home / "pyvenv.cfg").write_text(f"home = {real.parent}\ninclude-system-site-packages = false\n")
     (site / "here.pth").write_text(f"{source}\n{source.parent}\n{packages}\n")
-    for path in (folder, *folder.parents):
-        if path == Path(tempfile.gettempdir()):
-            break
-        path.chmod(path.stat().st_mode | 0o055)
     return str(home / "bin/python")

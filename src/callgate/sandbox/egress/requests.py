@@ -59,6 +59,8 @@ def target_of(request: h11.Request, scheme: str, meant: tuple[str, int] | None) 
     """
     if request.http_version not in {b"1.1", b"1.0"}:
         raise Refused(505, "only HTTP/1.1 is spoken here")
+    if {b"content-length", b"transfer-encoding"} <= {name for name, _ in request.headers}:
+        raise Refused(400, "a request has both a Content-Length and a Transfer-Encoding")
     if request.method in {b"CONNECT", b"TRACE"}:
         raise Refused(405, f"{text(request.method)} is not forwarded")
     raw = request.target

@@ -25,6 +25,8 @@ class Answer:
         self._replacer = exchange.answer() if exchange.own else None
         self._inflate = None
         self.whole = False
+        if any(name.lower() == b"transfer-encoding" for name, _ in headers):
+            self._drop(b"content-length")  # RFC 9112 §6.3: it does not count, so nobody is to read it
         if self._replacer is None or bodyless:
             return
         named = {name.lower(): value.strip().lower() for name, value in headers}
