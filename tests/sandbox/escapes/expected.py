@@ -63,6 +63,9 @@ OPEN: dict[str, dict[str, Open]] = {
         "write_project_agent_config": Open(_PROJECT),
         "replace_git_directory": Open(_PROJECT),
         "loader_exec": Open(_LOADER),
+        "daemon_at_the_end": Open(
+            "without a process namespace or a control group its processes are looked for once a second", sometimes=True
+        ),
         "fork_bomb": Open(_WATCHED, sometimes=True),
         "fill_tmp": Open("there is no memory file system of its own; its directory is on the disk"),
         "fill_home": Open(_TOTAL),

@@ -71,7 +71,7 @@ def alone(one: Probe, facts: dict[str, Any]) -> tuple[str, str]:
             break
         data += chunk
     os.close(reader)
-    if one.name != "daemon":
+    if not one.name.startswith("daemon"):
         with contextlib.suppress(OSError):
             os.killpg(pid, signal.SIGKILL)
     with contextlib.suppress(OSError):

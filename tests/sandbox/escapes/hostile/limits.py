@@ -35,9 +35,9 @@ def fork_bomb(facts):
 
 def _take(megabytes: int) -> int:
     """Memory really used, in MiB, until there is no more."""
-    kept: list[bytearray] = []
+    kept: list[bytes] = []
     try:
-        kept.extend(bytearray(b"\1") * (16 << 20) for _ in range(megabytes // 16))
+        kept.extend(b"\1" * (16 << 20) for _ in range(megabytes // 16))
     except MemoryError:
         pass
     return 16 * len(kept)
@@ -58,7 +58,7 @@ def memory_hog_children(facts):
         reader, writer = os.pipe()
         pid = os.fork()
         if pid == 0:
-            kept = [bytearray(b"\1") * (16 << 20) for _ in range(8)]
+            kept = [b"\1" * (16 << 20) for _ in range(8)]
             os.write(writer, bytes([len(kept)]))
             time.sleep(2.5)  # long enough for a watchdog that looks twice a second
             os.write(writer, b"!")

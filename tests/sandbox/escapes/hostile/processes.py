@@ -103,8 +103,7 @@ def limit_process(facts):
     return "changed"
 
 
-@probe("processes", "lives on after the server was ended (setsid, two forks)", bomb=True)
-def daemon(facts):
+def _daemon(heartbeat: str, seconds: float) -> str:
     if os.fork() == 0:
         os.setsid()
         if os.fork():
@@ -113,19 +112,29 @@ def daemon(facts):
         for descriptor in range(3):
             os.dup2(null, descriptor)
         os.closerange(3, 64)
-        end = time.monotonic() + 6
+        end = time.monotonic() + seconds
         while time.monotonic() < end:
-            with open(facts["project"] + "/heartbeat", "w") as file:
+            with open(heartbeat, "w") as file:
                 file.write(str(time.monotonic()))
             time.sleep(0.02)
         os._exit(0)
     os.wait()
     end = time.monotonic() + 2
     while time.monotonic() < end:
-        if os.path.exists(facts["project"] + "/heartbeat"):
+        if os.path.exists(heartbeat):
             return "runs in the background"
         time.sleep(0.01)
     raise Refused("it did not start")
+
+
+@probe("processes", "lives on after the server was ended (setsid, two forks)", bomb=True)
+def daemon(facts):
+    return _daemon(facts["project"] + "/heartbeat", 15)
+
+
+@probe("processes", "lives on, having been started in the server's last moment", bomb=True)
+def daemon_at_the_end(facts):
+    return _daemon(facts["project"] + "/last-heartbeat", 6)
 
 
 @probe("processes", "types into the user's terminal (TIOCSTI)")
