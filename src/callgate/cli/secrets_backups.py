@@ -21,6 +21,9 @@ def scrub(state: Path, literals: Sequence[tuple[str, str, str, str]]) -> None:
     if not literals or not folder.is_dir():
         return
     for path in sorted(folder.iterdir()):
+        if path.name.endswith(".callgate-tmp"):
+            path.unlink(missing_ok=True)  # of an interrupted command
+            continue
         try:
             data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
         except OSError as error:

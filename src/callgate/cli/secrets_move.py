@@ -26,7 +26,7 @@ from callgate.cli.secrets_find import search
 from callgate.cli.secrets_uses import uses
 from callgate.clients.commit import carry_out
 from callgate.clients.entries import Entry, entries
-from callgate.clients.files import lock
+from callgate.clients.files import lock, tidy
 from callgate.clients.formats import string
 from callgate.clients.git import tracked
 from callgate.clients.launcher import launcher
@@ -87,6 +87,8 @@ def move(arguments: argparse.Namespace) -> int:
     state = state_of_user()
     with lock(state):
         work = Work(state, keeper(state, arguments.to), Records(state), Moves(state), arguments.undo)
+        if not arguments.dry_run:
+            _tidy(work, arguments)
         (_plan_undo if arguments.undo else _plan)(work, arguments)
         _show(work)
         if not (work.writes or any(one.drop for one in work.files)):
@@ -100,6 +102,15 @@ def move(arguments: argparse.Namespace) -> int:
     if not failed:
         print("restart the clients: they read their files when they start")
     return EXIT_NO if failed else EXIT_OK
+
+
+def _tidy(work: Work, arguments: argparse.Namespace) -> None:
+    """Remove what an interrupted command left beside files: it may hold values."""
+    files = {os.path.realpath(path) for path in (*arguments.path, user_config_file()) if path}
+    files |= {found.real for found in find(Machine.here(), (), arguments.project)}
+    files |= {one.file for one in work.moves.all()} | {one.file for one in work.records.all()}
+    for path in (*sorted(files), *(str(work.state / name) for name in ("clients.json", "moves.json"))):
+        tidy(path)
 
 
 # --- planning -----------------------------------------------------------------------------------
@@ -233,7 +244,7 @@ def _moved(work: Work) -> Iterator[tuple[str, list[str]]]:
 
 
 def _noted(plan: Plan) -> list[str]:
-    return [note for step in plan.steps for note in step.notes if plan.text is not None]
+    return [note for step in plan.steps for note in step.notes if plan.text is not None or plan.add]
 
 
 def _show(work: Work) -> None:
@@ -305,7 +316,7 @@ def _do(work: Work) -> bool:
     """Do it; whether something failed."""
     failed = False
     for plan in work.entries:
-        if plan.text is None:
+        if plan.text is None and not plan.add:
             continue
         try:
             _entry_undo(work, plan) if work.undo else _entry_move(work, plan)
