@@ -82,10 +82,11 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
 
 
 def _inspect(program: str, name: str, work: Path) -> dict[str, Any] | None:
-    output = resolve_client.run((program, "image", "inspect", "--format", "{{json .}}", name), work, seconds=120)
+    output = resolve_client.run((program, "image", "inspect", name), work, seconds=120)
     if output.code:
         return None
-    return place.parse_object(output.out.strip(), "what is known of the image")
+    found = place.parse_object(b'{"images":' + output.out + b"}", "what is known of the image")["images"]
+    return found[0] if isinstance(found, list) and found and isinstance(found[0], dict) else None
 
 
 def _reference(image: str, requested: str, known: dict[str, Any]) -> tuple[str, str, tuple[str, ...]]:

@@ -97,7 +97,8 @@ def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: 
 
 def _servers(path: Path) -> dict[str, Any] | None:
     try:
-        with open(path, "rb") as file:
+        # Non-blocking: a named pipe in the lock's place must not hang the start.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
             data = file.read(LOCK_BYTES + 1)
     except FileNotFoundError:
         return None
@@ -113,8 +114,10 @@ def _servers(path: Path) -> dict[str, Any] | None:
         document = jiter.from_json(data, allow_inf_nan=False, catch_duplicate_keys=True)
     except ValueError as error:
         raise _damaged(path) from error
-    servers = document.get("servers") if isinstance(document, dict) else None
-    if len(data) > LOCK_BYTES or document.get("version") != 1 or not isinstance(servers, dict):
+    if len(data) > LOCK_BYTES or not isinstance(document, dict) or document.get("version") != 1:
+        raise _damaged(path)
+    servers = document.get("servers")
+    if not isinstance(servers, dict):
         raise _damaged(path)
     return servers
 

@@ -118,6 +118,7 @@ def prepare(
     server = _server(name, line, resolved, fetched, provenance)
     if same and known is not None and known.kind == server.kind and known.artefacts_digest == server.artefacts_digest:
         if known.platform != server.platform:
+            _same_entry(known, server)
             return known  # made on another machine: what is portable is equal, the rest is in this machine's store
         return replace(
             server,
@@ -201,6 +202,16 @@ def _same_artefacts(known: LockedServer, resolved: Resolved) -> None:
         raise TrustError(
             f"the locked version now resolves to other packages: {', '.join(visible(one, 100) for one in other[:4])}",
             next_step=f"look at it and take it: callgate trust update {visible(known.name, 64)}",
+        )
+
+
+def _same_entry(known: LockedServer, server: LockedServer) -> None:
+    """What the lock starts against what the artefacts say is to be started. Raises TrustError."""
+    here = replace(server.entry, runtime_path="", runtime_version="", own="")
+    if replace(known.entry, runtime_path="", runtime_version="", own="") != here:
+        raise TrustError(
+            f"the lock starts server {visible(known.name, 64)} in another way than its artefacts say",
+            next_step="find out who changed the lock; remove the server from it, and lock it anew",
         )
 
 

@@ -87,6 +87,8 @@ def version_key(version: str) -> tuple[tuple[int, int, str], ...]:
             key.append((2, int(number[:18]), ""))
             number = ""
         if char.isalpha():
+            while key and key[-1] == (2, 0, ""):
+                key.pop()
             key.append((0, 0, char))  # 1.0rc1 comes before 1.0 and its missing parts
     while key and key[-1] == (2, 0, ""):
         key.pop()
