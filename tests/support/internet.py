@@ -8,7 +8,7 @@ API was sent is in FOLDER/heard, one JSON line a request; FOLDER/ca.pem is the a
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import http.server
 import json
 import os
@@ -37,7 +37,7 @@ def command(folder: Path, *words: str) -> list[str]:
 
 def certificates(folder: Path) -> None:
     """An authority, and a certificate for HOSTS."""
-    now = datetime.datetime.now(datetime.UTC)
+    now = dt.datetime.now(dt.UTC)
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "callgate test authority")])
     made = (
@@ -46,8 +46,8 @@ def certificates(folder: Path) -> None:
         .issuer_name(name)
         .public_key(key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
     )
     authority = made.add_extension(x509.BasicConstraints(ca=True, path_length=None), critical=True).sign(
         key, hashes.SHA256()
@@ -59,8 +59,8 @@ def certificates(folder: Path) -> None:
         .issuer_name(name)
         .public_key(leaf_key.public_key())
         .serial_number(x509.random_serial_number())
-        .not_valid_before(now - datetime.timedelta(hours=1))
-        .not_valid_after(now + datetime.timedelta(days=1))
+        .not_valid_before(now - dt.timedelta(hours=1))
+        .not_valid_after(now + dt.timedelta(days=1))
         .add_extension(x509.SubjectAlternativeName([x509.DNSName(host) for host in HOSTS]), critical=False)
         .sign(key, hashes.SHA256())
     )
