@@ -137,12 +137,16 @@ def test_inspecting_bundles(state: Path, tmp_path: Path, capsys) -> None:
     out = lines(capsys)
     assert "bundle clock 1.0.0" in out and "not signed" in out and out.endswith("nothing found\n")
     assert trust_sign.main_inspect([str(FIXTURES / "clock-signed.mcpb")]) == 0
-    assert "a key nobody named" in capsys.readouterr().out
+    assert "a key nobody named" in lines(capsys)
     bad = tmp_path / "bad.mcpb"
     bad.write_bytes(packed(changed(server__mcp_config__command="bash", name="clock\x1b[2J")))
     assert trust_sign.main_inspect([str(bad)]) == 1
     out = capsys.readouterr().out
-    assert "refuse  server.mcp_config: it starts 'bash'" in out and "clock\\x1b[2J" in out and "\x1b" not in out
+    assert (
+        "refuse  mcpb-command  server.mcp_config\n        it starts 'bash'" in out
+        and "clock\\x1b[2J" in out
+        and "\x1b" not in out
+    )
     signed = bytearray((FIXTURES / "clock-signed.mcpb").read_bytes())
     at = signed.index(b"process.stdin") if b"process.stdin" in signed else 40
     bad.write_bytes(bytes(signed[:at]) + b"X" + bytes(signed[at + 1 :]))

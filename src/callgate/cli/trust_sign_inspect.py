@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from callgate.cli.trust_sign import EXIT_NO, EXIT_OK, answered, parser
@@ -10,6 +11,7 @@ from callgate.supply.finding import WEIGHTS, Finding, refused
 from callgate.text import visible
 
 SHOWN = 60
+"""Findings printed."""
 
 
 @answered
@@ -45,9 +47,9 @@ def _skill(path: Path) -> tuple[Finding, ...]:
 
     skill = inspect_skill(path)
     print(f"skill {visible(skill.name, 80)}: {len(skill.files)} files, {sum(skill.files.values())} bytes")
-    print(f"  {visible(skill.description, 200)}")
+    print(_wrapped(visible(skill.description, 200), 2))
     if skill.allowed_tools:
-        print(f"  allowed tools: {visible(' '.join(skill.allowed_tools), 200)}")
+        print(_wrapped(f"allowed tools: {visible(' '.join(skill.allowed_tools), 200)}", 2))
     return skill.findings
 
 
@@ -81,25 +83,33 @@ def _bundle(data: bytes, pins: list[str]) -> tuple[Finding, ...]:
     size = sum(member.size for member in bundle.members)
     print(f"bundle {visible(manifest.name, 80)} {visible(manifest.version, 40)} (manifest {manifest.manifest_version})")
     print(
-        f"  {len(bundle.members)} entries, {size} bytes; {manifest.type} server, {len(manifest.tools)} tools declared"
+        f"  {len(bundle.members)} entries, {size} bytes; {manifest.type} server, tools declared: {len(manifest.tools)}"
     )
-    print(f"  starts {visible(' '.join((manifest.command, *manifest.args)), 200)}")
+    print(_wrapped(f"starts {visible(' '.join((manifest.command, *manifest.args)), 200)}", 2))
     if not bundle.signed:
         print("  not signed")
         return bundle.findings
     try:
-        print(f"  {verify(data, pins).describe()}")
+        print(_wrapped(verify(data, pins).describe(), 2))
     except TrustError as error:
         return (*bundle.findings, Finding("mcpb-signature", "refuse", error.what))
     return bundle.findings
+
+
+def _wrapped(text: str, indent: int) -> str:
+    """`text` on lines of at most 80 columns."""
+    space = " " * indent
+    return textwrap.fill(
+        text, 80, initial_indent=space, subsequent_indent=space, break_on_hyphens=False, break_long_words=False
+    )
 
 
 def _told(findings: tuple[Finding, ...], *, notes: bool) -> int:
     ordered = sorted(findings, key=lambda one: -WEIGHTS.index(one.weight))
     kept = [one for one in ordered if notes or one.weight != "note"]
     for one in kept[:SHOWN]:
-        where = f"{one.where}: " if one.where else ""
-        print(f"{one.weight}  {where}{one.what} [{one.rule}]")
+        print(f"{one.weight:<6}  {one.rule}" + (f"  {one.where}" if one.where else ""))
+        print(_wrapped(one.what, 8))
     if len(kept) > SHOWN:
         print(f"and {len(kept) - SHOWN} more")
     left = len(ordered) - len(kept)

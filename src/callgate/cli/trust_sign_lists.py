@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import textwrap
 from pathlib import Path
 
 from callgate.cli.trust_sign import EXIT_NO, EXIT_OK, answered, configuration, parser
@@ -84,7 +85,7 @@ def _check(state: Path, name: str, purls: list[str]) -> int:
         if denied:
             status = EXIT_NO
         why = f"denied: {visible(denied.reason, 120) or 'no reason told'}" if denied else "not denied"
-        print(f"{visible(purl, 120)}  {why}")
+        print(f"{visible(purl, 120)}\n  {why}" if len(purl) + len(why) > 76 else f"{visible(purl, 120)}  {why}")
     return status
 
 
@@ -117,7 +118,7 @@ def osv_action(argv: list[str]) -> int:
         found = osv.check(state, purl)
         print(f"{visible(purl, 120)}  " + (f"{len(found)} known" if found else "nothing known"))
         for advisory in found:
-            print(f"  {advisory.describe()}")
+            print(textwrap.fill(advisory.describe(), 80, initial_indent="  ", subsequent_indent="    "))
             status = EXIT_NO
     age = osv.age_days(state)
     if age is not None and age > OLD_DAYS:
