@@ -65,5 +65,6 @@ class WatchedSandbox:
 def _refused(event: dict[str, object]) -> str:
     host = visible(str(event.get("host", "")), 80)
     port = event.get("port", 443)
+    where = f"{host}:{port}" if port else host
     reason = visible(str(event.get("reason", "")), 120)
-    return f"a connection to {host}:{port} was refused ({reason}); to allow it, name it under network"
+    return f"a connection to {where} was refused ({reason}); to allow it, name it under network"

@@ -13,14 +13,13 @@ import socket
 import ssl
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal, TypeAlias
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 import h11
 
 from callgate.sandbox.egress import hello, names
 from callgate.sandbox.egress.dial import Dialler, Unreachable
 from callgate.sandbox.egress.http_relay import HttpRelay, Upstream
-from callgate.sandbox.egress.leaves import Leaves
 from callgate.sandbox.egress.peek import Cut, peek, take
 from callgate.sandbox.egress.report import Report, Visit
 from callgate.sandbox.egress.requests import Headers, Refused, Target, shows_token, text
@@ -29,11 +28,15 @@ from callgate.sandbox.egress.stream import Stream
 from callgate.sandbox.egress.swap import Exchange
 from callgate.sandbox.spec import Sentinel
 
+if TYPE_CHECKING:
+    from callgate.sandbox.egress.leaves import Leaves
+
 FIRST_BYTE_S = 10.0
 """From a connection's begin to the end of its ClientHello, or of its first request's line."""
 QUIET_S = 1.0
 """On a port that is neither 80 nor 443, a client that says nothing for so long waits for the host to speak first."""
 IDLE_S = 600.0
+_OURSELVES = ("127.0.0.1:", "localhost:")
 PROXY_HEAD = 32 * 1024
 """Bytes of a CONNECT request."""
 
@@ -110,7 +113,9 @@ class Connection:
         try:
             self._check_token(list(request.headers))
             host, port = names.authority(text(request.target))
-            said = [names.authority(text(value), port) for name, value in request.headers if name == b"host"]
+            hosts = [text(value) for name, value in request.headers if name == b"host"]
+            # Node's own CONNECT names the proxy there. The target decides (RFC 9110, section 9.3.6).
+            said = [names.authority(one, port) for one in hosts if not one.startswith(_OURSELVES)]
             if said and said not in ([(host, port)], [(host, 80)]):
                 raise Refused(403, "CONNECT and Host name different hosts")
         except (names.NameRefused, Refused) as error:
