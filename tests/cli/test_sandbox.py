@@ -1,8 +1,11 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import shutil
+import subprocess
+import sys
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -148,3 +151,30 @@ def test_in_the_open_only_when_said_and_said_aloud(project: Path, capsys: pytest
     said = capsys.readouterr()
     assert "WITHOUT a sandbox" in said.err
     assert json.loads(said.out)["confined"] is False
+
+
+def test_a_client_can_use_the_server_meanwhile(project: Path) -> None:
+    _needs("/usr/bin/strace", "/usr/bin/python3")
+    command = [sys.executable, "-m", "callgate.cli.main", "sandbox", "learn", "--attach", "--"]
+    done = subprocess.run(
+        [*command, "/usr/bin/python3", str(project / "server.py")],
+        input='{"jsonrpc":"2.0","id":7,"method":"tools/list"}\n',
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=True,
+    )
+    assert json.loads(done.stdout) == {"jsonrpc": "2.0", "id": 7, "result": {"tools": []}}
+    assert "Today's settings are the least it needs" in done.stderr
+
+
+def test_explain_finds_a_server_of_the_lock(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    from callgate.supply.lockfile import Entry, LockedServer, edit
+
+    state = Path(os.environ["CALLGATE_STATE_DIR"])
+    argv = ("/usr/bin/python3", str(project / "server.py"))
+    script = hashlib.sha256((project / "server.py").read_bytes()).hexdigest()
+    entry = Entry(argv, file=argv[1], sha256=script)
+    edit(state / "callgate.lock", lambda lock: lock.put(LockedServer("locked", argv, "local", entry)))
+    assert main(["explain", "locked", "--json"]) in (0, 1)
+    assert json.loads(capsys.readouterr().out)["argv"] == list(argv)

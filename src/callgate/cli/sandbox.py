@@ -7,7 +7,7 @@ import difflib
 import json
 import os
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,12 +19,20 @@ from callgate.cli.sandbox_text import (
     report_lines,
     report_record,
 )
-from callgate.config import Config, SandboxConfig, load, state_directory, user_config_file
+from callgate.config import (
+    Config,
+    SandboxConfig,
+    SecretConfig,
+    ServerConfig,
+    load,
+    state_directory,
+    user_config_file,
+)
 from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, TrustError
 from callgate.text import visible
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from callgate.sandbox.backend import Backend
     from callgate.sandbox.spec import SandboxSpec
@@ -119,7 +127,35 @@ class _Asked:
     wanted: str
     today: SandboxConfig
     state: Path
-    facts: tuple[str, ...] = ()
+    pinned: str = ""
+    """What the lock says of it, in a word."""
+    notices: tuple[str, ...] = ()
+    secrets: Mapping[str, SecretConfig] = field(default_factory=dict)
+
+
+def _declared(config: Config, server: ServerConfig | None, name: str, state: Path) -> tuple[str, ...]:
+    """The command of a server of the configuration, else of a lock."""
+    if server is not None and server.command:
+        return server.command
+    if server is not None:
+        raise ConfigError(f"{name} is reached by a URL: nothing of it runs here")
+    from callgate.launching.pinned import lock_files
+    from callgate.supply import lockfile
+
+    for path in lock_files(config, state) if name else ():
+        found = lockfile.load(path).servers.get(name)
+        if found is not None:
+            return found.argv
+    raise ConfigError(
+        f"neither the configuration nor callgate.lock has a server {visible(name, 80)!r}" if name else "which server?",
+        next_step="name one of them, or write the command: callgate sandbox explain -- COMMAND ARGS",
+    )
+
+
+def _plain(name: str) -> str:
+    """A program's name as a server's."""
+    kept = "".join(char if char.isascii() and (char.isalnum() or char in "._-") else "-" for char in name[:64])
+    return kept.lstrip("._-") or "server"
 
 
 def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
@@ -130,18 +166,10 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
     from callgate.sandbox.defaults import spec_for
 
     config = _config(arguments)
-    name = arguments.name or (os.path.basename(command[0]) if command else "")
-    server = config.servers.get(name)
-    if not command:
-        if server is None:
-            raise ConfigError(
-                f"there is no server {visible(name, 80)!r} in the configuration" if name else "which server?",
-                next_step="name one of [servers], or write the command: callgate sandbox explain -- COMMAND ARGS",
-            )
-        if not server.command:
-            raise ConfigError(f"{name} is reached by a URL: nothing of it runs here")
-        command = server.command
     state = state_directory(config)
+    name = arguments.name or (_plain(os.path.basename(command[0])) if command else "")
+    server = config.servers.get(name)
+    command = command or _declared(config, server, name, state)
     wish = planning.Wish(
         name=name,
         command=command,
@@ -153,8 +181,15 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
     pinned = pinning(config, name, command, state, confined=False)
     settings = planning._settings(server.sandbox if server else SandboxConfig(), pinned, wish)
     environment = {**by_name(os.environ, settings.environment), **(dict(server.environment) if server else {})}
+    secrets = {**pinned.secrets, **(server.secrets if server else {})}
     spec, argv = spec_for(
-        name, pinned.argv, environment=environment, cwd=pinned.directory or wish.cwd, state=state, config=settings
+        name,
+        pinned.argv,
+        environment=environment,
+        cwd=pinned.directory or wish.cwd,
+        state=state,
+        config=settings,
+        extra_network=[host for one in secrets.values() for host in one.hosts],
     )
     return _Asked(
         name=name,
@@ -163,7 +198,9 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
         wanted=arguments.sandbox or settings.backend or config.launch.sandbox,
         today=server.sandbox if server else SandboxConfig(),
         state=state,
-        facts=(str(pinned.facts.get("state", "")), *pinned.notices),
+        pinned=str(pinned.facts.get("state", "unpinned")),
+        notices=(*pinned.notices, *spec.notices),
+        secrets=secrets,
     )
 
 
@@ -196,9 +233,11 @@ def _explain(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
     except SandboxError as error:
         refusal, missing = error.diagnostics(), ()
     if arguments.json:
-        _print_json(explain_record(asked.spec, asked.argv, name, missing, refusal))
+        _print_json(explain_record(asked.spec, asked.argv, name, missing, refusal, asked.secrets))
     else:
-        print("\n".join(explain_lines(asked.spec, asked.argv, name, missing, refusal, asked.facts)))
+        title = f"{visible(asked.name, 60)}: a {asked.spec.kind} server, {asked.pinned}, in {name}"
+        lines = explain_lines(asked.spec, asked.argv, asked.secrets, missing, asked.notices)
+        print("\n".join([title, *lines, *(["", f"It would not start: {refusal}"] if refusal else [])]))
     return EXIT_NO if refusal else EXIT_OK
 
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from callgate.text import visible
 
 if TYPE_CHECKING:
+    from callgate.config import SecretConfig
     from callgate.sandbox.backend import Probe
     from callgate.sandbox.doctor import Report
     from callgate.sandbox.learn import Observation
@@ -75,11 +76,13 @@ def report_record(report: Report) -> dict[str, Any]:
 
 
 def explain_lines(
-    spec: SandboxSpec, argv: Sequence[str], backend: str, missing: Sequence[str], refusal: str, facts: Sequence[str]
+    spec: SandboxSpec,
+    argv: Sequence[str],
+    secrets: Mapping[str, SecretConfig],
+    missing: Sequence[str],
+    notices: Sequence[str],
 ) -> Iterator[str]:
-    """What a server would get."""
-    state = next((fact for fact in facts if fact), "")
-    yield f"{visible(spec.name, 60)}: a {spec.kind} server, {state or 'unpinned'}, in {backend}"
+    """What a server would get, and what of it is not enforced."""
     yield from _wrapped(" ".join(visible(word, 200) for word in argv), "  runs      ")
     yield f"  in        {visible(spec.cwd or spec.home or 'its home', 300)}"
     yield f"  home      {visible(spec.home, 300) if spec.home else 'in memory'}"
@@ -96,10 +99,11 @@ def explain_lines(
     yield from _wrapped(", ".join(hosts) or "none", "  network   ")
     names = [visible(name, 80) for name in sorted(spec.environment)]
     yield from _wrapped(", ".join(names) or "none", "  variables ")
+    for name in sorted(secrets):
+        yield from _wrapped(f"{visible(name, 80)} from {visible(secrets[name].ref, 200)}", "  secret    ")
     yield from _wrapped(_limit_words(spec.limits), "  limits    ")
-    if refusal:
-        yield ""
-        yield f"It would not start: {refusal}"
+    for notice in notices:
+        yield from _wrapped(visible(notice, 300), "  note: ", " " * 4)
     for line in missing:
         yield from _wrapped(visible(line, 300), "  not enforced: ", " " * 4)
 
@@ -118,7 +122,12 @@ def _limit_words(limits: Limits) -> str:
 
 
 def explain_record(
-    spec: SandboxSpec, argv: Sequence[str], backend: str, missing: Sequence[str], refusal: str
+    spec: SandboxSpec,
+    argv: Sequence[str],
+    backend: str,
+    missing: Sequence[str],
+    refusal: str,
+    secrets: Mapping[str, SecretConfig],
 ) -> dict[str, Any]:
     """The same for a program; names of variables only."""
     limits = spec.limits
@@ -134,6 +143,7 @@ def explain_record(
         "mounts": [{"source": m.source, "target": m.target or m.source, "writable": m.writable} for m in spec.mounts],
         "network": [f"{one.host}:{one.port}" for one in spec.network],
         "variables": sorted(spec.environment),
+        "secrets": {name: secrets[name].ref for name in sorted(secrets)},
         "limits": {
             "processes": limits.processes,
             "memory_bytes": limits.memory_bytes,
