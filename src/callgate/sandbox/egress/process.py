@@ -17,7 +17,6 @@ import threading
 from callgate.sandbox.egress.confine import confine
 from callgate.sandbox.egress.connection import FIRST_BYTE_S, IDLE_S, Connection, Gate
 from callgate.sandbox.egress.dial import Dialler
-from callgate.sandbox.egress.leaves import Leaves
 from callgate.sandbox.egress.names import Rules, address
 from callgate.sandbox.egress.report import Report
 from callgate.sandbox.egress.settings import MAX_SETTINGS, Settings, decode, decode_sentinels
@@ -74,6 +73,11 @@ def _receive(control: socket.socket) -> tuple[Settings, list[socket.socket], byt
 def _gate(settings: Settings, report: Report) -> Gate:
     rules = Rules.of(settings.network)
     lab = settings.lab
+    leaves = None
+    if settings.authority:
+        from callgate.sandbox.egress.leaves import Leaves  # half of the start-up time, for those who need it
+
+        leaves = Leaves(settings.authority, settings.authority_key)
     upstream = ssl.create_default_context(cafile=settings.trust)
     upstream.minimum_version = ssl.TLSVersion.TLSv1_2
     upstream.set_alpn_protocols(["http/1.1"])
@@ -86,7 +90,7 @@ def _gate(settings: Settings, report: Report) -> Gate:
         dialler=Dialler(listed, lab),
         report=report,
         upstream_tls=upstream,
-        leaves=Leaves(settings.authority, settings.authority_key) if settings.authority else None,
+        leaves=leaves,
         token=settings.token,
         sentinels=settings.sentinels,
         first_byte_s=(lab and lab.first_byte_s) or FIRST_BYTE_S,

@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 
-CHUNK = 65536
+CHUNK = 256 * 1024
 HANDSHAKE_S = 10.0
 _FINISH_S = 2.0
 _LINGER_S = 1.0
