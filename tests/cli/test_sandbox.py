@@ -15,6 +15,7 @@ import pytest
 from callgate.cli.sandbox import main
 from callgate.errors import ConfigError
 
+PYTHON = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(p, os.X_OK)), "/usr/bin/python3")
 SERVER = """
 import json, sys
 for line in sys.stdin:
@@ -39,7 +40,7 @@ def project() -> Iterator[Path]:
 def configuration(project: Path, tmp_path: Path) -> Path:
     path = tmp_path / "callgate.toml"
     path.write_text(
-        f'[servers.files]\ncommand = ["/usr/bin/python3", "{project}/server.py", "{project}/work"]\n'
+        f'[servers.files]\ncommand = ["{PYTHON}", "{project}/server.py", "{project}/work"]\n'
         'environment = { TOKEN = "s3cret-value" }\n'
         '[servers.files.sandbox]\nprocesses = 17\nnetwork = ["api.example.com"]\n'
         '[servers.far]\nurl = "https://mcp.example.com/mcp"\n'
@@ -81,7 +82,7 @@ def test_explain_a_server_of_the_configuration(
 
 
 def test_explain_a_command_in_words(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    main(["explain", "--read", str(project / "work"), "--", "/usr/bin/python3", str(project / "server.py")])
+    main(["explain", "--read", str(project / "work"), "--", PYTHON, str(project / "server.py")])
     text = capsys.readouterr().out
     assert "a python server, unpinned" in text
     assert str(project / "work") in text
@@ -92,7 +93,7 @@ def test_explain_a_command_in_words(project: Path, capsys: pytest.CaptureFixture
     ("kind", "begins"), [("apparmor", "profile callgate-"), ("seatbelt", "(version 1)"), ("seccomp", "{")]
 )
 def test_explain_prints_profiles(kind: str, begins: str, project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert main(["explain", "--profile", kind, "--", "/usr/bin/python3", str(project / "server.py")]) == 0
+    assert main(["explain", "--profile", kind, "--", PYTHON, str(project / "server.py")]) == 0
     assert capsys.readouterr().out.startswith(begins)
 
 
@@ -124,7 +125,7 @@ def _needs(*programs: str) -> None:
 def test_learn_shows_the_difference_and_changes_nothing(
     configuration: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _needs("/usr/bin/strace", "/usr/bin/python3")
+    _needs("/usr/bin/strace", PYTHON)
     before = configuration.read_text()
     assert main(["learn", "files", "--config", str(configuration)]) == 0
     text = capsys.readouterr().out
@@ -136,9 +137,9 @@ def test_learn_shows_the_difference_and_changes_nothing(
 def test_learn_appends_where_it_is_told_to(
     configuration: Path, project: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    _needs("/usr/bin/strace", "/usr/bin/python3")
+    _needs("/usr/bin/strace", PYTHON)
     target = configuration.parent / "new.toml"
-    command = ["--", "/usr/bin/python3", str(project / "server.py")]
+    command = ["--", PYTHON, str(project / "server.py")]
     assert main(["learn", "--append", str(target), *command]) == 0
     assert "[servers." in target.read_text()
     with pytest.raises(ConfigError, match="second table"):
@@ -146,18 +147,18 @@ def test_learn_appends_where_it_is_told_to(
 
 
 def test_in_the_open_only_when_said_and_said_aloud(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    _needs("/usr/bin/strace", "/usr/bin/python3")
-    assert main(["learn", "--open", "--json", "--", "/usr/bin/python3", str(project / "server.py")]) == 0
+    _needs("/usr/bin/strace", PYTHON)
+    assert main(["learn", "--open", "--json", "--", PYTHON, str(project / "server.py")]) == 0
     said = capsys.readouterr()
     assert "WITHOUT a sandbox" in said.err
     assert json.loads(said.out)["confined"] is False
 
 
 def test_a_client_can_use_the_server_meanwhile(project: Path) -> None:
-    _needs("/usr/bin/strace", "/usr/bin/python3")
+    _needs("/usr/bin/strace", PYTHON)
     command = [sys.executable, "-m", "callgate.cli.main", "sandbox", "learn", "--attach", "--"]
     done = subprocess.run(
-        [*command, "/usr/bin/python3", str(project / "server.py")],
+        [*command, PYTHON, str(project / "server.py")],
         input='{"jsonrpc":"2.0","id":7,"method":"tools/list"}\n',
         capture_output=True,
         text=True,
@@ -172,7 +173,7 @@ def test_explain_finds_a_server_of_the_lock(project: Path, capsys: pytest.Captur
     from callgate.supply.lockfile import Entry, LockedServer, edit
 
     state = Path(os.environ["CALLGATE_STATE_DIR"])
-    argv = ("/usr/bin/python3", str(project / "server.py"))
+    argv = (PYTHON, str(project / "server.py"))
     script = hashlib.sha256((project / "server.py").read_bytes()).hexdigest()
     entry = Entry(argv, file=argv[1], sha256=script)
     edit(state / "callgate.lock", lambda lock: lock.put(LockedServer("locked", argv, "local", entry)))

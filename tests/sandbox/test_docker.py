@@ -68,3 +68,12 @@ def test_the_network_is_refused(client: Path) -> None:
 def test_a_command_of_this_machine_is_refused(client: Path) -> None:
     with pytest.raises(SandboxError, match="images only"):
         docker.DockerBackend().prepare(SandboxSpec("one"), ["/usr/bin/true"])
+
+
+def test_a_line_that_asks_for_no_network_gets_none(client: Path) -> None:
+    spec = SandboxSpec("one", kind="container", network=(Destination("api.example"),))
+    wrapped = docker.DockerBackend().prepare(spec, ["docker", "run", "-i", "--network", "none", IMAGE])
+    assert "--network=none" in wrapped.argv
+    assert not any("PROXY" in name for name in wrapped.environment)
+    assert wrapped.abandon is not None
+    wrapped.abandon()

@@ -18,7 +18,7 @@ from callgate.sandbox.learn_trace import Trace, read_traces
 from callgate.sandbox.spec import Mount, SandboxSpec
 from tests.support.programs import REQUIRED
 
-PYTHON = "/usr/bin/python3"
+PYTHON = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(p, os.X_OK)), "/usr/bin/python3")
 HUNGRY = """
 import json, sys, urllib.request
 data, out, home, url = sys.argv[1:]

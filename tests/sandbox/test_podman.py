@@ -19,7 +19,7 @@ from callgate.sandbox.podman import PLACES, PodmanBackend, engine
 from callgate.sandbox.spec import Destination, Limits, Mount, SandboxSpec, SecretFile
 from tests.support.programs import REQUIRED
 
-PYTHON = "/usr/bin/python3"
+PYTHON = next((p for p in ("/usr/bin/python3", "/usr/local/bin/python3") if os.access(p, os.X_OK)), "/usr/bin/python3")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -212,3 +212,32 @@ def test_an_image_without_a_digest_does_not_start() -> None:
 def test_roots_own_directory_is_not_given_to_a_server(tmp_path: Path) -> None:
     with pytest.raises(SandboxError, match="belongs to root"):
         prepared(SandboxSpec("seven", mounts=(Mount(str(tmp_path), writable=True),)), "pass")
+
+
+def test_a_control_group_holds_what_all_processes_take_together() -> None:
+    if not engine().limits:
+        pytest.skip("podman has no control group for this user")
+    script = """
+import os, signal, time
+forks = []
+try:
+    while len(forks) < 60:
+        pid = os.fork()
+        if pid == 0: signal.pause()
+        forks.append(pid)
+except OSError: pass
+print(len(forks))
+for pid in forks: os.kill(pid, 9); os.waitpid(pid, 0)
+ends = []
+for _ in range(4):
+    pid = os.fork()
+    if pid == 0:
+        kept = b"1" * (48 << 20); time.sleep(1); os._exit(0)
+    ends.append(pid)
+print(sum(os.waitpid(pid, 0)[1] == 0 for pid in ends))
+"""
+    limits = Limits(processes=20, memory_bytes=96 << 20)
+    out, _ = run(prepared(SandboxSpec("eight", environment={"PATH": "/usr/bin"}, limits=limits), script))
+    started, *ended = map(int, out.split())
+    assert 10 <= started < 20
+    assert not ended or ended[0] < 4  # or the group's first process was taken, and all of it ended

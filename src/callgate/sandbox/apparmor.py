@@ -137,7 +137,7 @@ def load(text: str) -> str:
     if os.geteuid() != 0:
         raise SandboxError(
             "loading an AppArmor profile takes root",
-            next_step="callgate sandbox explain --apparmor NAME | sudo apparmor_parser -r",
+            next_step="callgate sandbox explain --profile apparmor NAME | sudo apparmor_parser -r",
         )
     return _parsed(text, "-r", "-K")
 

@@ -30,7 +30,9 @@ _IMAGES_OWN = frozenset({"HOME", "PATH", "TMPDIR", "SHELL", "USER", "LOGNAME"})
 
 def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping[str, str]) -> Prepared:
     """Wrap a command, or a `docker run` line (kind `container`). `own`: callgate's own environment."""
-    gated = bool(spec.network or spec.sentinels)
+    line = parse(argv, own.get("HOME", "")) if spec.kind == "container" else None
+    # A line that asks for no network gets none, whatever the settings allow.
+    gated = bool(spec.network or spec.sentinels) and (line is None or line.network)
     if gated and not (engine.name == "podman" and os.path.exists("/proc/self/ns/net")):
         raise SandboxError(
             f"the server may use the network, and {engine.name} here has no way to the egress gate",
@@ -38,16 +40,22 @@ def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping
         )
     work = Workspace(secret=bool(spec.secret_files or spec.sentinels))
     try:
-        return _prepared(engine, spec, argv, own, work, gated=gated)
+        return _prepared(engine, spec, tuple(argv), line, own, work, gated=gated)
     except BaseException:
         work.remove()
         raise
 
 
 def _prepared(
-    engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping[str, str], work: Workspace, *, gated: bool
+    engine: Engine,
+    spec: SandboxSpec,
+    argv: tuple[str, ...],
+    line: ContainerLine | None,
+    own: Mapping[str, str],
+    work: Workspace,
+    *,
+    gated: bool,
 ) -> Prepared:
-    line = parse(argv, own.get("HOME", "")) if spec.kind == "container" else None
     mounts = [*(line.mounts if line else ()), *spec.mounts]
     # An image has a home, a path and a directory of its own.
     home = Mount(spec.home, writable=True) if spec.home and line is None else None
@@ -71,7 +79,7 @@ def _prepared(
     inside = [*mounts, *([home] if home else []), *(Mount(source, target=path) for path, source in files.items())]
     if line is None:
         system = (Mount(path) for path in system_mounts())
-        job = replace(job, rootfs=work.skeleton(), command=tuple(argv), mounts=(*system, *_parents_first(inside)))
+        job = replace(job, rootfs=work.skeleton(), command=argv, mounts=(*system, *_parents_first(inside)))
     else:
         job = _of_image(job, line, inside)
     environment = client_environment(job.environment, own)

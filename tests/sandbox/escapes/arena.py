@@ -277,10 +277,11 @@ class Range:
 def specification(baits: Range, python: str) -> SandboxSpec:
     """What a server gets that was given a project to write to."""
     folder = baits.folder
+    runtime = () if python.startswith("/usr/") else (Mount(sys.base_prefix),)
     return SandboxSpec(
         name="hostile",
         kind="python",
-        mounts=(Mount(str(folder / "package")), Mount(str(folder / "project"), writable=True)),
+        mounts=(Mount(str(folder / "package")), Mount(str(folder / "project"), writable=True), *runtime),
         home=str(folder / "state/servers/hostile/home"),
         cwd=str(folder / "project"),
         limits=LIMITS,
