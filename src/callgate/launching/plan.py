@@ -21,6 +21,7 @@ from callgate.vault.presence import has_credentials
 if TYPE_CHECKING:
     from callgate.launching.secrets import Handover
 
+CONTAINER_ENGINES = ("docker", "podman")
 _NO_SERVER = ServerConfig("")
 
 
@@ -54,6 +55,8 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
     settings = _settings(server.sandbox, pinned, wish)
     wanted = wish.sandbox or settings.backend or config.launch.sandbox
+    if wanted != "none" and os.path.basename(pinned.argv[0]) in CONTAINER_ENGINES:
+        wanted, settings = _in_container(pinned.argv, wanted, settings)
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
     handover = _handover(wish.name, environment, {**pinned.secrets, **server.secrets}, state, confined=wanted != "none")
@@ -89,6 +92,15 @@ def _settings(configured: SandboxConfig, pinned: Pinning, wish: Wish) -> Sandbox
         disk_mib=configured.disk_mib or locked.disk_mib,
         descriptors=configured.descriptors or locked.descriptors,
     )
+
+
+def _in_container(argv: tuple[str, ...], wanted: str, settings: SandboxConfig) -> tuple[str, SandboxConfig]:
+    """A container line goes to its own engine, which has its images, with the variables it names."""
+    from callgate.sandbox.container_line import parse
+
+    line = parse(argv)
+    engine = line.engine if wanted == "auto" else wanted
+    return engine, replace(settings, environment=(*settings.environment, *line.inherited))
 
 
 def _environment(wish: Wish, settings: SandboxConfig, *, confined: bool) -> dict[str, str]:

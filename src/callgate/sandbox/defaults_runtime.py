@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 
 from callgate.errors import SandboxError
 from callgate.sandbox.defaults_paths import Fence, in_system, within
+from callgate.sandbox.shims import behind
 from callgate.sandbox.spec import ServerKind
 from callgate.text import visible
 
@@ -78,7 +79,7 @@ def which(program: str, cwd: str, search: str) -> str:
         places = [os.path.join(cwd, folder or ".", program) for folder in search.split(os.pathsep)]
     for place in places:
         if os.path.isfile(place) and os.access(place, os.X_OK):
-            path = os.path.normpath(place)
+            path = behind(os.path.normpath(place), cwd, search)
             return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     raise SandboxError(
         f"there is no program '{visible(program, 200)}'",

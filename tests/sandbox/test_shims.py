@@ -1,0 +1,72 @@
+"""Stand-ins of version managers are followed to the program they mean, outside of the sandbox."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from callgate.errors import SandboxError
+from callgate.sandbox.defaults_runtime import which
+from callgate.sandbox.shims import behind
+
+
+def manager(root: Path, answer: str) -> Path:
+    """A pyenv of our own, with one stand-in."""
+    for folder in ("bin", "shims", "versions/3.12.1/bin"):
+        (root / folder).mkdir(parents=True)
+    real = root / "versions/3.12.1/bin/python3"
+    command = root / "bin" / "pyenv"
+    command.write_text(f"#!/bin/sh\n{answer.replace('REAL', str(real))}\n")
+    shim = root / "shims" / "python3"
+    shim.write_text("#!/bin/sh\nexec pyenv exec python3\n")
+    real.write_text("#!/bin/sh\n")
+    for path in (command, shim, real):
+        path.chmod(0o755)
+    return shim
+
+
+def test_the_manager_is_asked(tmp_path: Path) -> None:
+    shim = manager(tmp_path / ".pyenv", 'test "$1 $2" = "which python3" && echo REAL')
+    real = str(tmp_path / ".pyenv/versions/3.12.1/bin/python3")
+    assert behind(str(shim), "/", "") == real
+    assert which("python3", "/", str(shim.parent)) == real
+
+
+@pytest.mark.parametrize("answer", ["exit 1", "echo", "echo relative/python3", "echo /nowhere/python3", "echo '  '"])
+def test_an_answer_that_is_no_program_is_refused(tmp_path: Path, answer: str) -> None:
+    shim = manager(tmp_path / ".pyenv", answer)
+    with pytest.raises(SandboxError, match="stands for no program") as caught:
+        behind(str(shim), "/", "")
+    assert "full path" in caught.value.next_step
+
+
+def test_a_manager_that_is_gone_is_named(tmp_path: Path) -> None:
+    shim = manager(tmp_path / ".pyenv", "echo REAL")
+    (tmp_path / ".pyenv/bin/pyenv").unlink()
+    with pytest.raises(SandboxError, match="'pyenv' manages"):
+        behind(str(shim), "/", "")
+
+
+@pytest.mark.parametrize("place", ["bin", "some/shims", ".pyenv/versions/3/bin"])
+def test_other_programs_are_what_they_are(tmp_path: Path, place: str) -> None:
+    folder = tmp_path / place
+    folder.mkdir(parents=True)
+    program = folder / "python3"
+    program.write_text("#!/bin/sh\nexit 1\n")
+    program.chmod(0o755)
+    assert behind(str(program), "/", "") == str(program)
+
+
+def test_volta(tmp_path: Path) -> None:
+    (tmp_path / "bin").mkdir()
+    real = tmp_path / "node-20"
+    for path, text in (
+        (tmp_path / "bin/volta-shim", "exit 1"),
+        (tmp_path / "bin/volta", f"echo {real}"),
+        (real, "exit 0"),
+    ):
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
+    (tmp_path / "bin/node").symlink_to("volta-shim")
+    assert behind(str(tmp_path / "bin/node"), "/", "") == str(real)
