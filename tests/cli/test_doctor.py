@@ -187,7 +187,7 @@ def test_evidence_that_was_changed(home: Path, capsys: pytest.CaptureFixture[str
     journal = open_journal(state, AuditConfig(), process="test")
     journal.note("reload", {"source": "x"})
     journal.close()
-    assert told(checks(capsys)[1], "1 logs verify", level="ok")
+    assert told(checks(capsys)[1], "logs that verify: 1", level="ok")
     (segment,) = (state / "audit").glob("*/000001.jsonl")
     segment.write_bytes(segment.read_bytes().replace(b'"source":"x"', b'"source":"y"'))
     code, found = checks(capsys)

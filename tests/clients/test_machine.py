@@ -7,7 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from callgate.clients.machine import Machine, find
+from callgate.clients.entries import entries
+from callgate.clients.formats import parse
+from callgate.clients.machine import Machine, find, find_all, neighbours
+from callgate.clients.surroundings import HOOK_FILES, INSTRUCTIONS, MANAGED, PROJECT_SETTINGS, SKILLS
 from callgate.clients.table import ALL, BY_NAME, CLIENTS, Place, System
 from callgate.errors import ConfigError
 
@@ -103,3 +106,58 @@ def test_places_are_described_once() -> None:
     for client in CLIENTS:
         assert len(set(client.places)) == len(client.places)
         assert all(isinstance(place, Place) for place in client.places)
+
+
+def test_the_windows_side_of_wsl(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    version = tmp_path / "version"
+    version.write_text("Linux version 6.6 (Microsoft@x)")
+    users = tmp_path / "Users"
+    for name in ("me", "Public", "Default", "no home"):
+        (users / name / ("AppData" if name != "no home" else "x")).mkdir(parents=True)
+    path = users / "me/AppData/Roaming/Code/User/mcp.json"
+    path.parent.mkdir(parents=True)
+    path.write_text("{}")
+    others = neighbours(str(users), str(version))
+    assert [(one.system, one.home) for one in others] == [("win32", str(users / "me"))]
+    monkeypatch.setattr("callgate.clients.machine.neighbours", lambda: others)
+    (found,) = find_all(Machine("linux", str(tmp_path / "home"), {}))
+    assert found.path == str(path)
+    assert "Windows" in found.place.hands_off
+    version.write_text("Linux version 6.6 (gcc)")
+    assert neighbours(str(users), str(version)) == []
+    assert neighbours(str(users), str(tmp_path / "none")) == []
+
+
+def test_lists_around_the_servers() -> None:
+    assert set(HOOK_FILES) <= set(BY_NAME)
+    assert set(MANAGED) == set(ALL)
+    lists = (
+        *HOOK_FILES.values(),
+        *PROJECT_SETTINGS,
+        *SKILLS,
+        *INSTRUCTIONS,
+        *(p for one in MANAGED.values() for p in one),
+    )
+    assert len(set(lists)) == len(lists) - 1  # requirements.toml is at one place on two systems
+    for path in lists:
+        assert path.count("{") == path.count("}")
+        assert not LINUX.expand(path).startswith("~")
+
+
+def test_servers_of_plugins_in_every_form(tmp_path: Path) -> None:
+    cache = tmp_path / ".claude/plugins/cache/shop"
+    for name, text in {
+        "flat/.mcp.json": '{"a": {"command": "x"}, "note": "y"}',
+        "wrapped/.mcp.json": '{"mcpServers": {"b": {"command": "x"}}}',
+        "inline/.claude-plugin/plugin.json": '{"name": "p", "mcpServers": {"c": {"command": "x"}}}',
+        "named/.claude-plugin/plugin.json": '{"name": "p", "mcpServers": "./servers.json"}',
+        "none/.claude-plugin/plugin.json": '{"name": "p"}',
+    }.items():
+        (cache / name).parent.mkdir(parents=True)
+        (cache / name).write_text(text)
+    names = []
+    for found in find(Machine("linux", str(tmp_path), {})):
+        root = parse("json", Path(found.path).read_text())
+        names += [entry.name for entry in entries(root, found.place, found.client.shape)]
+        assert found.place.hands_off
+    assert sorted(names) == ["a", "b", "c"]

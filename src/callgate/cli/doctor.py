@@ -240,7 +240,7 @@ def _lock(config: Config, state: Path) -> Iterator[Check]:
             )
             continue
         lock = load(path)
-        yield Check("ok", "lock", str(path), f"holds {len(lock.servers)} servers")
+        yield Check("ok", "lock", str(path), f"servers it holds: {len(lock.servers)}")
         if config.launch.signers:
             from callgate.supply.lock_signature import verify_lock
 
@@ -268,7 +268,7 @@ def _pins(state: Path) -> Iterator[Check]:
                 f"callgate pins diff {visible(name, 80)}",
             )
     if not any(waiting.values()):
-        yield Check("ok", "pins", "", f"the definitions of {len(servers)} servers are pinned")
+        yield Check("ok", "pins", "", f"servers whose definitions are pinned: {len(servers)}")
 
 
 def _evidence(state: Path) -> Iterator[Check]:
@@ -279,7 +279,7 @@ def _evidence(state: Path) -> Iterator[Check]:
         return
     report = verify(state)
     if report.verified:
-        yield Check("ok", "evidence", str(state / "audit"), f"{len(report.logs)} logs verify")
+        yield Check("ok", "evidence", str(state / "audit"), f"logs that verify: {len(report.logs)}")
     else:
         bad = sum(not log.verified for log in report.logs) + len(report.missing) + len(report.index_problems)
         yield Check(

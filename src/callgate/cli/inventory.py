@@ -12,7 +12,7 @@ from pathlib import Path
 
 from callgate.cli.install import check_clients, configuration, shown_path
 from callgate.clients.inventory import Configured, Inventory, Known, Server, take
-from callgate.clients.machine import Machine, find
+from callgate.clients.machine import Machine, find, find_all
 from callgate.clients.probe import speaks_mcp
 from callgate.clients.processes import Machine as Running
 from callgate.clients.processes import look
@@ -49,7 +49,7 @@ def main(argv: list[str]) -> int:
     state = state_directory(config)
     running = look()
     here = Machine.here()
-    found = list(find(here, tuple(arguments.client), arguments.project))
+    found = list(find_all(here, tuple(arguments.client), arguments.project))
     seen = {one.real for one in found}
     for folder in _projects(Records(state)):
         found += [one for one in find(here, tuple(arguments.client), folder) if one.real not in seen]
@@ -136,7 +136,7 @@ def _print(inventory: Inventory, running: Running, *, probed: bool) -> None:
     if not inventory.servers:
         print("no MCP server is declared, running or listening here")
     else:
-        width = min(20, max(len(visible(one.name, 40)) for one in inventory.servers))
+        width = min(20, max(6, *(len(visible(one.name, 40)) for one in inventory.servers)))
         print(f"{'server':<{width}}  wrapped  pinned  sandboxed  signed  now")
     for one in inventory.servers:
         now = "running" if one.pids else "listening" if one.listening else "-"

@@ -9,7 +9,7 @@ import textwrap
 from typing import Any
 
 from callgate.cli.install import check_clients, shown_path, state_of_user
-from callgate.clients.machine import Machine, find
+from callgate.clients.machine import Machine, find_all
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, survey
 from callgate.clients.table import CLIENTS, NO_FILES
@@ -38,7 +38,7 @@ def main(argv: list[str]) -> int:
         raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
     chosen = tuple(arguments.client)
     records = Records(state_of_user())
-    found = find(Machine.here(), chosen, arguments.project)
+    found = find_all(Machine.here(), chosen, arguments.project)
     states = list(survey(found, records, chosen))
     if arguments.json:
         _print_json(states)

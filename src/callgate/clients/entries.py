@@ -35,7 +35,14 @@ def entries(root: Node, place: Place, shape: Shape) -> Iterator[Entry]:
     """All servers of a document. Raises ClientFileError where the servers are not in the form the client reads."""
     if root.kind != "map":
         raise ClientFileError("the document is not a map", next_step="mend the file, then try again")
+    if place.hands_off and place.path.endswith(".mcp.json") and root.get(place.keys[0]) is None:
+        # A plugin may leave out the key around its servers.
+        found = (_entry((), member.key, member.node, shape) for member in root.members)
+        yield from (entry for entry in found if entry.kind != "other")
+        return
     for container, node in _containers(root, place.keys, ()):
+        if place.hands_off and node.kind == "scalar":
+            continue  # a plugin may name another file there
         for name, item in _items(node, place):
             yield _entry(container, name, item, shape)
 

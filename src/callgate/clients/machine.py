@@ -6,11 +6,15 @@ import glob
 import os
 import sys
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from callgate.clients.table import ALL, CLIENTS, Client, Place, System
 from callgate.errors import ConfigError
 from callgate.text import visible
+
+MAX_NEIGHBOURS = 64
+_NO_HOMES = frozenset({"All Users", "Default", "Default User", "Public", "desktop.ini"})
+_WINDOWS = "it belongs to a client of the Windows side"
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,6 +86,28 @@ def find(machine: Machine, names: tuple[str, ...] = (), project: str = "") -> It
                 if (real, place.keys) not in seen:
                     seen.add((real, place.keys))
                     yield Found(client, place, path, real)
+
+
+def neighbours(root: str = "/mnt/c/Users", version: str = "/proc/version") -> list[Machine]:
+    """Under WSL, the homes of the Windows side; elsewhere none. What lies there is looked at, never changed."""
+    try:
+        with open(version, encoding="utf-8", errors="replace") as file:
+            if "microsoft" not in file.read(1000).lower():
+                return []
+        names = sorted(os.listdir(root))[:MAX_NEIGHBOURS]
+    except OSError:
+        return []
+    homes = [f"{root}/{name}" for name in names if name not in _NO_HOMES]
+    return [Machine("win32", home, {}) for home in homes if os.path.isdir(f"{home}/AppData")]
+
+
+def find_all(machine: Machine, names: tuple[str, ...] = (), project: str = "") -> Iterator[Found]:
+    """As `find`, then what the clients of the Windows side have under WSL."""
+    yield from find(machine, names, project)
+    for other in neighbours():
+        for one in find(other, names):
+            if one.place.scope != "managed":
+                yield replace(one, place=replace(one.place, hands_off=_WINDOWS))
 
 
 def _paths(machine: Machine, place: Place, project: str) -> list[str]:
