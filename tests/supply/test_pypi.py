@@ -151,7 +151,7 @@ def test_which_program(
 ) -> None:
     registry.add_pypi("mcp-mail", "1.0", scripts=scripts)
     if says is None:
-        with pytest.raises(TrustError, match="has no program|could not unpack"):
+        with pytest.raises(TrustError, match=r"has no program|could not unpack"):
             lock_server("mail", line, state=state, options=OFF)
         return
     lock_server("mail", line, state=state, options=OFF)

@@ -6,6 +6,8 @@ import sys
 from collections.abc import Callable
 from importlib import import_module
 
+from callgate.errors import TrustError
+
 DESCRIPTION = """\
 usage: callgate trust ACTION [OPTIONS]
 
@@ -20,7 +22,9 @@ from then on, offline, until an update is agreed to.
   diff NAME [VERSION]   show what a release would change, take nothing
   sign                  sign the lock
   keygen                make a key to sign with
-  catalogue             a team's catalogue: follow one, publish one
+  catalogue             a team's catalogue of servers
+  osv                   an index of known vulnerabilities and malware
+  inspect               look into a bundle, a skill or a registry entry
 
 callgate trust ACTION --help tells more."""
 
@@ -32,8 +36,10 @@ ACTIONS = {
     "sign": ("callgate.cli.trust_sign", "main_sign"),
     "keygen": ("callgate.cli.trust_sign", "main_keygen"),
     "catalogue": ("callgate.cli.trust_sign", "main_catalogue"),
+    "osv": ("callgate.cli.trust_sign", "main_osv"),
+    "inspect": ("callgate.cli.trust_sign", "main_inspect"),
 }
-EXIT_USAGE = 2
+EXIT_NO, EXIT_USAGE = 1, 2
 
 
 def main(argv: list[str]) -> int:
@@ -47,4 +53,9 @@ def main(argv: list[str]) -> int:
         return EXIT_USAGE
     module, function = ACTIONS[name]
     action: Callable[[list[str]], int] = getattr(import_module(module), function)
-    return action(argv[1:])
+    try:
+        return action(argv[1:])
+    except TrustError as error:  # the answer is "no", not a defect
+        sys.stdout.flush()
+        sys.stderr.write(f"callgate: {error.diagnostics()}\n")
+        return EXIT_NO

@@ -1,38 +1,7 @@
-"""What is known against a package: look-alike names, known vulnerabilities and malware."""
+"""What is known against a package, for the actions that ask a person about it."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from pathlib import Path
-from typing import cast
+from callgate.supply.resolve_checks import Warned, package_warnings
 
-from callgate.supply import osv
-from callgate.supply.lockfile import LockedServer
-from callgate.supply.lookalikes import Ecosystem, look_alikes
-
-
-@dataclass(frozen=True, slots=True)
-class Warned:
-    """One line for a person. `refuses`: it is not taken, whatever the person says."""
-
-    text: str
-    refuses: bool = False
-
-
-def package_warnings(server: LockedServer, state: Path) -> list[Warned]:
-    """Everything known against what a server is started from: its name, and all its packages' versions.
-
-    Advisories are those of the index in the state directory; without one, none are known.
-    """
-    if server.kind not in ("npm", "pypi"):
-        return []
-    found = [
-        Warned(f"look-alike: {one.describe(server.package)}")
-        for one in look_alikes(cast("Ecosystem", server.kind), server.package)
-    ]
-    if osv.index_path(state).exists():
-        for artefact in server.artefacts:
-            for advisory in osv.check(state, artefact.purl):
-                refuses = advisory.malicious and advisory.certain
-                found.append(Warned(f"{artefact.purl}: {advisory.describe()}", refuses=refuses))
-    return found
+__all__ = ["Warned", "package_warnings"]

@@ -62,11 +62,20 @@ def lock_server(
 ) -> LockedServer:
     """Resolve, fetch and write into `lock` (default: the user's own, in `state`). Raises TrustError.
 
-    What is None is kept as an earlier lock of the same server had it.
+    What is None is kept as an earlier lock of the same server had it. A package whose name or versions something is
+    known against (`resolve_checks`) is refused: a person may take it with `callgate trust lock`.
     """
     path = lock or state / lockfile.FILE_NAME
     known = lockfile.load(path).servers.get(name)
     server = prepare(name, argv, state=state, known=known, options=options)
+    if known is None or known.artefacts_digest != server.artefacts_digest:
+        from callgate.supply import resolve_checks
+
+        try:
+            resolve_checks.refuse(server, state)
+        except TrustError:
+            discard(state, server)
+            raise
     if known is not None:
         server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
     if sandbox is not None:
