@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import signal
 import subprocess
@@ -256,6 +257,14 @@ def test_what_is_remembered(place: Place) -> None:
     signature_path(place.lock).unlink()
     with pytest.raises(TrustError, match="not signed"):
         place.launch("a")
+
+
+def test_it_tells_which_lock_it_verified(place: Place) -> None:
+    place.sign("a")
+    expected = hashlib.sha256(place.lock.read_bytes()).hexdigest()
+    for _ in range(2):  # checked, then remembered
+        assert verify_at_launch(place.lock, place.public("a"), 1, place.state) == expected
+    assert place.verify("a").sha256 == expected
 
 
 def test_a_launch_with_remembered_answer_imports_no_cryptography(place: Place) -> None:

@@ -10,7 +10,6 @@ import hashlib
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +17,8 @@ from callgate.errors import TrustError
 from callgate.text import visible
 
 if TYPE_CHECKING:
+    from datetime import datetime
+
     from callgate.supply.signers import Signer
 
 SIGNATURE_BYTES = 16 * 1024 * 1024
@@ -27,13 +28,21 @@ _CACHE_ENTRIES = 200
 
 @dataclass(frozen=True, slots=True)
 class LockSignatures:
-    """Who signed a lock. `signers` are key ids with the files the keys came from."""
+    """Who signed a lock. `signers` are key ids with the files the keys came from; `sha256` is of the lock's bytes."""
 
     signers: tuple[tuple[str, str], ...]
     threshold: int
     lock: str
     counter: int
     issued: str
+    sha256: str
+
+
+def _now() -> datetime:
+    # datetime costs a millisecond to import, and a remembered answer needs no time.
+    from datetime import UTC, datetime
+
+    return datetime.now(UTC)
 
 
 def signature_path(lock: Path) -> Path:
@@ -51,7 +60,7 @@ def sign_lock(lock: Path, signer: Signer, state: Path, now: datetime | None = No
     from callgate.supply.keys import key_id
     from callgate.supply.place import read, write
 
-    now = now or datetime.now(UTC)
+    now = now or _now()
     content = read(lock, statement.LOCK_BYTES, "lock")
     beside = signature_path(lock)
     known = seen.last_seen(state, lock)
@@ -87,7 +96,8 @@ def sign_lock(lock: Path, signer: Signer, state: Path, now: datetime | None = No
     write(beside, made.to_json(), 0o644)
     seen.accept(state, lock, written)
     name = key_id(signer.public())
-    return LockSignatures(((name, ""),), 1, written.lock, written.counter, written.issued)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return LockSignatures(((name, ""),), 1, written.lock, written.counter, written.issued, sha256)
 
 
 def verify_lock(
@@ -97,20 +107,24 @@ def verify_lock(
 
     Raises TrustError: not signed, changed since, too few or other signers, older than one seen before.
     """
-    return _verify(lock, signers, threshold, state, now or datetime.now(UTC), quick=False)
+    return _verify(lock, signers, threshold, state, now or _now(), quick=False)
 
 
 def verify_at_launch(
     lock: Path, signers: Sequence[Path], threshold: int, state: Path, now: datetime | None = None
-) -> None:
-    """As `verify_lock`, from memory where nothing changed since the last time. Raises TrustError."""
-    digest = _digest(lock, signers, threshold)
+) -> str:
+    """As `verify_lock`, from memory where nothing changed since the last time. Raises TrustError.
+
+    Returns the SHA-256 of the lock that was verified: who read it before compares, so that no other was used.
+    """
+    digest, sha256 = _digest(lock, signers, threshold)
     place = str(state / "trust" / _CACHE)
     if digest and _remembered(place, digest, os.path.realpath(lock)):
-        return
-    _verify(lock, signers, threshold, state, now or datetime.now(UTC), quick=True)
-    if digest and digest == _digest(lock, signers, threshold):
+        return sha256
+    found = _verify(lock, signers, threshold, state, now or _now(), quick=True)
+    if digest and (digest, found.sha256) == _digest(lock, signers, threshold):
         _remember(place, digest, os.path.realpath(lock))
+    return found.sha256
 
 
 def _verify(
@@ -134,22 +148,25 @@ def _verify(
     about = statement.read(envelope.payload)
     statement.check(about, content, now)
     seen.accept(state, lock, about)
-    return LockSignatures(
-        tuple((name, str(keys[name][1])) for name in held), threshold, about.lock, about.counter, about.issued
-    )
+    names = tuple((name, str(keys[name][1])) for name in held)
+    sha256 = hashlib.sha256(content).hexdigest()
+    return LockSignatures(names, threshold, about.lock, about.counter, about.issued, sha256)
 
 
-def _digest(lock: Path, signers: Sequence[Path], threshold: int) -> str:
-    """One digest over everything the answer depends on; '' where a file cannot be read."""
+def _digest(lock: Path, signers: Sequence[Path], threshold: int) -> tuple[str, str]:
+    """One digest over everything the answer depends on ('' where a file cannot be read), and the lock's own."""
     total = hashlib.sha256(b"callgate lock verified 1\n%d\n" % threshold)
+    own = ""
     try:
         for path in (lock, signature_path(lock), *signers):
             with open(path, "rb") as file:
                 data = file.read(SIGNATURE_BYTES + 1)
-            total.update(b"%d\n" % len(data) + data)
+            one = hashlib.sha256(data)
+            own = own or one.hexdigest()
+            total.update(one.digest())
     except OSError:
-        return ""
-    return total.hexdigest()
+        return "", ""
+    return total.hexdigest(), own
 
 
 def _remembered(place: str, digest: str, lock: str) -> bool:
