@@ -310,6 +310,22 @@ def test_an_unclear_env_value_is_left(home: Path) -> None:
     assert main(["secrets", "move", "--yes", str(home / ".cursor/mcp.json")]) == 2
 
 
+def test_half_a_character_is_left(home: Path) -> None:
+    path = home / ".config/callgate/callgate.toml"
+    (home / ".gemini").mkdir()
+    command = '"command": "callgate", "args": ["run", "--", "x"]'
+    text = (
+        f'{{"mcpServers": {{"h": {{{command}, "env": {{"A_\\ud800TOKEN": "{C[1]}", "B_TOKEN": "{C[2]}\\udfff"}}}}}}}}'
+    )
+    (home / ".gemini/settings.json").write_text(text)
+    code, out = run("move", "--to", "age", "--yes")
+    assert code == 1
+    assert out.count("half a character") == 2
+    assert (home / ".gemini/settings.json").read_text() == text
+    assert run("move", "--undo", "--yes")[0] == 0
+    assert path.read_text() == made.CONFIGURATION
+
+
 def test_links_stay_links_and_modes_stay(home: Path) -> None:
     path = home / ".config/callgate/callgate.toml"
     real = home / "dotfiles.toml"

@@ -187,6 +187,7 @@ def test_words_of_names() -> None:
     assert telling("authToken") == "secret"
     assert telling("PGPASSWORD") == "password"
     assert telling("monkey") == ""
+    assert telling("vault.providers.onepassword") == ""
 
 
 # --- any input ----------------------------------------------------------------------------------

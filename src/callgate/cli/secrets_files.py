@@ -100,7 +100,9 @@ def plan_move(
         plan.content = content = read(path)
         found = _env(content, keeper) if format_ == "env" else _document(content, format_, picks, keeper)
         for one in found:
-            if isinstance(one, Change):
+            if isinstance(one, Change) and not _is_text(one):
+                plan.refused.append((one.label, "there is half a character in its name, or in the path or the value"))
+            elif isinstance(one, Change):
                 plan.changes.append(_sealed(one, fingerprints))
             else:
                 plan.refused.append(one)
@@ -108,6 +110,12 @@ def plan_move(
     except (ClientFileError, EntryRefused) as error:
         plan.problem, plan.text, plan.changes = error, None, []
     return plan
+
+
+def _is_text(change: Change) -> bool:
+    """Whether all of it can be written down and read again: no lone surrogate."""
+    texts = (change.record.file, *change.record.where, change.record.before, change.value)
+    return not any("\ud800" <= char <= "\udfff" for text in texts for char in text)
 
 
 def _sealed(change: Change, fingerprints: Fingerprints) -> Change:

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from typing import Any, cast
 
 from callgate.cli.install import check_clients, shown_path, state_of_user
-from callgate.clients.entries import Entry, entries
+from callgate.clients.entries import Entry, entries, gate_at
 from callgate.clients.formats import FormatName, parse
 from callgate.clients.git import tracked
 from callgate.clients.machine import Found, Machine
@@ -121,7 +121,7 @@ def _configuration(made: Search, home: str) -> None:
 def directories(entry: Entry) -> Iterator[str]:
     """The directories a server's files are in, as its entry names them: of its script, and what it is started in."""
     option = ""
-    for word in entry.command:
+    for word in _started(entry):
         path = os.path.expanduser(word.partition("=")[2] if word.startswith("--") and "=" in word else word)
         if os.path.isabs(path) and not path.startswith(_SYSTEM):
             if os.path.isfile(path):
@@ -132,6 +132,15 @@ def directories(entry: Entry) -> Iterator[str]:
     cwd = entry.node.get("cwd") if entry.node.kind == "map" else None
     if cwd and cwd.node.string and os.path.isdir(os.path.expanduser(cwd.node.text)):
         yield os.path.expanduser(cwd.node.text)
+
+
+def _started(entry: Entry) -> tuple[str, ...]:
+    """What a server is started with: behind the gate without callgate's own part."""
+    at = gate_at(entry.command)
+    if at < 0:
+        return entry.command
+    rest = entry.command[at:]
+    return rest[rest.index("--") + 1 :] if "--" in rest else ()
 
 
 def _project_of(folder: str) -> str:

@@ -65,6 +65,7 @@ _NO_SECRET_BEFORE = frozenset(
         "idempotency", "cancellation", "nextpage",
     }
 )  # fmt: skip
+_MANAGERS = frozenset({"onepassword", "nopassword", "showpassword", "resetpassword", "changepassword"})
 _TRAILERS = frozenset(
     {
         "value", "values", "prod", "production", "dev", "development", "staging", "test", "live", "base",
@@ -111,7 +112,7 @@ def telling(name: str) -> Telling:
     if last in _NO_SECRET_AFTER or (before in _NO_SECRET_BEFORE and last not in _PASSWORDS):
         # `AWS_ACCESS_KEY_ID` is half of a pair, and worth keeping beside the other half.
         return "secret" if words[-3:] == ["access", "key", "id"] else ""
-    if last in _PASSWORDS or last.endswith(("password", "passwd")):
+    if last in _PASSWORDS or (last.endswith(("password", "passwd")) and last not in _MANAGERS):
         return "password"
     if last in _SECRETS:
         return "secret"

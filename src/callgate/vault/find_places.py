@@ -74,9 +74,10 @@ KNOWN: Final = (
 )
 LEAVE_OUT: Final = frozenset(
     {
-        ".git", ".hg", ".svn", "node_modules", ".venv", "venv", "site-packages", "__pycache__", ".tox", ".mypy_cache",
-        ".ruff_cache", ".pytest_cache", ".cache", "dist", "build", "target", ".Trash", "Trash", "Library", "vendor",
-        ".rustup", ".nvm", ".pyenv", ".npm", "go", "snap", ".gradle", ".m2", ".local", "proc", "sys", "dev",
+        ".git", ".hg", ".svn", "node_modules", ".venv", "venv", "site-packages", "__pycache__", ".tox",
+        ".mypy_cache", ".ruff_cache", ".pytest_cache", ".hypothesis", ".import_linter_cache", ".cache",
+        "dist", "build", "target", ".Trash", "Trash", "Library", "vendor", ".rustup", ".nvm", ".pyenv",
+        ".npm", "go", "snap", ".gradle", ".m2", ".local", "proc", "sys", "dev",
     }
 )  # fmt: skip
 """Directories a walk does not enter: what is in them was made by programs, from elsewhere."""

@@ -129,15 +129,14 @@ def name_of(server: str, key: str, number: int = 1) -> str:
     joined = "".join(c if c.isalnum() or c in "._-@" else "-" for c in f"{server}.{key}")
     if not joined.isascii():
         joined = "".join(c if c.isascii() else f"-{ord(c):x}" for c in joined)
-    return joined[: MOST_NAME - len(tail)].strip(".") + tail
+    return (joined[: MOST_NAME - len(tail)].strip(".") or "secret") + tail
 
 
 def encoded(value: str) -> bytes:
     """A value as stores keep it. Raises SecretError for what is no text."""
-    try:
-        return value.encode()
-    except UnicodeEncodeError as error:
-        raise SecretError("a value with half a character in it cannot be stored", next_step="mend the file") from error
+    if any("\ud800" <= char <= "\udfff" for char in value):  # the codec's own error would hold the value
+        raise SecretError("a value with half a character in it cannot be stored", next_step="mend the file")
+    return value.encode()
 
 
 def same(one: str, other: str) -> bool:
