@@ -1,0 +1,169 @@
+"""From a command to what is started: what counts when several say something, and what is refused."""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callgate.config import Config, parse
+from callgate.errors import CallgateError, LaunchError, SandboxError, SecretError, TrustError
+from callgate.launching.launch import Launch
+from callgate.launching.plan import Wish, plan
+
+PYTHON = os.path.realpath(sys.executable)
+TOKEN = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
+needs_bubblewrap = pytest.mark.skipif(
+    not os.access("/usr/bin/bwrap", os.X_OK) and "CALLGATE_REQUIRE_PROGRAMS" not in os.environ,
+    reason="no bubblewrap here",
+)
+
+
+def wish(**more: Any) -> Wish:
+    told: dict[str, Any] = {"name": "s", "command": (PYTHON, "-c", "pass"), "variables": {"PATH": "/usr/bin:/bin"}}
+    return Wish(**{**told, **more})
+
+
+def planned(tmp_path: Path, document: dict[str, Any] | None = None, **more: Any) -> Launch:
+    return plan(parse(document or {}), wish(**more), tmp_path)
+
+
+def environment_of(launch: Launch) -> str:
+    """Everything the outermost process is given, as text: where a value would show that it should not."""
+    return repr(launch.argv) + repr(dict(launch.environment))
+
+
+def test_unconfined_only_where_it_is_said_and_evidence_keeps_it(tmp_path: Path) -> None:
+    launch = planned(tmp_path, sandbox="none", variables={"PATH": "/usr/bin", "SOMETHING": "x"})
+    assert launch.argv == (PYTHON, "-c", "pass")
+    assert launch.environment["SOMETHING"] == "x"
+    assert not launch.confined
+    assert launch.facts["sandbox"]["backend"] == "none"  # type: ignore[index]
+    assert "not sandboxed" in launch.notices[-1]
+
+
+def test_an_unconfined_server_of_the_gateway_gets_harmless_variables_only(tmp_path: Path) -> None:
+    ours = {"PATH": "/usr/bin", "HOME": "/home/me", "TOKEN_OF_ANOTHER": "x"}
+    launch = planned(tmp_path, sandbox="none", variables=ours, unconfined_names=("HOME",), given={"MINE": "1"})
+    assert dict(launch.environment) == {"PATH": "/usr/bin", "HOME": "/home/me", "MINE": "1"}
+
+
+@needs_bubblewrap
+def test_confined_by_default_with_nothing_that_was_not_named(tmp_path: Path) -> None:
+    ours = {"PATH": "/usr/bin:/bin", "NAMED": "1", "OTHER": "2"}
+    launch = planned(tmp_path, variables=ours, names=("NAMED",))
+    try:
+        assert launch.confined
+        assert launch.facts["environment"] == ["HOME", "NAMED", "PATH", "TMPDIR"]
+        assert "OTHER" not in environment_of(launch)
+        assert launch.facts["pinned"] == {"state": "unpinned"}
+    finally:
+        launch.abandon()
+
+
+@needs_bubblewrap
+def test_settings_of_the_server_and_of_the_command_line_add_up(tmp_path: Path) -> None:
+    one, two = tmp_path / "one", tmp_path / "two"
+    for folder in (one, two):
+        folder.mkdir()
+    document = {"servers": {"s": {"sandbox": {"write": [str(one)], "network": ["a.example.com"], "processes": 7}}}}
+    launch = planned(tmp_path / "state", document, write=(str(two),), network=("b.example.com:8443",))
+    try:
+        sandbox = launch.facts["sandbox"]
+        assert isinstance(sandbox, dict)
+        assert sandbox["network"] == ["a.example.com:443", "b.example.com:8443"]
+        assert sandbox["write"] == 2
+    finally:
+        launch.abandon()
+
+
+def test_the_command_line_counts_more_than_the_settings(tmp_path: Path) -> None:
+    document = {"servers": {"s": {"sandbox": {"backend": "docker"}}}, "launch": {"sandbox": "seatbelt"}}
+    assert not planned(tmp_path, document, sandbox="none").confined
+    with pytest.raises(SandboxError, match="docker"):
+        planned(tmp_path, document)
+
+
+@pytest.mark.parametrize(
+    ("document", "more", "error", "words"),
+    [
+        ({}, {"command": ()}, LaunchError, "no server command"),
+        ({"launch": {"unpinned": "refuse"}}, {}, TrustError, "not in callgate.lock"),
+        ({"launch": {"lock": "/nowhere/callgate.lock"}}, {}, TrustError, "there is no lock"),
+        ({}, {"given": {"T": "age://nothing-there"}, "sandbox": "none"}, SecretError, "age://nothing-there"),
+        ({}, {"read": ("/nowhere/at/all",)}, SandboxError, "/nowhere/at/all"),
+        ({}, {"network": ("evil\0.example.com",)}, CallgateError, "network|host|name"),
+        ({}, {"command": ("docker", "run", "--rm", "image:latest")}, SandboxError, "is not pinned"),
+        ({}, {"command": ("podman", "run", "--privileged", "image@sha256:" + "0" * 64)}, SandboxError, "privileged"),
+    ],
+)
+def test_what_is_refused_says_what_to_do(
+    tmp_path: Path, document: dict[str, Any], more: dict[str, Any], error: type[CallgateError], words: str
+) -> None:
+    with pytest.raises(error, match=words) as caught:
+        planned(tmp_path, document, **more)
+    assert caught.value.next_step
+
+
+@needs_bubblewrap
+def test_a_credential_in_plain_text_is_said_and_taken_out_of_what_the_server_says(tmp_path: Path) -> None:
+    launch = planned(tmp_path, given={"GITHUB_TOKEN": TOKEN})
+    try:
+        assert TOKEN not in environment_of(launch)  # it travels in memory
+        assert any("GITHUB_TOKEN" in line for line in launch.notices)
+        assert TOKEN not in repr(launch) and TOKEN not in repr(launch.facts)
+        assert launch.redact is not None
+        assert launch.redact(f"x {TOKEN} y".encode()) == b"x [redacted:GITHUB_TOKEN] y"
+        assert launch.redact(b"nothing here") is None
+    finally:
+        launch.abandon()
+
+
+def test_a_reference_is_resolved_for_an_unconfined_server_too_and_the_ladder_is_said(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("s3cr3t-value-of-the-file")
+    secret.chmod(0o600)
+    document = {"servers": {"s": {"command": ["x"], "secrets": {"API_TOKEN": {"ref": f"file://{secret}"}}}}}
+    launch = plan(parse(document), wish(sandbox="none"), tmp_path / "state")
+    assert launch.environment["API_TOKEN"] == "s3cr3t-value-of-the-file"
+    assert launch.facts["secrets"][0]["delivered"] == "environment"  # type: ignore[index]
+    assert any("API_TOKEN is in the server's environment" in line for line in launch.notices)
+    launch.close()
+
+
+@needs_bubblewrap
+def test_a_sentinel_opens_the_way_to_its_hosts_and_to_no_others(tmp_path: Path) -> None:
+    secret = tmp_path / "token"
+    secret.write_text("s3cr3t-value-of-the-file-28491")
+    secret.chmod(0o600)
+    table = {"ref": f"file://{secret}", "hosts": ["api.example.com"]}
+    document = {"servers": {"s": {"command": ["x"], "secrets": {"API_TOKEN": table}}}}
+    launch = plan(parse(document), wish(), tmp_path / "state")
+    try:
+        assert launch.facts["sandbox"]["network"] == ["api.example.com:443"]  # type: ignore[index]
+        assert launch.facts["secrets"][0]["delivered"] == "sentinel"  # type: ignore[index]
+        assert "s3cr3t" not in environment_of(launch)
+    finally:
+        launch.abandon()
+
+
+def test_no_secret_and_no_lock_means_that_nothing_of_them_is_loaded(tmp_path: Path) -> None:
+    import subprocess
+
+    script = (
+        "import sys, os; from pathlib import Path; from callgate.config import Config;"
+        "from callgate.launching.plan import Wish, plan;"
+        f"plan(Config(), Wish('s', ({PYTHON!r}, '-c', ''), os.environ, sandbox='none'), Path({str(tmp_path)!r}));"
+        "print(*sorted(name for name in sys.modules if name.startswith(('callgate.supply', 'callgate.vault.session',"
+        " 'callgate.sandbox', 'asyncio', 'ssl', 'subprocess', 'keyring', 'hvac', 'argparse'))))"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert done.stdout.strip() == ""
+
+
+def test_config_is_a_value(tmp_path: Path) -> None:
+    assert Config().launch.sandbox == "auto"
+    assert parse({"launch": {"sandbox": "landlock"}}).launch.sandbox == "landlock"
