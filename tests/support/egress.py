@@ -17,6 +17,7 @@ import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -63,7 +64,16 @@ class Authority:
             Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()
         )
 
-    def _build(self, name, key, signer, *, host="", ca=False, days=2):
+    def _build(
+        self,
+        name: x509.Name,
+        key: ec.EllipticCurvePrivateKey,
+        signer: ec.EllipticCurvePrivateKey,
+        *,
+        host: str = "",
+        ca: bool = False,
+        days: int = 2,
+    ) -> x509.Certificate:
         now = dt.datetime.now(dt.UTC)
         builder = (
             x509.CertificateBuilder()
@@ -95,12 +105,27 @@ class Authority:
         return builder.sign(signer, hashes.SHA256())
 
 
+class _Server(http.server.ThreadingHTTPServer):
+    daemon_threads = True
+    request_queue_size = 128
+
+    def __init__(self, name: str) -> None:
+        super().__init__((LOOPBACK, 0), _Handler)
+        self.name = name
+        self.seen: list[dict[str, Any]] = []
+
+    def handle_error(self, *_: object) -> None:
+        pass  # a client that hangs up is part of the tests
+
+
 class _Handler(http.server.BaseHTTPRequestHandler):
     """Answers with what it saw: method, path, fields and body. A host that reflects everything."""
 
+    server: _Server
+
     protocol_version = "HTTP/1.1"
 
-    def do_GET(self):
+    def do_GET(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
         if self.headers.get("Transfer-Encoding") == "chunked":
             body = b""
@@ -141,7 +166,7 @@ class _Handler(http.server.BaseHTTPRequestHandler):
 
     do_POST = do_PUT = do_HEAD = do_OPTIONS = do_GET  # noqa: N815
 
-    def log_message(self, *_):
+    def log_message(self, *_: object) -> None:
         pass
 
 
@@ -150,10 +175,7 @@ class Host:
 
     def __init__(self, name: str, pem: bytes | None = None) -> None:
         self.name = name
-        self._server = http.server.ThreadingHTTPServer((LOOPBACK, 0), _Handler)
-        self._server.daemon_threads = True
-        self._server.name = name
-        self._server.seen = []
+        self._server = _Server(name)
         if pem is not None:
             context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
             with tempfile.NamedTemporaryFile() as file:
@@ -161,13 +183,12 @@ class Host:
                 file.flush()
                 context.load_cert_chain(file.name)
             self._server.socket = context.wrap_socket(self._server.socket, server_side=True)
-            self._server.handle_error = lambda *_: None
         self.port = self._server.server_port
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 
     @property
-    def seen(self) -> list[dict]:
+    def seen(self) -> list[dict[str, Any]]:
         return self._server.seen
 
     def close(self) -> None:
@@ -192,7 +213,7 @@ class World:
         self.addresses[name] = [LOOPBACK]
         return host
 
-    def lab(self, **more) -> Lab:
+    def lab(self, **more: Any) -> Lab:
         return Lab(
             addresses=self.addresses,
             ports=self.ports,
@@ -223,14 +244,14 @@ class Ended:
 
     status: int
     output: str
-    events: list[dict] = field(default_factory=list)
+    events: list[dict[str, Any]] = field(default_factory=list)
     attach_ms: float = 0.0
 
-    def of(self, kind: str) -> list[dict]:
+    def of(self, kind: str) -> list[dict[str, Any]]:
         return [event for event in self.events if event["kind"] == kind]
 
     @property
-    def visits(self) -> list[dict]:
+    def visits(self) -> list[dict[str, Any]]:
         return self.of("egress")
 
 
@@ -296,11 +317,12 @@ class Sandboxed:
         self.attach_ms = (time.perf_counter() - started) * 1e3
         os.write(block_write, b"x")
         os.close(block_write)
-        self.events: list[dict] = []
+        self.events: list[dict[str, Any]] = []
         self._chunks: list[bytes] = []
 
     def step(self, timeout_s: float = 0.05) -> bool:
         """Look at the gate and the program once; whether its output goes on."""
+        assert self.process.stdout
         watched = [self.process.stdout.fileno(), self.gate.events_fd]
         ready = select.select(watched, [], [], timeout_s)[0]
         if self.gate.events_fd in ready:
@@ -324,6 +346,8 @@ class Sandboxed:
 
     def close(self, grace_s: float = 10.0) -> None:
         """End the program where it has not ended, and the gate."""
+        assert self.process.stdin
+        assert self.process.stdout
         self.process.stdin.close()
         try:
             self.process.wait(grace_s)
@@ -335,12 +359,12 @@ class Sandboxed:
         self.events += self.gate.read_events()
 
 
-def run(wanted: SandboxSpec, lab: Lab, argv: Sequence[str], **more) -> Ended:
+def run(wanted: SandboxSpec, lab: Lab, argv: Sequence[str], **more: Any) -> Ended:
     """Run a program in a sandbox with a gate."""
     return Sandboxed(wanted, lab, argv, **more).wait()
 
 
-def run_python(wanted: SandboxSpec, lab: Lab, code: str, **more) -> Ended:
+def run_python(wanted: SandboxSpec, lab: Lab, code: str, **more: Any) -> Ended:
     """The same for the system's Python."""
     python = "/usr/bin/python3"
     if not os.access(python, os.X_OK):

@@ -18,8 +18,7 @@ from callgate.errors import SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-    from ctypes import CDLL
+    from collections.abc import Callable, Sequence
 
 _CLONE_NEWUSER, _CLONE_NEWNET = 0x10000000, 0x40000000
 _NS_GET_USERNS = 0xB701
@@ -35,34 +34,45 @@ SOCKET = _socket.SOCK_STREAM | getattr(_socket, "SOCK_CLOEXEC", 0)
 
 def listen_inside(pid: int, addresses: Sequence[tuple[str, int]]) -> list[int]:
     """Descriptors that listen on `addresses` in the network namespace of `pid`. Raises SandboxError."""
+    import fcntl  # noqa: F401 # imported before the fork: no import lock is taken after it
     import warnings
 
     if len(addresses) > MAX_LISTENERS:
         raise SandboxError(f"the network list names more than {MAX_LISTENERS - 1} different ports")
-    libc = _libc()
+    join = _joining()
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, SOCKET)
-    # The two ends are plain C sockets: they are closed when nothing refers to them any more.
-    ends = [_socket.socket(fileno=end.detach()) for end in (ours, theirs)]
     with warnings.catch_warnings():
         # The helper touches no lock of another thread: it makes system calls and ends.
         warnings.simplefilter("ignore", DeprecationWarning)
         helper = os.fork()
     if helper == 0:
-        _help(libc, ends[1], pid, addresses)
-    ends[1].close()
-    return _take(ends[0], helper, len(addresses))
+        _help(join, theirs, pid, addresses)
+    theirs.close()
+    return _take(ours, helper, len(addresses))
 
 
-def _libc() -> CDLL:
-    import ctypes  # late: a launch without a network list does not need it
+def _joining() -> Callable[[int, int], None]:
+    """setns(2). Raises OSError."""
+    if sys.version_info >= (3, 12):
+        return os.setns
+    import ctypes
 
-    return ctypes.CDLL(None, use_errno=True)
+    libc = ctypes.CDLL(None, use_errno=True)
+
+    def setns(space: int, kind: int) -> None:
+        if libc.setns(space, kind):
+            number = ctypes.get_errno()
+            raise OSError(number, os.strerror(number))
+
+    return setns
 
 
-def _help(libc: CDLL, channel: _socket.socket, pid: int, addresses: Sequence[tuple[str, int]]) -> None:
+def _help(
+    join: Callable[[int, int], None], channel: _socket.socket, pid: int, addresses: Sequence[tuple[str, int]]
+) -> None:
     """In the helper: never returns."""
     try:
-        _enter(libc, pid)
+        _enter(join, pid)
         made = []
         for address in addresses:
             one = _socket.socket(_socket.AF_INET, SOCKET)
@@ -79,8 +89,7 @@ def _help(libc: CDLL, channel: _socket.socket, pid: int, addresses: Sequence[tup
         os._exit(0)
 
 
-def _enter(libc: CDLL, pid: int) -> None:
-    import ctypes
+def _enter(join: Callable[[int, int], None], pid: int) -> None:
     import fcntl
 
     network = os.open(f"/proc/{pid}/ns/net", os.O_RDONLY | os.O_CLOEXEC)
@@ -91,9 +100,7 @@ def _enter(libc: CDLL, pid: int) -> None:
     if (own.st_dev, own.st_ino) != (there.st_dev, there.st_ino):  # one's own cannot be joined again
         spaces.insert(0, (owner, _CLONE_NEWUSER))
     for space, kind in spaces:
-        if libc.setns(space, kind):
-            number = ctypes.get_errno()
-            raise OSError(number, os.strerror(number))
+        join(space, kind)
 
 
 def _take(channel: _socket.socket, helper: int, count: int) -> list[int]:

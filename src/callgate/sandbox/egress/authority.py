@@ -4,7 +4,7 @@ It may only vouch for the hosts of the server's sentinels (critical name constra
 lives in memory only, and nothing outside of the sandbox ever trusts it.
 
 `issue` is on the path of a launch, so it writes the certificate's few DER fields itself: `cryptography.x509` costs
-25 ms to import; without it key and signature take about 12 ms. Leaves are made with `cryptography.x509`, in the gate's process.
+25 ms to import, while key and signature alone take 12. Leaves are made with `cryptography.x509`, in the gate's process.
 """
 
 from __future__ import annotations

@@ -116,7 +116,7 @@ class Connection:
             hosts = [text(value) for name, value in request.headers if name == b"host"]
             # Node's own CONNECT names the proxy there. The target decides (RFC 9110, section 9.3.6).
             said = [names.authority(one, port) for one in hosts if not one.startswith(_OURSELVES)]
-            if said and said not in ([(host, port)], [(host, 80)]):
+            if said and said != [(host, port)]:
                 raise Refused(403, "CONNECT and Host name different hosts")
         except (names.NameRefused, Refused) as error:
             self._tell(Visit(text(request.target)[: names.MAX_NAME], 0, str(error)))

@@ -258,8 +258,7 @@ class EgressGate:
                 lab=self._lab,
             )
         )
-        pair = _socket.socketpair(_socket.AF_UNIX, attaching.SOCKET)
-        ours, theirs = (_socket.socket(fileno=end.detach()) for end in pair)
+        ours, theirs = _socket.socketpair(_socket.AF_UNIX, attaching.SOCKET)
         self._control = ours
         life_read, self._lifeline = os.pipe()
         null = os.open(os.devnull, os.O_RDWR | os.O_CLOEXEC)
