@@ -78,6 +78,11 @@ def test_what_is_said_of_entries(home: Path, capsys: pytest.CaptureFixture[str])
     servers["open"] = SERVER
     servers["twice"] = {**servers["kept"], "args": ["run", "--", *[servers["kept"]["command"], "run", "--", "sh"]]}
     servers["none"] = {"command": "no-such-program-here"}
+    other = home / "other/callgate"
+    other.parent.mkdir()
+    other.write_text("#!/bin/sh\n")
+    other.chmod(0o755)
+    servers["another"] = {"command": str(other), "args": ["run", "--", "sh"]}
     file.write_text(json.dumps(document))
     code, found = checks(capsys)
     assert code == 1
@@ -86,6 +91,7 @@ def test_what_is_said_of_entries(home: Path, capsys: pytest.CaptureFixture[str])
     assert told(found, "open in", "not wrapped", level="warn")
     assert told(found, "twice in", "two gates", level="warn")
     assert told(found, "none in", "no program")
+    assert told(found, "another in", "another callgate", level="warn")
     assert not told(found, "kept in") and not told(found, "kept in", level="warn")
 
 

@@ -109,7 +109,9 @@ def test_one_diff_and_every_byte_back(home: Path, capsys: pytest.CaptureFixture[
     assert "nothing to wrap" in capsys.readouterr().out
     assert everything(home) == wrapped
     assert main(["status"]) == 0
-    capsys.readouterr()
+    assert "installed        claude-code" in capsys.readouterr().out
+    assert main(["status", "--json"]) == 0
+    assert {one["state"] for one in json.loads(capsys.readouterr().out)["hooks"]} == {"installed"}
 
     assert main(["uninstall", "--yes"]) == 0
     out = capsys.readouterr().out
@@ -153,7 +155,7 @@ def test_a_server_that_cannot_be_locked_stays_wrapped(home: Path, capsys: pytest
     assert main(["install", "--yes", "--client", "cursor", "--no-hooks"]) == 0
     out = capsys.readouterr().out
     assert "not locked" in out
-    assert "wrapped, and not locked: odd" in out
+    assert "callgate trust lock odd -- sh -c 'a | b'" in out
     assert main(["status", "--client", "cursor"]) == 0
 
 

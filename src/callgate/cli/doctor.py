@@ -15,7 +15,7 @@ from callgate.clients import hook_entries, hook_snapshot
 from callgate.clients.checks import Check, Facts, Level
 from callgate.clients.checks import check_clients as check_files
 from callgate.clients.hook_spool import NAME as SPOOL
-from callgate.clients.launcher import launcher
+from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import Records
 from callgate.config import Config, state_directory
@@ -136,7 +136,7 @@ def _open_to_others(state: Path) -> Iterator[tuple[Path, os.stat_result]]:
 def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str) -> Iterator[Check]:
     from callgate.detect.credentials import judge
 
-    facts = Facts(machine.system, lambda value, key: judge(value, key) is not None, _pinned(state))
+    facts = Facts(machine.system, lambda value, key: judge(value, key) is not None, _pinned(state), launcher_or_name())
     count = 0
     for one in check_files(find(machine, clients, project), Records(state), clients, facts):
         count += 1
@@ -167,7 +167,7 @@ _HOOK_SAYS: dict[str, tuple[Level, str, str]] = {
 
 def _hooks(machine: Machine, state: Path, clients: tuple[str, ...]) -> Iterator[Check]:
     asked = False
-    for one in hook_entries.survey(machine, clients_with_hooks(clients), launcher(), state):
+    for one in hook_entries.survey(machine, clients_with_hooks(clients), launcher_or_name(), state):
         level, means, next_step = _HOOK_SAYS[one.state]
         asked = asked or one.state != "missing"
         what = f"{one.state}: {one.detail}" if one.detail else one.state

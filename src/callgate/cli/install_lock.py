@@ -5,6 +5,7 @@ Each server for itself: one that cannot be locked stays wrapped, starts in its s
 
 from __future__ import annotations
 
+import shlex
 import textwrap
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -37,7 +38,9 @@ def lock_wrapped(steps: Sequence[Step], locker: Locker) -> list[str]:
         else:
             print(visible(what, 200))
     if failed:
-        print(f"wrapped, and not locked: {', '.join(failed)}; callgate trust lock NAME tries again")
+        print(f"wrapped, and not locked: {', '.join(failed)}; to try again:")
+    for name in failed:
+        print(f"  callgate trust lock {name} -- {visible(shlex.join(mask_words(todo[name])), 400)}")
     return failed
 
 
@@ -65,7 +68,7 @@ def locker(state: Path, config: Config) -> Locker:
             resolve.discard(state, server)
             raise TrustError(
                 "; ".join(one.text for one in warnings),
-                next_step=f"look at it; if it is meant: callgate trust lock {name} -- {' '.join(mask_words(command))}",
+                next_step="look at it; if it is meant, lock it as below, and agree there",
             )
         if known != server:
             resolve.commit(server, path, approved=f"locked {server.purl} at install")

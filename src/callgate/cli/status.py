@@ -8,7 +8,10 @@ import os
 import textwrap
 from typing import Any
 
-from callgate.cli.install import check_clients, shown_path, state_of_user
+from callgate.cli.install import check_clients, clients_with_hooks, shown_path, state_of_user
+from callgate.clients.hook_entries import HookState
+from callgate.clients.hook_entries import survey as hook_survey
+from callgate.clients.launcher import launcher_or_name
 from callgate.clients.machine import Machine, find_all
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, survey
@@ -40,10 +43,11 @@ def main(argv: list[str]) -> int:
     records = Records(state_of_user())
     found = find_all(Machine.here(), chosen, arguments.project)
     states = list(survey(found, records, chosen))
+    hooks = list(hook_survey(Machine.here(), clients_with_hooks(chosen), launcher_or_name(), records.path.parent))
     if arguments.json:
-        _print_json(states)
+        _print_json(states, hooks)
     else:
-        _print(states, chosen)
+        _print(states, hooks, chosen)
     good = all(
         not one.problem and all(server.state in ("wrapped", "not a server", "gone") for server in one.servers)
         for one in states
@@ -57,7 +61,7 @@ def _outside(chosen: tuple[str, ...] = ()) -> list[tuple[str, str]]:
     return kept if chosen else [*kept, *NO_FILES]
 
 
-def _print(states: list[FileState], chosen: tuple[str, ...]) -> None:
+def _print(states: list[FileState], hooks: list[HookState], chosen: tuple[str, ...]) -> None:
     if not any(one.servers or one.problem for one in states):
         print("no server in any client's file")
     for one in states:
@@ -72,12 +76,16 @@ def _print(states: list[FileState], chosen: tuple[str, ...]) -> None:
         for server in one.servers:
             line = f"  {server.state:<15}  {visible(server.server, 40):<{width}}  {visible(server.detail)}"
             print(line.rstrip())
+    if hooks:
+        print("Hooks")
+    for hook in hooks:
+        print(f"  {hook.state:<15}  {hook.client:<11}  {shown_path(hook.path)}")
     print("\nServers that no file shows, and that may go past the gate:")
     for title, where in _outside(chosen):
         print(textwrap.fill(f"{title}: {where}", 78, initial_indent="  ", subsequent_indent="    "))
 
 
-def _print_json(states: list[FileState]) -> None:
+def _print_json(states: list[FileState], hooks: list[HookState]) -> None:
     files: list[dict[str, Any]] = [
         {
             "client": one.client,
@@ -98,6 +106,7 @@ def _print_json(states: list[FileState]) -> None:
         }
         for one in states
     ]
+    asked = [{"client": one.client, "path": one.path, "state": one.state, "detail": one.detail} for one in hooks]
     outside = [{"client": title, "where": where} for title, where in _outside()]
     # ASCII only: whatever a file says, a terminal shows nothing of it as it is.
-    print(json.dumps({"files": files, "outside": outside}, indent=2, ensure_ascii=True))
+    print(json.dumps({"files": files, "hooks": asked, "outside": outside}, indent=2, ensure_ascii=True))

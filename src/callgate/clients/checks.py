@@ -56,6 +56,8 @@ class Facts:
     system: System
     is_credential: Callable[[str, str], bool]
     is_pinned: Callable[[str], bool]
+    launcher: tuple[str, ...] = ()
+    """The words that start this callgate."""
 
 
 _SAYS: Final[dict[str, tuple[Level, str, str]]] = {
@@ -195,11 +197,29 @@ def _entry(place: Found, entry: Entry, facts: Facts) -> Iterator[Check]:
             "callgate uninstall, remove the inner callgate run by hand, callgate install",
         )
         inner = _inner(inner[gate_at(inner) :])
+    if entry.kind == "wrapped":
+        yield from _other_gate(place, words, subject, facts)
     if not inner or entry.kind not in ("stdio", "wrapped") or inner[0].startswith("${"):
         return
     if entry.kind == "wrapped" and facts.is_pinned(_name(words)):
         return  # the pinned artefact starts, by its full path
     yield from _program(place, entry, inner[0], subject, facts)
+
+
+def _other_gate(place: Found, words: list[str], subject: str, facts: Facts) -> Iterator[Check]:
+    """Whether the entry starts another callgate than the one that looks."""
+    program = words[gate_at(words)]
+    if not (facts.launcher and os.path.isabs(program) and os.path.exists(program)):
+        return
+    if os.path.realpath(program) != os.path.realpath(facts.launcher[0]):
+        yield Check(
+            "warn",
+            place.client.title,
+            subject,
+            f"starts another callgate than this one: {program}",
+            "what it holds to and where it keeps evidence may differ",
+            "callgate uninstall with that one, then callgate install with this one",
+        )
 
 
 def _inner(words: list[str]) -> list[str]:

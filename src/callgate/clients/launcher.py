@@ -36,6 +36,14 @@ def launcher() -> tuple[str, ...]:
     return program
 
 
+def launcher_or_name() -> tuple[str, ...]:
+    """As `launcher`, and the bare name where it would not stay: for looking, never for writing."""
+    try:
+        return launcher()
+    except ConfigError:
+        return ("callgate",)
+
+
 def wrapper_missing(command: tuple[str, ...]) -> bool:
     """Whether the callgate that a wrapped command line names is not there."""
     words = tuple(command[0].split()) if len(command) == 1 else command
