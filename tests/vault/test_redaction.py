@@ -145,6 +145,10 @@ def test_others_are_looked_for(value: bytes) -> None:
     assert recognisable(value)
 
 
+def test_the_line_end_of_a_stored_value_is_not_part_of_what_is_said() -> None:
+    assert Redactor([("T", TOKEN + b"\n")]).redact(b"<" + TOKEN + b">") == b"<[redacted:T]>"
+
+
 def test_names_are_made_safe() -> None:
     assert safe_name('A"}\n\u202e') == "A____"
     assert safe_name("") == "secret"

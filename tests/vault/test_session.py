@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import subprocess
+import sys
 import threading
 import time
 from pathlib import Path
@@ -114,6 +116,15 @@ def test_work_that_hangs_is_given_up() -> None:
     release.set()
     assert time.monotonic() - started < 10
     assert error.value.what == "the store did not answer within 0.2 s"
+
+
+def test_at_the_end_of_the_program_secrets_are_given_back_all_the_same() -> None:
+    script = (
+        "import atexit\nfrom callgate.errors import SecretError\nfrom callgate.vault.deadline import within\n"
+        "atexit.register(lambda: print(within(5, 'x', lambda: 'given back', lambda e: SecretError('never'))))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
+    assert (done.stdout, done.stderr) == ("given back\n", "")
 
 
 def test_what_went_wrong_is_told_without_the_original_error() -> None:

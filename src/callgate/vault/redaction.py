@@ -104,8 +104,8 @@ class Redactor:
 
         needles: dict[bytes, Needle] = {}
         for name, value in self._values:
-            if recognisable(value):
-                for data, in_base64 in _forms(value).items():
+            for one in {value: 0, value.strip(): 0}:  # programs cut the line end off before they use it
+                for data, in_base64 in _forms(one).items() if recognisable(one) else ():
                     needles.setdefault(data, Needle(data, name, in_base64))
         self._needles = tuple(needles.values())
         self._longest = max(map(len, needles), default=0)

@@ -7,6 +7,7 @@ in memory until it is used again, and whoever may read this process's memory can
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
@@ -60,9 +61,9 @@ class _Entry:
 
     def leased(self, lease: Lease | None, now: float) -> None:
         self.lease = lease
-        self.expires_at = now + (lease.seconds if lease is not None else MOST_CACHED_S)
+        self.expires_at = now + ((lease.seconds or math.inf) if lease is not None else MOST_CACHED_S)
         self.renew_at = 0.0
-        if lease is not None:
+        if lease is not None and lease.seconds:  # a lease of 0 seconds has no end of its own
             share = _RENEW_AT if lease.renewable else max(0.5, min(0.9, 1 - _LAST_S / max(lease.seconds, 1.0)))
             self.renew_at = now + max(lease.seconds * share, min(_LEAST_WAIT_S, lease.seconds / 2))
 

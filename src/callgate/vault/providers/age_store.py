@@ -72,13 +72,11 @@ class AgeProvider:
         path = self._file(reference)
         self._make_directory()
 
-        def encrypt() -> bytes:
+        def encrypt() -> None:
             recipients = [identity.to_public() for identity in _own_identities(self._identity())]
-            sealed: bytes = _pyrage().encrypt(value, recipients)
-            return sealed
+            _replace(path, _pyrage().encrypt(value, recipients))
 
-        sealed = within(NETWORK_S, reference.text, encrypt, lambda error: _problem(reference, error))
-        _replace(path, sealed)
+        within(NETWORK_S, reference.text, encrypt, lambda error: _problem(reference, error))
 
     def remove(self, reference: Reference) -> bool:
         """Delete the file."""

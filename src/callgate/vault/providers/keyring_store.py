@@ -57,11 +57,13 @@ class KeyringProvider:
         return self._ask(reference, delete)
 
     def works(self) -> bool:
-        """Whether there is a keyring that can be used now, without asking anyone."""
+        """Whether there is a keyring that can be used now. A locked one may ask its owner, who has 20 seconds."""
         from callgate.vault.reference import parse
 
         try:
-            self._ask(parse("keyring://callgate/probe"), lambda backend: backend.get_password("callgate", "probe"), 5.0)
+            self._ask(
+                parse("keyring://callgate/probe"), lambda backend: backend.get_password("callgate", "probe"), 20.0
+            )
         except SecretError:
             return False
         return True

@@ -104,16 +104,22 @@ class VaultProvider:
             return 0.0
 
         def renew() -> float:
-            if self._login_renewable:
-                auth = self._put("auth/token/renew-self", {}).get("auth") or {}
-                lasts = float(auth.get("lease_duration") or 0)
-                if lasts > self._login_s / 2:
-                    self._login_s = lasts
-                    return lasts
-            self._sign_in(self._client)
+            lasts = self._renewed() if self._login_renewable else 0.0
+            if lasts > self._login_s / 2:
+                self._login_s = lasts
+            else:
+                self._sign_in(self._client)
             return self._login_s
 
         return self._call(parse_shown("the login to Vault"), renew)
+
+    def _renewed(self) -> float:
+        """Seconds that the renewed token lasts; 0 where it is at its end (servers answer that in several ways)."""
+        try:
+            auth = self._put("auth/token/renew-self", {}).get("auth") or {}
+        except _hvac().VaultError:
+            return 0.0
+        return float(auth.get("lease_duration") or 0)
 
     @property
     def login_s(self) -> float:
