@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import select
 import selectors
 import signal
 import subprocess
@@ -28,6 +29,8 @@ NOBODYS = "refused-and-noted.invalid"
 PROTOCOL = "2025-06-18"
 _OUTPUT_BYTES = 16 * 1024 * 1024
 _END_S = 3.0
+_QUIET_S = 0.3
+_SETTLE_S = 2.0
 
 
 @dataclass(slots=True)
@@ -128,8 +131,8 @@ class _Run:
         finally:
             self._end(process)
             if running is not None:
+                self._settle(running)
                 running.close()
-                self._events(running)
         self._found.seconds = time.monotonic() - begin
         return self._found
 
@@ -151,11 +154,23 @@ class _Run:
                 if running is not None:
                     self._events(running)
 
-    def _events(self, running: Running) -> None:
-        for event in running.read_events():
+    def _settle(self, running: Running) -> None:
+        """The gate tells of a connection when it has ended, and the server's end ended them all."""
+        end = time.monotonic() + _SETTLE_S
+        while running.events_fd >= 0 and (left := end - time.monotonic()) > 0:
+            poll = select.poll()
+            poll.register(running.events_fd, select.POLLIN)
+            if not poll.poll(min(left, _QUIET_S) * 1000) or not self._events(running):
+                return
+
+    def _events(self, running: Running) -> bool:
+        """Take what there is; whether there was anything."""
+        found = running.read_events()
+        for event in found:
             host, port = event.get("host"), event.get("port")
             if isinstance(host, str) and isinstance(port, int):
                 self._found.asked.add((host, port))
+        return bool(found)
 
     def _read(self, process: subprocess.Popen[bytes], chunk: bytes) -> None:
         self._total += len(chunk)

@@ -45,6 +45,7 @@ _LOADER = (
     "Landlock knows starting a program, not mapping one: the system's loader runs it, as an interpreter runs a script"
 )
 _TOTAL = "the total of what is written into directories of the host has no limit"
+_COUNTED = "counted every five seconds: what is too much then ends the server"
 _WATCHED = "looked at every second without a control group; with one the kernel refuses"
 
 OPEN: dict[str, dict[str, Open]] = {
@@ -53,7 +54,7 @@ OPEN: dict[str, dict[str, Open]] = {
         "write_project_agent_config": Open(_PROJECT),
         "replace_git_directory": Open(_PROJECT),
         "loader_exec": Open(_LOADER),
-        "fill_home": Open(_TOTAL),
+        "fill_home": Open(_COUNTED, sometimes=True),
         "fill_project": Open(_TOTAL),
     },
     "landlock": {
@@ -67,8 +68,8 @@ OPEN: dict[str, dict[str, Open]] = {
             "without a process namespace or a control group its processes are looked for once a second", sometimes=True
         ),
         "fork_bomb": Open(_WATCHED, sometimes=True),
-        "fill_tmp": Open("there is no memory file system of its own; its directory is on the disk"),
-        "fill_home": Open(_TOTAL),
+        "fill_tmp": Open(_COUNTED, sometimes=True),
+        "fill_home": Open(_COUNTED, sometimes=True),
         "fill_project": Open(_TOTAL),
     },
     "podman": {
