@@ -55,8 +55,6 @@ def signed(document: Any, *names: str, keyid: str = "") -> bytes:
         key = KEYS[name]
         if name == "ed":
             signature = key.sign(envelope.pae())
-        elif name == "rsa":
-            continue
         else:
             signature = key.sign(envelope.pae(), ec.ECDSA(hashes.SHA256() if name == "p256" else hashes.SHA384()))
         signatures[keyid or f"hint {number}"] = signature

@@ -1,7 +1,8 @@
 """In-toto statements about an artefact, signed with bare keys in a DSSE envelope: no certificate, no log.
 
 As `cosign attest --key`, in-toto and SLSA verification summaries make them. Keys are PEM files the user names: Ed25519,
-or ECDSA on P-256, P-384 with the hash of its size. A key id in an envelope is only a hint (DSSE 1.0): every key is tried.
+or ECDSA on P-256, P-384 with the hash of its size. A key id in an envelope is only a hint (DSSE 1.0): every key is
+tried.
 """
 
 from __future__ import annotations
