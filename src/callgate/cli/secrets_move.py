@@ -351,7 +351,8 @@ def _say_what_is_left(work: Work, arguments: argparse.Namespace) -> None:
         if one.digest in moved:
             _say(f"the same value still lies in {place}")
         elif one.source in ("client", "callgate"):
-            _say(f"still in plain text: {place}")
+            why = " (an argument: no reference can stand there)" if one.in_arguments else ""
+            _say(f"still in plain text: {place}{why}")
     for path in work.again:
         _say(f"run it again for {shown_path(path)}: there are entries that were put behind the gate by hand")
 
