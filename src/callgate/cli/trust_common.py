@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import argparse
 import sys
+import textwrap
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from callgate.config import Config, load, state_directory, user_config_file
-from callgate.errors import ConfigError
+from callgate.errors import CallgateError, ConfigError
 from callgate.supply import lockfile
 from callgate.supply.code_diff import CodeDiff, summary
 from callgate.supply.lockfile import LockedServer
@@ -93,7 +94,9 @@ def confirmed(question: str, *, yes: bool) -> bool:
         return True
     if not sys.stdin.isatty():
         raise ConfigError(
-            "this needs a yes, and there is no terminal to ask on", next_step="look at it, then repeat with --yes"
+            "this needs a yes, and there is no terminal to ask on",
+            effect="nothing was taken",
+            next_step="look at it, then repeat with --yes",
         )
     sys.stdout.write(f"{question} [y/N] ")
     sys.stdout.flush()
@@ -109,6 +112,22 @@ def told(doing: str) -> Iterator[None]:
     yield
     if sys.stderr.isatty():
         sys.stderr.write(f"{' ' * (len(doing) + 3)}\r")
+
+
+def say(text: str, indent: int = 2) -> None:
+    """Print a sentence, wrapped for a terminal of 80 columns; a long word stays whole."""
+    space = " " * indent
+    wrapped = textwrap.fill(
+        text, 78, initial_indent=space, subsequent_indent=space, break_long_words=False, break_on_hyphens=False
+    )
+    print(wrapped)
+
+
+def say_error(error: CallgateError, indent: int = 2) -> None:
+    """What is wrong, and what to do."""
+    say(error.what, indent)
+    if error.next_step:
+        say(f"next: {error.next_step}", indent)
 
 
 def title(server: LockedServer) -> str:

@@ -7,7 +7,20 @@ from dataclasses import replace
 from pathlib import Path
 
 from callgate.cli import trust_checks
-from callgate.cli.trust_common import EXIT_NO, EXIT_OK, Place, confirmed, fetching, options, parser, place, title, told
+from callgate.cli.trust_common import (
+    EXIT_NO,
+    EXIT_OK,
+    Place,
+    confirmed,
+    fetching,
+    options,
+    parser,
+    place,
+    say,
+    say_error,
+    title,
+    told,
+)
 from callgate.config import Config, SandboxConfig, SecretConfig
 from callgate.errors import ConfigError, TrustError
 from callgate.supply import lockfile, resolve
@@ -42,7 +55,8 @@ def main_lock(argv: list[str]) -> int:
                 known = lockfile.load(where.lock).servers.get(name)
                 server = resolve.prepare(name, line, state=where.state, known=known, options=options(arguments, where))
         except TrustError as error:
-            print(f"{visible(name, 64)}: not locked\n{_indented(error.diagnostics())}")
+            print(f"{visible(name, 64)}: not locked")
+            say_error(error)
             code = EXIT_NO
             continue
         if known is not None:
@@ -103,7 +117,7 @@ def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) 
     """Show what is to be locked; ask where something speaks against it."""
     print(title(server))
     if server.published:
-        limit = f", older than {server.cooldown[:10]} as agreed" if server.cooldown else ""
+        limit = f" (nothing from after {server.cooldown[:10]} is taken)" if server.cooldown else ""
         print(f"  published {server.published[:10]}{limit}")
     if server.kind in ("npm", "pypi", "oci") and not server.cooldown and no_cooldown:
         print("  the cool-down was not held")
@@ -113,19 +127,15 @@ def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) 
     elif server.artefacts:
         print(f"  {server.artefacts[0].digest[:26]}..." + (f" and tree {server.tree[:19]}..." if server.tree else ""))
     for script in server.install_scripts:
-        print(f"  not run: {script}")
+        say(f"not run: {script}")
     for rule in server.notes:
         if rule in RULES and rule != "launch-unpinned":
-            print(f"  {rule}: {RULES[rule]}")
+            say(f"{rule}: {RULES[rule]}")
         elif rule == "local-dependencies":
             print("  installed dependencies of the program are not part of this")
     warnings = trust_checks.package_warnings(server, state)
     for one in warnings:
-        print(f"  {one.text}")
+        say(one.text)
     if any(one.refuses for one in warnings):
         return False
     return not warnings or confirmed("  lock it all the same?", yes=yes)
-
-
-def _indented(text: str) -> str:
-    return "\n".join(f"  {line}" for line in text.split("\n"))

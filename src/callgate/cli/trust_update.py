@@ -13,6 +13,8 @@ from callgate.cli.trust_common import (
     options,
     parser,
     place,
+    say,
+    say_error,
     show_diff,
     title,
     told,
@@ -51,7 +53,8 @@ def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
             with told(f"looking for a newer {server.name}"):
                 proposal = propose(server, where.state, options(arguments, where), definitions)
         except TrustError as error:
-            print(f"{title(server)}: not updated\n  {error.what}\n  next: {error.next_step}")
+            print(f"{title(server)}: not updated")
+            say_error(error)
             code = EXIT_NO
             continue
         if proposal.nothing:
@@ -69,7 +72,7 @@ def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
         show(proposal, every=arguments.all)
         warnings = trust_checks.package_warnings(proposal.after, where.state)
         for one in warnings:
-            print(f"  {one.text}")
+            say(one.text)
         try:
             taken = not any(one.refuses for one in warnings) and confirmed("  take it?", yes=arguments.yes)
         except BaseException:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from callgate.cli.trust_common import EXIT_NO, EXIT_OK, chosen, parser, place, title, told
+from callgate.cli.trust_common import EXIT_NO, EXIT_OK, chosen, parser, place, say_error, title, told
 from callgate.errors import TrustError
 from callgate.supply import tree_check
 from callgate.text import visible
@@ -35,17 +35,19 @@ def main_verify(argv: list[str]) -> int:
             found = verify_lock(where.lock, [Path(one) for one in launch.signers], launch.threshold, where.state)
             print(f"signed by {len(found.signers)} of the named signers, {launch.threshold} needed")
         except TrustError as error:
-            print(f"FAILED  signature: {error.diagnostics()}")
+            print("FAILED  signature")
+            say_error(error, 8)
             code = EXIT_NO
     else:
-        print("no signers are named (launch.signers): the lock's own signature was not asked for")
+        print("no signers are named (launch.signers): signatures were not asked for")
     for server in servers:
         with told(f"reading {server.name}"):
             problems = tree_check.problems(server, where.lock, where.state)
         if problems:
             code = EXIT_NO
         for one in problems:
-            print(f"FAILED  {title(server)}\n        {one.what}\n        next: {one.next_step}")
+            print(f"FAILED  {title(server)}")
+            say_error(one, 8)
         if not problems:
             what = f"tree {server.tree[:19]}..." if server.tree else f"{server.artefacts[0].digest[:26]}..."
             print(f"ok      {title(server)}  {what}")

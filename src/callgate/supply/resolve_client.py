@@ -171,8 +171,23 @@ def last_words(output: Output, limit: int = 300) -> str:
     lines = [line.strip() for line in output.error.splitlines() if line.strip()]
     marks = ("error", "cause", "because")
     telling = [line for line in lines if any(one in line.lower() for one in marks) and "complete log" not in line]
-    telling = telling or lines
-    return visible(_without_passwords(" ".join(telling[:6])), limit)
+    said = list(dict.fromkeys(_without_noise(line) for line in telling or lines))
+    return visible(_without_passwords(" ".join(one for one in said if one)[: 4 * limit]), limit)
+
+
+def _without_noise(line: str) -> str:
+    """A line of npm without its prefixes, and nothing of those that say nothing of the case."""
+    for prefix in ("npm error", "npm ERR!", "error:", "notarget", "404", "code"):
+        line = line.removeprefix(prefix).strip()
+    noise = (
+        "in most cases",
+        "tarball, folder",
+        "the requested resource",
+        "or you do not have",
+        "note that",
+        "a complete log",
+    )
+    return "" if line.lower().startswith(noise) or (line.isupper() and " " not in line) else line
 
 
 def _without_passwords(text: str) -> str:
