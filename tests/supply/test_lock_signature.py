@@ -208,6 +208,20 @@ def test_another_lock_of_the_same_signers_does_not_take_its_place(place: Place, 
     place.refused("not the lock that was here before")
 
 
+def test_signatures_of_another_lock_are_not_added_to(place: Place) -> None:
+    """The same content, signed as a lock of its own: whichever id comes first in the alphabet."""
+    for number in ("0" * 32, "f" * 32):
+        seen.forget(place.state, place.lock)
+        signature_path(place.lock).unlink(missing_ok=True)
+        place.sign("a")
+        ahead = statement.make(place.lock.read_bytes(), number, 2**40 * 2 - 1, datetime.now(UTC))
+        other = dsse.sign(dsse.Envelope(ahead, dsse.IN_TOTO, {}), FileSigner(place.path / "a.pem")).to_json()
+        signature_path(place.lock).write_bytes(other)
+        with pytest.raises(TrustError, match="or of another lock"):
+            place.sign("b")
+        assert signature_path(place.lock).read_bytes() == other, "nothing was written"
+
+
 def test_two_versions_with_one_number(place: Place) -> None:
     now = datetime.now(UTC)
     place.sign("a", now)

@@ -82,9 +82,9 @@ def sign_lock(lock: Path, signer: Signer, state: Path, now: datetime | None = No
             counter = max(counter, min(old.counter, int(now.timestamp() * 1000)) + 1)
         else:
             envelope = before
-            if known and (old.lock, old.counter) < (known.lock, known.counter):
+            if known and (old.lock != known.lock or old.counter < known.counter):
                 raise TrustError(
-                    f"{visible(str(beside), 300)} is older than the one used before",
+                    f"{visible(str(beside), 300)} is older than the one used before, or of another lock",
                     effect="nothing was signed",
                     next_step="get the newest one, or go back on purpose: callgate trust sign --forget",
                 )
