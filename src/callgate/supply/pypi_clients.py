@@ -312,7 +312,13 @@ def _checked(
 def _failed(name: str, wanted: Wanted, output: resolve_client.Output) -> TrustError:
     package = visible(wanted.line.package, 100)
     said = resolve_client.last_words(output, 500)
-    if wanted.cooldown.active and ("exclude-newer" in output.error or "No solution" in output.error):
+    if wanted.cooldown.active and "upload-time" in output.error:
+        return TrustError(
+            f"the index gives no release dates, so the cool-down cannot be held: {said}",
+            next_step="look at the release yourself, then: --no-cooldown",
+        )
+    marks = ("exclude-newer", "No solution", "No matching distribution")
+    if wanted.cooldown.active and any(one in output.error for one in marks):
         return TrustError(
             f"{name} found no set of releases of {package} published before {wanted.cooldown.text[:10]}: {said}",
             next_step="wait, or, if you know the release to be good: --no-cooldown; without wheels: --allow-sdist",
