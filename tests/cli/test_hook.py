@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callgate.clients import hook_shapes, hook_snapshot
 from callgate.clients.machine import Machine
@@ -65,8 +67,10 @@ def test_claude_code(home: Path) -> None:
     code, answer, _ = ask(home, "claude-code", claude("mcp__bad__read"))
     assert code == 0 and answer is not None
     said = answer["hookSpecificOutput"]
-    assert (said["hookEventName"], said["permissionDecision"]) == ("PreToolUse", "deny")
+    assert (said["hookEventName"], said["permissionDecision"]) == ("PreToolUse", "ask")
     assert "callgate install" in said["permissionDecisionReason"]
+    _, answer, _ = ask(home, "claude-code", claude("mcp__nobody__read"))
+    assert answer is not None and answer["hookSpecificOutput"]["permissionDecision"] == "deny"
     _, answer, _ = ask(home, "claude-code", claude("Bash", command="callgate uninstall --yes"))
     assert answer is not None and answer["hookSpecificOutput"]["permissionDecision"] == "deny"
     _, answer, _ = ask(home, "claude-code", claude("Write", str(home), file_path=".mcp.json", content="{}"))
@@ -74,7 +78,7 @@ def test_claude_code(home: Path) -> None:
     assert ask(home, "claude-code", claude("Bash", command="ls"))[1] is None
     assert ask(home, "claude-code", claude("WebFetch", url="https://x"))[1] is None
     lines = spool(home)
-    assert [one["outcome"] for one in lines] == ["allow", "deny", "deny", "ask", "allow", "allow"]
+    assert [one["outcome"] for one in lines] == ["allow", "ask", "deny", "deny", "ask", "allow", "allow"]
     assert lines[1]["rule"] == "hook-open-server"
     assert lines[0]["session"] == "s1"
     assert "hunter2" not in (home / "state/hooks/spool.jsonl").read_text()
@@ -87,20 +91,20 @@ def test_cursor(home: Path) -> None:
     assert ask(home, "cursor", {**mcp, "command": f"{GATE} run -- x"}) == (0, {"permission": "allow"}, "")
     _, answer, _ = ask(home, "cursor", {**mcp, "command": "npx x"})
     assert answer is not None
-    assert answer["permission"] == "deny"
+    assert answer["permission"] == "ask"
     assert answer["user_message"] == answer["agent_message"]
-    assert ask(home, "cursor", {**mcp, "url": "https://x.example"})[1]["permission"] == "deny"  # type: ignore[index]
+    assert ask(home, "cursor", {**mcp, "url": "https://x.example"})[1]["permission"] == "ask"  # type: ignore[index]
     shell = {**common, "hook_event_name": "beforeShellExecution", "cwd": str(home / "work")}
     assert ask(home, "cursor", {**shell, "command": "ls"})[1] == {"permission": "allow"}
     assert ask(home, "cursor", {**shell, "command": "rm .mcp.json"})[1]["permission"] == "ask"  # type: ignore[index]
     tool = {**common, "hook_event_name": "preToolUse"}
-    for name, given, permission in (
+    for name, values, permission in (
         ("Shell", {"command": "rm .mcp.json"}, "allow"),  # judged at its own event
         ("MCP:x", {}, "allow"),
         ("Write", {"file_path": ".mcp.json"}, "deny"),  # the client does not ask there
         ("Write", {"file_path": "x.py"}, "allow"),
     ):
-        answer = ask(home, "cursor", {**tool, "tool_name": name, "tool_input": given})[1]
+        answer = ask(home, "cursor", {**tool, "tool_name": name, "tool_input": values})[1]
         assert answer is not None and answer["permission"] == permission, name
 
 
@@ -109,14 +113,14 @@ def test_codex(home: Path) -> None:
     (home / ".codex/config.toml").write_text(f'[mcp_servers.good]\ncommand = "{GATE}"\nargs = ["run", "--", "x"]\n')
     assert ask(home, "codex", claude("mcp__good__x")) == (0, None, "")
     assert ask(home, "codex", claude("mcp__other__x"))[1] is not None
-    for tool, given, refused in (
+    for tool, values, refused in (
         ("Bash", {"command": "ls"}, False),
         ("shell", {"command": ["bash", "-lc", "rm .mcp.json"]}, True),
         ("shell_command", {"command": "callgate uninstall"}, True),
         ("apply_patch", {"command": "*** Begin Patch\n*** Update File: .codex/config.toml\n"}, True),
         ("apply_patch", {"command": "*** Begin Patch\n*** Add File: a.py\n*** Move to: b.py\n"}, False),
     ):
-        code, answer, _ = ask(home, "codex", claude(tool, str(home / "work"), **given))
+        code, answer, _ = ask(home, "codex", claude(tool, str(home / "work"), **values))
         assert code == 0
         assert (answer is not None) == refused, tool
         if answer is not None:  # this client lets a question pass: it is a refusal
@@ -230,3 +234,33 @@ def test_help(capfd: pytest.CaptureFixture[str]) -> None:
     assert main(["--help"]) == 0
     assert "callgate hook CLIENT" in capfd.readouterr().out
     assert main([]) == 2
+
+
+@pytest.mark.parametrize(("policy", "said"), [("deny", "deny"), ("ask", "ask"), ("allow", "")])
+def test_servers_past_the_gate_by_policy(policy: str, said: str, home: Path) -> None:
+    machine = Machine("linux", str(home), {})
+    hook_snapshot.write(home / "state", machine, (GATE,), chosen={"open": policy})
+    answer = ask(home, "claude-code", claude("mcp__bad__read"))[1]
+    assert (answer["hookSpecificOutput"]["permissionDecision"] if answer else "") == said
+    assert spool(home)[-1]["rule"] == "hook-open-server"  # in the evidence all the same
+
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.text(max_size=8) | st.integers(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),
+    max_leaves=8,
+)
+MEMBERS = ("hook_event_name", "tool_name", "tool_input", "command", "url", "cwd", "workspace_roots", "session_id")
+VALUES = st.sampled_from([*hook_shapes.EVENTS["cursor"], "PreToolUse", "mcp__a__b", "Bash", "Write", "apply_patch"])
+
+
+@given(st.sampled_from(hook_snapshot.CLIENTS), JSON | st.dictionaries(st.sampled_from(MEMBERS), VALUES | JSON))
+def test_any_question_is_read_or_refused(client: str, document: Any) -> None:
+    try:
+        question = hook_shapes.read(client, document)
+    except hook_shapes.ShapeError:
+        return
+    assert question.event in hook_shapes.EVENTS[client]
+    for outcome in ("allow", "ask", "deny"):
+        text = hook_shapes.answer(client, question, outcome, 'é\U0001f600"\n')
+        assert outcome == "allow" or json.loads(text)

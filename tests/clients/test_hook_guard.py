@@ -6,6 +6,8 @@ import os
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from callgate.clients import hook_snapshot
 from callgate.clients.hook_guard import MAX_TEXT, judge_paths, judge_shell
@@ -185,7 +187,7 @@ def test_files_that_are_read(path: str, rule: str, home: Path, snapshot: Snapsho
 
 def test_edits_of_settings_can_be_refused(home: Path) -> None:
     state = home / ".local/state/callgate"
-    hook_snapshot.write(state, Machine("linux", str(home), {}), ("/x/callgate",), config="deny")
+    hook_snapshot.write(state, Machine("linux", str(home), {}), ("/x/callgate",), chosen={"config": "deny"})
     hook_snapshot.write(state, Machine("linux", str(home), {}), ("/x/callgate",))  # the policy stays
     found = judge_paths([".mcp.json"], str(home), hook_snapshot.load(str(state)))
     assert found is not None
@@ -198,3 +200,23 @@ def test_capitals_do_not_matter_where_the_file_system_folds_them(home: Path) -> 
     snapshot = hook_snapshot.load(str(state))
     for path in (".MCP.json", str(home / ".Cursor/MCP.JSON"), str(home / ".local/STATE/callgate/x")):
         assert judge_paths([path], str(home), snapshot) is not None
+
+
+@given(st.text(max_size=200), st.booleans())
+def test_any_text_gets_an_answer(text: str, near: bool) -> None:
+    """An error would refuse the call: fail closed, and an agent that cannot work."""
+    document = {
+        "version": 1,
+        "home": "/h",
+        "state": "/h/s",
+        "fold": False,
+        "programs": [],
+        "packages": [],
+        "gateways": [],
+        "policy": hook_snapshot.DEFAULT_POLICY,
+        "guarded": ["/h/.x.json"],
+        "tails": ["/.mcp.json"],
+        "places": {},
+    }
+    found = judge_shell(f"rm {text}; cat '{text}' > \"$HOME/{text}\"" if near else text, "/h/w", Snapshot(document))
+    assert found is None or found[0] in ("deny", "ask")

@@ -140,7 +140,7 @@ def test_variables_are_named_for_the_sandbox(client: str, text: str, names: str,
     assert desk.text == text
 
 
-@pytest.mark.parametrize("name", ["", "A=B", "A\nB"])
+@pytest.mark.parametrize("name", ["", "A=B", "A\nB", "--"])
 def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
     desk = Desk(tmp_path, "cursor")
     desk.write(json.dumps({"mcpServers": {"s": {"command": "x", "env": {name: "1"}}}}))

@@ -28,7 +28,7 @@ EXIT_OK, EXIT_REFUSED = 0, 2
 READ_S = 3.0
 """How long the question may take to arrive."""
 _NEXT = {
-    "hook-unknown-server": "put it behind the gate: callgate install",
+    "hook-unknown-server": "declare it and put it behind the gate: callgate install",
     "hook-open-server": "put it behind the gate: callgate install",
     "hook-client-file": "make that change yourself, or agree when asked",
     "hook-own-file": "make that change yourself, or agree when asked",
@@ -113,7 +113,9 @@ def _judge(client: str, question: hook_shapes.Question, snapshot: Snapshot) -> t
             wrong = hook_servers.judge_command(texts[0], snapshot)
         else:
             wrong = hook_servers.judge_url(texts[0], snapshot)
-        return (snapshot.unknown, *wrong) if wrong else ("allow", "", "")
+        if wrong:
+            return (snapshot.unknown if wrong[0] == "hook-unknown-server" else snapshot.open, *wrong)
+        return "allow", "", ""
     if kind in ("shell", "write", "read"):
         from callgate.clients import hook_guard
 

@@ -17,7 +17,7 @@ from callgate.clients.files import lock
 from callgate.clients.git import tracked
 from callgate.clients.hook_files import HookPlan, HookRecords, plan_add
 from callgate.clients.hook_files import carry_out as carry_out_hook
-from callgate.clients.hook_snapshot import POLICIES
+from callgate.clients.hook_snapshot import OPEN_POLICIES, POLICIES
 from callgate.clients.launcher import launcher
 from callgate.clients.machine import Machine, find
 from callgate.clients.moving import Keeper
@@ -63,11 +63,12 @@ def parser() -> argparse.ArgumentParser:
         "--hooks", action=argparse.BooleanOptionalAction, default=True, help="add hooks to clients (default)"
     )
     made.add_argument(
-        "--unknown-servers", choices=POLICIES, default="", help="hooks: calls past the gate (deny; or ask)"
+        "--unknown-servers", choices=POLICIES, default="", help="hooks: calls to servers no file declares (deny)"
     )
     made.add_argument(
-        "--settings-edits", choices=POLICIES, default="", help="hooks: edits of clients' settings (ask; or deny)"
+        "--open-servers", choices=OPEN_POLICIES, default="", help="hooks: calls to declared ones past the gate (ask)"
     )
+    made.add_argument("--settings-edits", choices=POLICIES, default="", help="hooks: edits of clients' settings (ask)")
     return made
 
 
@@ -138,8 +139,11 @@ def _snapshot(
             machine,
             wish.launcher,
             gateways=gateways(config),
-            unknown=arguments.unknown_servers,
-            config=arguments.settings_edits,
+            chosen={
+                "unknown": arguments.unknown_servers,
+                "open": arguments.open_servers,
+                "config": arguments.settings_edits,
+            },
         )
 
     return write

@@ -21,6 +21,8 @@ VERSION = 1
 FOLDER = "hooks"
 MAX_BYTES = 4 * 1024 * 1024
 POLICIES = ("deny", "ask")
+OPEN_POLICIES = ("deny", "ask", "allow")
+DEFAULT_POLICY = {"unknown": "deny", "open": "ask", "config": "ask"}
 CLIENTS = ("claude-code", "cursor", "codex")
 _NOT_TAILS = (".vscode/settings.json", ".devcontainer/devcontainer.json")
 """Files of projects that hold much else, and that agents edit often."""
@@ -39,6 +41,7 @@ class Snapshot:
         "gateways",
         "guarded",
         "home",
+        "open",
         "packages",
         "places",
         "programs",
@@ -54,7 +57,9 @@ class Snapshot:
         self.state: str = document["state"]
         self.fold: bool = document["fold"]
         self.unknown: str = document["policy"]["unknown"]
-        """What becomes of a call to a server that is not behind the gate: `deny` or `ask`."""
+        """What becomes of a call to a server that no file declares: `deny` or `ask`."""
+        self.open: str = document["policy"]["open"]
+        """What becomes of a call to a declared server that is not behind the gate: `deny`, `ask` or `allow`."""
         self.config: str = document["policy"]["config"]
         """What becomes of an edit of a client's settings."""
         self.programs = frozenset(document["programs"])
@@ -63,7 +68,12 @@ class Snapshot:
         self.guarded = frozenset(document["guarded"])
         self.tails = tuple(document["tails"])
         self.places: Mapping[str, list[dict[str, Any]]] = document["places"]
-        if self.unknown not in POLICIES or self.config not in POLICIES or not self.state:
+        if (
+            self.unknown not in POLICIES
+            or self.open not in OPEN_POLICIES
+            or self.config not in POLICIES
+            or not self.state
+        ):
             raise HookError("the hooks' snapshot is damaged: run callgate install")
 
     def folded(self, path: str) -> str:
@@ -92,12 +102,12 @@ def load(state: str) -> Snapshot:
 
 
 def policy(state: Path) -> dict[str, str]:
-    """The policy in force; the default where there is none: `unknown` deny, `config` ask."""
+    """The policy in force; the default where there is none."""
     try:
         found = load(str(state))
     except HookError:
-        return {"unknown": "deny", "config": "ask"}
-    return {"unknown": found.unknown, "config": found.config}
+        return dict(DEFAULT_POLICY)
+    return {"unknown": found.unknown, "open": found.open, "config": found.config}
 
 
 def write(
@@ -106,15 +116,14 @@ def write(
     launcher: tuple[str, ...],
     *,
     gateways: tuple[str, ...] = (),
-    unknown: str = "",
-    config: str = "",
+    chosen: Mapping[str, str] | None = None,
 ) -> Path:
-    """Write the snapshot; without `unknown` and `config` the policy stays. Raises ClientFileError."""
+    """Write the snapshot; of the policy, what is not `chosen` stays. Raises ClientFileError."""
     import json
 
     from callgate.clients.files import write_private
 
-    now = policy(state)
+    settled = policy(state) | {name: value for name, value in (chosen or {}).items() if value}
     fold = machine.system != "linux"
     own = {os.path.abspath(launcher[0]), os.path.realpath(launcher[0])}
     document = {
@@ -122,7 +131,7 @@ def write(
         "home": machine.home,
         "state": _fold(os.path.realpath(state), fold=fold),
         "fold": fold,
-        "policy": {"unknown": unknown or now["unknown"], "config": config or now["config"]},
+        "policy": settled,
         "programs": sorted(_fold(path, fold=fold) for path in own if "python" not in os.path.basename(path)),
         "launcher": list(launcher),
         "packages": [_fold(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), fold=fold)],
@@ -144,12 +153,13 @@ def _fold(path: str, *, fold: bool) -> str:
 
 def _guarded(machine: Machine) -> list[str]:
     """Every file of a person, and of an administrator, that says which servers or hooks a client starts."""
-    from callgate.clients.surroundings import HOOK_FILES
+    from callgate.clients.surroundings import HOOK_FILES, MANAGED
     from callgate.clients.table import CLIENTS as TABLE
 
     found: list[str] = []
     templates = [p for client in TABLE for p in client.places if machine.system in p.systems and p.scope != "project"]
-    for path in [*(machine.expand(place.path) for place in templates), *map(machine.expand, HOOK_FILES.values())]:
+    paths = [*(place.path for place in templates), *HOOK_FILES.values(), *MANAGED[machine.system]]
+    for path in map(machine.expand, paths):
         if path and "*" not in path:
             found += {path, os.path.realpath(path)}
     return found

@@ -82,7 +82,7 @@ def environment_names(node: Node, shape: Shape) -> tuple[str, ...]:
         elif member.node.kind == "list" and key != shape.env:
             names += _listed(member.node)
     for name in names:
-        if not name or "=" in name or any(c < " " for c in name):
+        if not name or name[0] == "-" or "=" in name or any(c < " " for c in name):
             raise EntryRefused("a variable whose name no environment can hold", next_step=f"mend {shape.env}")
     return tuple(dict.fromkeys(names))
 
