@@ -134,9 +134,22 @@ def test_sentinels_that_cannot_be_kept(bad):
         EgressGate.prepare(spec([("a.test", 443)], [bad]))
 
 
-def test_a_network_list_that_cannot_be_kept():
+@pytest.mark.parametrize("host", ["a_b.test", "localhost", "db.localhost", "*.localhost", "127.1"])
+def test_a_network_list_that_cannot_be_kept(host):
     with pytest.raises(SandboxError):
-        EgressGate.prepare(spec([("a_b.test", 443)]))
+        EgressGate.prepare(spec([(host, 443)]))
+
+
+def test_without_a_lab_nothing_leads_to_loopback(gates):
+    """The real resolver and the real rules, for a name that leads here."""
+    gate = gates(spec([("*", 80), ("127.0.0.1", 80), ("169.254.169.254", 80)]))
+    port, _ = gate.listen_loopback()
+    for host, why in (("localhost", b"loopback"), ("127.0.0.1", b"loopback"), ("169.254.169.254", b"metadata")):
+        line = f"GET http://{host}/ HTTP/1.1\r\nHost: {host}\r\n".encode()
+        answer = ask(gate, port, line + credentials(gate) + b"\r\n")
+        assert answer.startswith(b"HTTP/1.1 403 Forbidden")
+        assert b"not public" in answer
+        assert why in answer
 
 
 def test_settings_survive_the_crossing():

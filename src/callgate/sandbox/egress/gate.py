@@ -200,6 +200,11 @@ class EgressGate:
             raise SandboxError(
                 f"the network list of the server cannot be kept: {error}", next_step="write host, host:port or *.domain"
             ) from error
+        if any(host == "localhost" or host.endswith(".localhost") for host, _port in (*rules.exact, *rules.below)):
+            raise SandboxError(
+                "localhost is the sandbox itself: services of this machine cannot be reached from it",
+                next_step="remove it from the server's network list",
+            )
         return dict(stand_in_addresses(host for host, _port in rules.exact if address(host) is None))
 
     def _make_authority(self) -> None:

@@ -8,6 +8,7 @@ request at a time; what a client pipelines waits.
 from __future__ import annotations
 
 import asyncio
+import http
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 
@@ -316,7 +317,8 @@ class HttpRelay:
         if status == 407:
             headers.append(("Proxy-Authenticate", 'Basic realm="callgate"'))
         try:
-            await self._send(h11.Response(status_code=status, headers=headers))
+            phrase = http.HTTPStatus(status).phrase.encode()
+            await self._send(h11.Response(status_code=status, reason=phrase, headers=headers))
             await self._send(h11.Data(data=body))
             await self._send(h11.EndOfMessage())
         except (OSError, TimeoutError, h11.LocalProtocolError):
