@@ -173,15 +173,29 @@ def test_a_stream_in_any_pieces_never_gives_a_secret_out(value: bytes, data: st.
     redactor = Redactor([("N", value)])
     whole = b"line one\nbefore " + value + b" after\n" + base64.b64encode(value) + b"\ntail " + value
     cuts = sorted(data.draw(st.lists(st.integers(0, len(whole)), max_size=12)))
-    stream = StreamRedactor(redactor)
+    stream = StreamRedactor(lambda: redactor)
     out = b"".join(stream.feed(whole[a:b]) for a, b in zip([0, *cuts], [*cuts, len(whole)], strict=True))
     assert not leaks(out, value)
     out += stream.close()
     assert out == redactor.redact(whole)
 
 
+def test_a_stream_follows_the_secrets_of_its_server() -> None:
+    stream = active.stream("srv")
+    assert stream.feed(b"no secrets yet: first-Value-1") == b"no secrets yet: first-Value-1"
+    try:
+        active.register("srv", Redactor([("A", b"first-Value-1")]))
+        assert stream.feed(b"then first-Va") == b""
+        active.register("srv", Redactor([("A", b"second-Value-2")]))
+        assert stream.feed(b"lue-1\nand second-Value-2\n") == b"then [redacted:A]\nand [redacted:A]\n"
+        assert stream.feed(b"rest") == b""
+    finally:
+        active.forget("srv")
+    assert stream.close() == b"rest"
+
+
 def test_complete_lines_are_given_out_at_once() -> None:
-    stream = StreamRedactor(R)
+    stream = StreamRedactor(lambda: R)
     assert stream.feed(b"ready\nlistening on") == b"ready\n"
     assert stream.feed(b" 8080\n") == b"listening on 8080\n"
     assert stream.close() == b""
@@ -189,7 +203,8 @@ def test_complete_lines_are_given_out_at_once() -> None:
 
 @pytest.mark.parametrize("offset", range(-40, 41, 5))
 def test_a_line_without_end_is_given_out_in_part_and_the_secret_at_the_cut_is_not(offset: int) -> None:
-    stream = StreamRedactor(Redactor([("TOKEN", TOKEN)]))
+    redactor = Redactor([("TOKEN", TOKEN)])
+    stream = StreamRedactor(lambda: redactor)
     at = StreamRedactor.MOST_HELD + offset
     whole = b"x" * at + TOKEN + b"y" * 3 * StreamRedactor.MOST_HELD
     out = b""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from callgate.vault.redaction import Redactor
+    from callgate.vault.redaction import Redactor, StreamRedactor
 
 _ACTIVE: dict[str, Redactor] = {}
 
@@ -31,6 +31,13 @@ def forget(server: str) -> None:
 def of(server: str) -> Redactor | None:
     """The redactor for what `server` says, or None."""
     return _ACTIVE.get(server)
+
+
+def stream(server: str) -> StreamRedactor:
+    """A redactor for what `server` says in pieces, on stderr: to stand before anything that cuts or shows lines."""
+    from callgate.vault.redaction import StreamRedactor
+
+    return StreamRedactor(lambda: _ACTIVE.get(server))
 
 
 def any_secrets() -> bool:

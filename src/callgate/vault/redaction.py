@@ -17,7 +17,7 @@ One automaton of its own, compiled in memory and never written anywhere; see `de
 from __future__ import annotations
 
 from base64 import b64encode
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
 from urllib.parse import quote_from_bytes, quote_plus
 
@@ -147,35 +147,42 @@ class Redactor:
 class StreamRedactor:
     """A redactor for bytes that come in pieces, such as stderr. What it gives out never holds a secret.
 
+    `current` gives the redactor of now: secrets are exchanged while a server runs. None passes all through.
+
     Lines are given out when they are complete, so that a secret over a border between pieces is seen; a longer line
     than `MOST_HELD` comes out before its end, but for as much of it as a secret can be long.
     """
 
     MOST_HELD: Final = 65_536
 
-    __slots__ = ("_held", "_redactor")
+    __slots__ = ("_current", "_held")
 
-    def __init__(self, redactor: Redactor) -> None:
-        self._redactor = redactor
+    def __init__(self, current: Callable[[], Redactor | None]) -> None:
+        self._current = current
         self._held = b""
 
     def feed(self, piece: bytes) -> bytes:
         """What can be given out now."""
         data = self._held + piece
+        redactor = self._current()
+        if redactor is None:
+            self._held = b""
+            return data
         cut = data.rfind(b"\n") + 1
         if len(data) - cut > self.MOST_HELD:
-            cut = max(cut, len(data) - max(self._redactor.longest - 1, 0))
+            cut = max(cut, len(data) - max(redactor.longest - 1, 0))
         if not cut:
             self._held = data
             return b""
-        return self._release(data, cut)
+        return self._release(redactor, data, cut)
 
     def close(self) -> bytes:
         """The rest."""
-        return self._release(self._held, len(self._held))
+        redactor = self._current()
+        return self._held if redactor is None else self._release(redactor, self._held, len(self._held))
 
-    def _release(self, data: bytes, cut: int) -> bytes:
-        needles = self._redactor.found(data) if data else ()
+    def _release(self, redactor: Redactor, data: bytes, cut: int) -> bytes:
+        needles = redactor.found(data) if data else ()
         spans = places(data, needles) if needles else []
         for start, end, _ in spans:
             if start < cut < end:
