@@ -313,3 +313,15 @@ def test_a_changed_byte_gives_an_error_or_files_that_verify(at: int, value: int,
         assert os.listdir(place) == []
     else:
         assert {one.size for one in found if isinstance(one, Member) and one.kind == "file"} <= {200, 160}
+
+
+@pytest.mark.parametrize(
+    "name", ["pypi_attestations-0.0.19", "pypi_attestation_models-0.0.4a2", "gitlab_oidc_project-0.0.3"]
+)
+def test_published_archives(name: str, tmp_path: Path) -> None:
+    path = Path(__file__).parent.parent / f"fixtures/supply/pep740/{name}.tar.gz"
+    found = unpack(path, tmp_path / "out", strip=1)
+    with tarfile.open(path) as archive:
+        expected = {info.name.partition("/")[2]: info.size for info in archive if info.isreg()}
+    assert {one.path: one.size for one in found if one.kind == "file"} == expected
+    assert (tmp_path / "out/PKG-INFO").exists()
