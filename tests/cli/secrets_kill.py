@@ -1,6 +1,6 @@
 """Runs `callgate secrets move`, or its undo, again and again, each time killed one step later; looks at what is left.
 
-    python -m tests.cli.secrets_kill FOLDER move|undo
+    python -m tests.cli.secrets_kill FOLDER move|undo FIRST STRIDE
 
 A step is a call that changes or syncs files. Each run is a process of its own that ends by SIGKILL. Prints one JSON
 document: how many runs were killed, and what was wrong after which of them.
@@ -111,18 +111,18 @@ class Desk:
         return wrong
 
 
-def main(folder: Path, which: str) -> None:
-    """All steps."""
+def main(folder: Path, which: str, first: int, stride: int) -> None:
+    """Every `stride`th step from `first` on."""
     desk = Desk(folder, which)
     wrong: list[str] = []
-    steps = 0
+    steps = first
     while True:
         desk.fresh(moving=which == "undo")
         if not dying(desk.move if which == "move" else desk.undo, steps):
             break
         wrong += [f"{steps}: {what}" for what in desk.look()]
         order = [(desk.move, desk.moved), (desk.undo, desk.plain)]
-        for again, want in order if which == "move" or steps % 2 else [order[1], *order]:
+        for again, want in order if which == "move" or steps // stride % 2 else [order[1], *order]:
             code, out = quiet(secrets, *again)
             if code or desk.now() != want:
                 wrong.append(f"{steps}: {again[1]} afterwards: {code} {out}")
@@ -133,9 +133,9 @@ def main(folder: Path, which: str) -> None:
         left = sorted(str(path.relative_to(desk.home)) for path in desk.home.rglob("*") if path.is_file())
         if left != sorted(FILES):
             wrong.append(f"{steps}: left over: {left}")
-        steps += 1
+        steps += stride
     print(json.dumps({"steps": steps, "wrong": wrong}))
 
 
 if __name__ == "__main__":
-    main(Path(sys.argv[1]), sys.argv[2])
+    main(Path(sys.argv[1]), sys.argv[2], int(sys.argv[3]), int(sys.argv[4]))

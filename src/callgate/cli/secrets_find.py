@@ -8,16 +8,18 @@ import os
 import textwrap
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, replace
+from pathlib import Path
 from typing import Any, cast
 
 from callgate.cli.install import check_clients, shown_path, state_of_user
 from callgate.clients.entries import Entry, entries, gate_at
+from callgate.clients.files import MAX_BYTES
 from callgate.clients.formats import FormatName, parse
 from callgate.clients.git import tracked
 from callgate.clients.machine import Found, Machine
 from callgate.clients.machine import find as find_files
 from callgate.clients.tree import ClientFileError, Node
-from callgate.config import user_config_file
+from callgate.config import state_directory, user_config_file
 from callgate.errors import ConfigError
 from callgate.text import visible
 from callgate.vault.find import Finding, Fingerprints, Hit, Report, Search
@@ -48,7 +50,7 @@ def find(arguments: argparse.Namespace) -> int:
 def search(arguments: argparse.Namespace, also: Iterable[str] = ()) -> Report:
     """All that the options ask for. `also`: values that are looked for whatever they look like."""
     machine = Machine.here()
-    made = Search(Fingerprints.of_state(state_of_user()), also=also)
+    made = Search(Fingerprints.of_state(_state()), also=also)
     walk = Walk(made, machine.home, _parse)
     if arguments.path:
         for path in arguments.path:
@@ -69,13 +71,21 @@ def search(arguments: argparse.Namespace, also: Iterable[str] = ()) -> Report:
     return made.report()
 
 
+def _state() -> Path:
+    """The state directory; the default one where the configuration is broken, which is said when it is looked at."""
+    try:
+        return state_of_user()
+    except ConfigError:
+        return state_directory()
+
+
 def _parse(format_: str, text: str) -> Node:
     return parse(cast("FormatName", format_), text)
 
 
 def _client_file(made: Search, found: Found, home: str) -> list[str]:
     """Look at one client's file; the directories of the servers in it."""
-    file = made.files.read(found.path, within=home)
+    file = made.files.read(found.path, within=home, most=MAX_BYTES)
     if file is None:
         return []
     is_tracked = found.place.scope == "project" and tracked(found.real)
@@ -86,7 +96,8 @@ def _client_file(made: Search, found: Found, home: str) -> list[str]:
             hits = (replace(hit, server=entry.name) for hit in _moved(in_document(entry.node), file.text))
             made.add(file, hits, "client", client=found.client.name, tracked=is_tracked)
             folders += directories(entry)
-        made.add(file, _moved(in_document(root), file.text), "client", client=found.client.name, tracked=is_tracked)
+        whole = in_document(root, lambda: made.too_many(file))
+        made.add(file, _moved(whole, file.text), "client", client=found.client.name, tracked=is_tracked)
     except ClientFileError as error:
         made.files.skip(found.path, f"not readable as {found.place.format}: {error.what}")
         from callgate.vault.find_text import in_known_forms

@@ -399,6 +399,6 @@ def _forget(work: Work, references: Iterable[str]) -> None:
     still = {use.reference for use in found}
     for reference in references:
         if reference in still or problems:
-            _say(f"kept in the store, since it is used elsewhere: {visible(reference, 300)}")
+            _say(f"kept in the store, it may be used elsewhere: {visible(reference, 300)}")
         else:
             work.keeper.forget(reference)

@@ -166,6 +166,10 @@ class Search:
                     tracked=tracked,
                 )
 
+    def too_many(self, file: TextFile) -> None:
+        """A document has more values than are looked at."""
+        self.files.skip(file.path, "it has more values than are looked at: the rest was not")
+
     def _known(self, text: str, found: list[Hit]) -> Iterator[Hit]:
         for value in self._also:
             at = text.find(value)

@@ -60,12 +60,13 @@ class Files:
         """Whether a file has not been read yet by this search."""
         return os.path.realpath(path) not in self._seen
 
-    def read(self, path: str, *, within: str = "", tail: bool = False) -> TextFile | None:
+    def read(self, path: str, *, within: str = "", tail: bool = False, most: int = 0) -> TextFile | None:
         """A regular file as text, or None with a reason in `skipped`; None without one where there is no such file.
 
         `within`: a link may lead to files below this directory only; empty: no link is followed. `tail`: of a file
-        that is too large, its end is read.
+        that is too large, its end is read. `most`: another limit of bytes than that of all files.
         """
+        most = most or self.limits.file_bytes
         real = os.path.realpath(path)
         if real != os.path.abspath(path) and os.path.lexists(path) and not _below(real, within):
             self.skip(path, "a link that leads elsewhere")
@@ -80,14 +81,12 @@ class Files:
                 if not stat.S_ISREG(status.st_mode):
                     self.skip(path, "not a regular file")
                     return None
-                if status.st_size > self.limits.file_bytes:
-                    self.skip(
-                        path, f"larger than {self.limits.file_bytes // _MIB} MiB" + (": its end was" if tail else "")
-                    )
+                if status.st_size > most:
+                    self.skip(path, f"larger than {most // _MIB} MiB" + (": its end was" if tail else ""))
                     if not tail:
                         return None
-                    file.seek(-self.limits.file_bytes, os.SEEK_END)
-                data = file.read(self.limits.file_bytes)
+                    file.seek(-most, os.SEEK_END)
+                data = file.read(most)
         except FileNotFoundError:
             return None
         except OSError as error:

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Literal, Protocol
 
 from callgate.detect.credentials import in_words, judge
 from callgate.vault.find import Hit
 
-MOST_VALUES = 200_000
+MOST_VALUES = 500_000
 """Values of one document that are looked at."""
 
 
@@ -43,13 +43,19 @@ class Node(Protocol):
 _LISTS_OF_WORDS = frozenset({"args", "command", "cmd", "argv", "arguments", "runtimeargs"})
 
 
-def in_document(root: Node) -> Iterator[Hit]:
-    """All credentials of a document; the key is the path of names. The place is that of the whole value."""
+def in_document(root: Node, too_many: Callable[[], None] = lambda: None) -> Iterator[Hit]:
+    """All credentials of a document; the key is the path of names. The place is that of the whole value.
+
+    `too_many` is called when there were more values than are looked at.
+    """
     left = MOST_VALUES
     stack: list[tuple[Node, tuple[str, ...]]] = [(root, ())]
-    while stack and left > 0:
+    while stack:
         node, path = stack.pop()
         left -= 1
+        if left < 0:
+            too_many()
+            return
         if node.kind == "map":
             stack += ((member.node, (*path, member.key)) for member in reversed(node.members))
         elif node.kind == "list":

@@ -83,7 +83,7 @@ class Walk:
         if len(file.text) > MOST_DOCUMENT:
             return in_known_forms(file.text)
         try:
-            return in_document(self._parse(format_, file.text))
+            return in_document(self._parse(format_, file.text), lambda: self._search.too_many(file))
         except CallgateError:
             return in_known_forms(file.text)  # not what its name says, and still a text
 
