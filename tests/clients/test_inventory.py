@@ -16,6 +16,7 @@ from typing import Any
 
 import pytest
 
+from callgate.cli.inventory import _probed
 from callgate.cli.main import main
 from callgate.clients.inventory import Configured, Inventory, Known, Server, _looks_like_a_server, take
 from callgate.clients.machine import Machine as Here
@@ -260,6 +261,16 @@ def test_a_probe_of_something_else(http: ThreadingHTTPServer) -> None:
         speaks_mcp("192.0.2.1", 80)
 
 
+def test_what_answers_a_probe_is_a_shadow(http: ThreadingHTTPServer) -> None:
+    """Only the listener of this test is asked: others may belong to tests beside this one."""
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        listeners = tuple(Listener("127.0.0.1", port, ME, 0) for port in (http.server_port, silent.getsockname()[1]))
+        found = _probed(Inventory((), (), listeners))
+    (server,) = found.servers
+    assert (server.name, server.shadow, server.wrapped) == (f"port {http.server_port}", True, "no")
+    assert found.other_listeners == listeners[1:]
+
+
 @needs_proc
 def test_the_command(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], http: ThreadingHTTPServer
@@ -282,7 +293,7 @@ def test_the_command(
         for process in running:
             assert process.stdout is not None
             assert process.stdout.readline() == b"up\n"
-        assert main(["inventory", "--json", "--probe"]) == 1
+        assert main(["inventory", "--json"]) == 1
         out = capsys.readouterr().out
         assert "hunter2" not in out
         servers = {one["name"]: one for one in json.loads(out)["servers"]}
@@ -290,7 +301,6 @@ def test_the_command(
         assert (servers["mine"]["shadow"], servers["mine"]["wrapped"]) == (False, "no")
         mine = [one for one in servers.values() if running[1].pid in one["pids"]]
         assert [one["shadow"] for one in mine] == [True]
-        assert servers[f"port {http.server_port}"]["shadow"] is True
         assert main(["inventory"]) == 1
         out = capsys.readouterr().out
         assert "\u202e" not in out

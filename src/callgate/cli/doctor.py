@@ -14,7 +14,6 @@ from callgate.cli.install import check_clients, clients_with_hooks, configuratio
 from callgate.clients import hook_entries, hook_snapshot
 from callgate.clients.checks import Check, Facts, Level
 from callgate.clients.checks import check_clients as check_files
-from callgate.clients.hook_spool import NAME as SPOOL
 from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import Records
@@ -187,7 +186,9 @@ def _hooks(machine: Machine, state: Path, clients: tuple[str, ...]) -> Iterator[
         hook_snapshot.load(str(state))
     except hook_snapshot.HookError as error:
         yield Check("fail", "hooks", "", str(error), "every tool call is refused", "callgate install")
-    spool = state / hook_snapshot.FOLDER / SPOOL
+    from callgate.clients.hook_spool import NAME
+
+    spool = state / hook_snapshot.FOLDER / NAME
     if spool.exists():
         size = spool.stat().st_size
         yield Check("ok", "hooks", str(spool), f"{size} bytes of evidence wait for the next callgate")
