@@ -38,6 +38,7 @@ from callgate.trust.canonical import canonical
 from callgate.trust.changes import ABSENT, PASSING, Change
 from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract
 from callgate.trust.judgement import APPROVED, FIRST, Judgement, judge_changed, judge_new
+from callgate.vault import active
 
 META: Final = ControlMeta(
     id="definition-pins",
@@ -265,7 +266,7 @@ class _Catalogue:
                     fresh.setdefault(item.key, item)
         if not fresh:
             return pins
-        rows = [(item.key, item.digest, canonical(item.body)) for item in fresh.values()]
+        rows = [(item.key, item.digest, _kept(item)) for item in fresh.values()]
         pinned = self._view.pins.pin_first(self._server, kind, rows, complete=complete)
         self.wrote = True
         if pinned:
@@ -339,7 +340,7 @@ class _Catalogue:
         seen = pins.sightings.get(item.key, {})
         mine = seen.get(self._principal)
         if not judgement.passes:
-            row = Sighting(item.key, "withheld", item.digest, canonical(item.body))
+            row = Sighting(item.key, "withheld", item.digest, _kept(item))
         elif seen.keys() - {self._principal}:
             row = Sighting(item.key, "ok", item.digest)
         else:
@@ -362,6 +363,11 @@ class _Catalogue:
         for key in pins.sightings.keys() - pins.approved.keys() - listed:
             if self._principal in pins.sightings[key]:
                 gone.add(key)
+
+
+def _kept(item: Item) -> bytes:
+    """What is written down of a definition: all of it but the server's own secrets. The digest is of all."""
+    return active.clean(canonical(item.body))
 
 
 def _finding(rule: str, message: str, pointer: str = "", severity: Severity = "medium", evidence: str = "") -> Finding:
