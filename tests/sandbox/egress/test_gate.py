@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import select
 import signal
@@ -13,6 +14,7 @@ import time
 import pytest
 
 from callgate.errors import SandboxError
+from callgate.sandbox.egress import gate as gate_module
 from callgate.sandbox.egress.gate import CA_PATH, CA_VARIABLES, EgressGate
 from callgate.sandbox.egress.settings import Lab, Settings, decode, encode
 from callgate.sandbox.spec import Destination, Sentinel
@@ -150,6 +152,28 @@ def test_without_a_lab_nothing_leads_to_loopback(gates):
         assert answer.startswith(b"HTTP/1.1 403 Forbidden")
         assert b"not public" in answer
         assert why in answer
+
+
+@pytest.mark.parametrize(
+    "line", [b"garbage", b"[]", b"{}", b'{"kind":1}', b'{"kind":"x","y":"' + b"z" * 20000 + b'"}', b"\xff"]
+)
+def test_what_is_no_event_is_told_as_that(line):
+    assert gate_module._event(line) == {
+        "kind": "egress-gate",
+        "outcome": "failed",
+        "reason": "an event could not be read",
+    }
+
+
+def test_an_event_is_kept_small_and_visible():
+    line = json.dumps(
+        {"kind": "egress", "host": "\x1b[2J" + "h" * 1000, "deep": {"a": 1}, "secrets": ["s"] * 99}
+    ).encode()
+    event = gate_module._event(line)
+    assert event["host"].startswith("\\x1b")
+    assert len(event["host"]) < 400
+    assert "deep" not in event
+    assert len(event["secrets"]) == 32
 
 
 def test_settings_survive_the_crossing():

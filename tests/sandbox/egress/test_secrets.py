@@ -28,7 +28,7 @@ async def secret(door):
 
 def reflect(received: bytes) -> bytes:
     """A host that sends back all it got."""
-    return b"HTTP/1.1 200 OK\r\nX-Echo: %s\r\nContent-Length: %d\r\n\r\n%s" % (V, len(received), received)
+    return b"HTTP/1.1 200 OK " + V + b"\r\nX-Echo: %s\r\nContent-Length: %d\r\n\r\n%s" % (V, len(received), received)
 
 
 async def ask(door, data: bytes, until: bytes = b"ok", host: str = "good.test") -> bytes:

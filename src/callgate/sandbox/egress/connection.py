@@ -305,8 +305,13 @@ class Connection:
             visit.bytes_out += sent
             visit.bytes_in += received
 
+        current = (self._gate.sentinels, Exchange(self._gate.sentinels, visit.host, secure=secure))
+
         def secrets() -> Exchange:
-            return Exchange(self._gate.sentinels, visit.host, secure=secure)
+            nonlocal current
+            if current[0] is not self._gate.sentinels:  # renewed
+                current = (self._gate.sentinels, Exchange(self._gate.sentinels, visit.host, secure=secure))
+            return current[1]
 
         return Upstream(visit.host, visit.port, stream, secrets, count)
 

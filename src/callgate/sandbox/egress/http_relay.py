@@ -248,7 +248,10 @@ class HttpRelay:
             answer.settle_length(sum(map(len, held)))
         await self._send(
             h11.Response(
-                status_code=event.status_code, reason=event.reason, headers=answer.headers, http_version=b"1.1"
+                status_code=event.status_code,
+                reason=answer.text(event.reason),
+                headers=answer.headers,
+                http_version=b"1.1",
             )
         )
         for data in held:
@@ -268,12 +271,30 @@ class HttpRelay:
         guard = up.exchange.answer() if up.exchange.own else None
         early_up, early_down = self._conn.trailing_data[0], up.conn.trailing_data[0]
 
+        loop = asyncio.get_running_loop()
+        moved = loop.time()
+
+        async def more(stream: Stream) -> bytes:
+            """The next bytes; none at the end, or when neither side has said anything for too long."""
+            nonlocal moved
+            while True:
+                asked = loop.time()
+                try:
+                    data = await stream.read()
+                except TimeoutError:
+                    if moved <= asked:
+                        self.problem = "idle for too long"
+                        return b""
+                else:
+                    moved = loop.time()
+                    return data
+
         async def outward() -> None:
             data = early_up
             while True:
                 up.count(len(data), 0)
                 await up.stream.write(data)
-                if not (data := await self._client.read()):
+                if not (data := await more(self._client)):
                     return
 
         async def homeward() -> None:
@@ -285,11 +306,10 @@ class HttpRelay:
                         self.problem = "the host sent a secret back through a WebSocket"
                         return
                 await self._client.write(data)
-                if not (data := await up.stream.read()):
+                if not (data := await more(up.stream)):
                     return
                 up.count(0, len(data))
 
-        loop = asyncio.get_running_loop()
         both = [loop.create_task(outward()), loop.create_task(homeward())]
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)

@@ -50,7 +50,12 @@ class Answer:
         """A response's fields without secrets."""
         if not exchange.own:
             return list(headers)
-        return [(name, exchange.answer().whole(value)) for name, value in headers]
+        replacer = exchange.answer()
+        return [(name, replacer.whole(value)) for name, value in headers]
+
+    def text(self, value: bytes) -> bytes:
+        """Any other text of the response: its reason phrase."""
+        return self._replacer.whole(value) if self._replacer is not None else value
 
     def settle_length(self, size: int) -> None:
         """The body was read whole and has this many bytes."""
