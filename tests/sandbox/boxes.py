@@ -48,9 +48,10 @@ def start(backend: Backend, spec: SandboxSpec, argv: Sequence[str], **options: o
 def stop(box: Box) -> None:
     """End it and give everything back."""
     box.process.kill()
-    box.process.communicate(timeout=30)
+    box.process.wait(timeout=30)
     if box.running:
-        box.running.close()
+        box.running.close()  # what it left behind may hold the pipes
+    box.process.communicate(timeout=30)
 
 
 def output(backend: Backend, spec: SandboxSpec, argv: Sequence[str], seconds: float = 30) -> tuple[int, str]:

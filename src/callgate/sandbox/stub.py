@@ -39,13 +39,27 @@ class _Long(_ctypes._SimpleCData):  # type: ignore[type-arg]
     _type_ = "l"
 
 
-class _Function(_ctypes.CFuncPtr):
+class _Int(_ctypes._SimpleCData):  # type: ignore[type-arg]
+    _type_ = "i"
+
+
+class _Wide(_ctypes.CFuncPtr):
+    """A function of libc that returns a long: `syscall`."""
+
     _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
     _restype_ = _Long
 
 
+class _Narrow(_ctypes.CFuncPtr):
+    """A function of libc that returns an int: read as a long, its -1 would be a large number."""
+
+    _flags_ = _ctypes.FUNCFLAG_CDECL | _ctypes.FUNCFLAG_USE_ERRNO
+    _restype_ = _Int
+
+
 def _function(name: str) -> "Any":
-    return _Function(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
+    kind = _Wide if name == "syscall" else _Narrow
+    return kind(_ctypes.dlsym(_ctypes.dlopen(None, 0), name))  # type: ignore[arg-type]
 
 
 def _call(function: "Any", what: str, *arguments: "int | bytes | None") -> int:

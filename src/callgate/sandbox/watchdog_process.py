@@ -153,6 +153,7 @@ def _signal(pid: int, number: int) -> None:
 def main(watched: "Watched", source: "Any") -> None:
     """Watch until the server or callgate ends, or a limit is passed. With `alone`, nothing of it stays behind."""
     source.close()
+    posix.closerange(_EVENTS + 1, 1 << 20)
     poll = select.poll()
     poll.register(_PIDFD, select.POLLIN)
     poll.register(_EVENTS, 0)
