@@ -17,7 +17,7 @@ from callgate.vault.fields import NothingStored
 from callgate.vault.session import Session
 from callgate.vault.stores import open_store
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("aws")]
 
 CANARY = "aws-Canary-0123456789"
 SETTINGS = {

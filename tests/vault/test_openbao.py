@@ -9,12 +9,15 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterator
+from datetime import UTC, datetime, timedelta
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
+from cryptography import x509
 from cryptography.hazmat.primitives import hashes, serialization
-from cryptography.hazmat.primitives.asymmetric import padding, rsa
+from cryptography.hazmat.primitives.asymmetric import ec, padding, rsa
 
 from callgate.config import SecretConfig
 from callgate.errors import SecretError
@@ -25,7 +28,7 @@ from callgate.vault.stores import open_store
 from tests.support.openbao import ROOT_TOKEN, Bao, running_bao
 from tests.support.rabbit import Rabbit, running_rabbit
 
-pytestmark = pytest.mark.slow
+pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("openbao")]
 
 CANARY = "bao-Canary-0123456789"
 
@@ -232,6 +235,68 @@ def test_jwt(mount: str, bao: Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert "login was refused" in error.what and token[:30] not in error.diagnostics()
     path.unlink()
     assert "VAULT_JWT_FILE" in refused("vault://secret/mcp/github#token", tmp_path).next_step
+
+
+def authority() -> str:
+    """A certificate, which the login's settings must name although this cluster speaks plain HTTP."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "cluster")])
+    now = datetime.now(UTC)
+    made = x509.CertificateBuilder(name, name, key.public_key(), x509.random_serial_number(), now, now + timedelta(1))
+    return made.sign(key, hashes.SHA256()).public_bytes(serialization.Encoding.PEM).decode()
+
+
+class Reviews(BaseHTTPRequestHandler):
+    """The one question that Vault's Kubernetes login asks a cluster: is this pod's token good?"""
+
+    def log_message(self, *_args: object) -> None:
+        return
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        good = asked["spec"]["token"].endswith(".good")
+        user = {"username": "system:serviceaccount:agents:callgate", "uid": "1", "groups": []}
+        status = {"authenticated": good, **({"user": user} if good else {})}
+        body = json.dumps({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenReview", "status": status}).encode()
+        self.send_response(201)
+        self.send_header("Content-Type", "application/json")
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+
+def test_kubernetes(bao: Bao, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    cluster = ThreadingHTTPServer(("127.0.0.1", 0), Reviews)
+    cluster.daemon_threads = True
+    threading.Thread(target=cluster.serve_forever, daemon=True).start()
+    client = enable(bao, "kubernetes", "kubernetes")
+    host = f"http://127.0.0.1:{cluster.server_address[1]}"
+    settings = {"kubernetes_host": host, "token_reviewer_jwt": "x", "kubernetes_ca_cert": authority()}
+    client.write_data("auth/kubernetes/config", data=settings)
+    role = {
+        "bound_service_account_names": "callgate",
+        "bound_service_account_namespaces": "agents",
+        "token_policies": "mcp",
+    }
+    client.write_data("auth/kubernetes/role/mcp", data=role)
+    account = {"namespace": "agents", "serviceaccount": {"name": "callgate", "uid": "1"}}
+    now = int(time.time())
+    claims = {"iss": "x", "iat": now - 10, "nbf": now - 10, "exp": now + 300, "kubernetes.io": account}
+    claims["sub"] = "system:serviceaccount:agents:callgate"
+    token = segment(b'{"alg":"RS256","typ":"JWT"}') + "." + segment(json.dumps(claims).encode())
+    path = tmp_path / "token"
+    monkeypatch.delenv("VAULT_TOKEN")
+    monkeypatch.setenv("VAULT_ROLE", "mcp")
+    monkeypatch.setenv("VAULT_AUTH_METHOD", "kubernetes")
+    monkeypatch.setenv("VAULT_JWT_FILE", str(path))
+    try:
+        path.write_text(f"{token}.good")
+        assert read("vault://secret/mcp/github#token", tmp_path) == CANARY.encode()
+        path.write_text(f"{token}.nope")
+        assert token[:30] not in refused("vault://secret/mcp/github#token", tmp_path).diagnostics()
+    finally:
+        cluster.shutdown()
+        cluster.server_close()
 
 
 def test_two_ways_to_sign_in_are_one_too_many(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
