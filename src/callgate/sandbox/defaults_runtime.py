@@ -204,12 +204,8 @@ class _Finder:
             if name in _NODE or _is_python(name):
                 path = which(interpreter, self._cwd, self._search)
                 if name in _NODE:
-                    found = self.node(path, [real, *rest])
-                else:
-                    found = self.python(path, [real, *rest])
-                    if not found.package:
-                        found.package = os.path.basename(real).lower()
-                return found
+                    return self.node(path, [real, *rest])
+                return self.python(path, [real, *rest])
         found = Runtime("binary", [real, *rest], 1)
         found.paths.append(real)
         return found
