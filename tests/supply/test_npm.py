@@ -216,6 +216,20 @@ def test_which_program_of_a_package(
     assert "--no-warnings" in pinned(state, line, "tool").argv
 
 
+@pytest.mark.parametrize("spec", ["https://h.test/x.tgz", "git+https://h.test/x.git", "user/repo", "file:../x"])
+def test_a_dependency_from_outside_the_registry_is_refused(mail: Registry, state: Path, spec: str) -> None:
+    url = spec.replace("https://h.test/x.tgz", f"{mail.url}/npm/-/left/1.0.0.tgz")
+    mail.add_npm("mail-server", "1.0.15", published=days_ago(60), dependencies={"left": url})
+    with pytest.raises(TrustError):
+        lock_server("mail", LINE, state=state)
+    assert not (state / "callgate.lock").exists()
+
+
+def test_an_alias_of_the_registry_is_fine(mail: Registry, state: Path) -> None:
+    mail.add_npm("mail-server", "1.0.15", published=days_ago(60), dependencies={"l": "npm:left@^1.0.0"})
+    assert "pkg:npm/left@1.0.0" in {one.purl for one in lock_server("mail", LINE, state=state).artefacts}
+
+
 def test_an_unknown_package_is_a_clear_error(registry: Registry, state: Path) -> None:
     with pytest.raises(TrustError, match="could not resolve no-such-thing"):
         lock_server("x", ("npx", "no-such-thing"), state=state)

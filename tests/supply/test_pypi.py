@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
+import tarfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -118,6 +120,32 @@ def test_a_package_without_wheels_is_not_built(registry: Registry, state: Path, 
     with pytest.raises(TrustError) as caught:
         lock_server("mail", LINE, state=state, options=OFF)
     assert "--allow-sdist" in caught.value.next_step
+
+
+@pytest.mark.parametrize("where", ["url", "extra"])
+def test_what_comes_from_a_url_is_not_built(
+    registry: Registry, state: Path, client: str, tmp_path: Path, where: str
+) -> None:
+    witness = tmp_path / "ran"
+    data = io.BytesIO()
+    with tarfile.open(fileobj=data, mode="w:gz") as archive:
+        for name, text in {
+            "evil-1.0/setup.py": f"open({str(witness)!r}, 'w')\nfrom setuptools import setup; setup(name='evil')\n",
+            "evil-1.0/PKG-INFO": "Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n",
+            "evil-1.0/pyproject.toml": "[build-system]\nrequires = []\nbuild-backend = 'b'\nbackend-path = ['.']\n",
+            "evil-1.0/b.py": f"open({str(witness)!r}, 'w')\n",
+        }.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(text)
+            archive.addfile(info, io.BytesIO(text.encode()))
+    evil = registry.add_pypi("evil", "1.0")
+    evil.data, evil.file = data.getvalue(), "evil-1.0.tar.gz"
+    url = f"evil @ {registry.url}/files/evil-1.0.tar.gz"
+    registry.add_pypi("mcp-mail", "1.0", requires=(url,) if where == "url" else ())
+    line = ("uvx", "mcp-mail") if where == "url" else ("uvx", "--with", url, "mcp-mail")
+    with pytest.raises(TrustError):
+        lock_server("mail", line, state=state, options=OFF)
+    assert not witness.exists()
 
 
 def test_other_bytes_are_refused(mail: Registry, state: Path, client: str) -> None:

@@ -54,6 +54,8 @@ def _python_package(
         found.append(LaunchNote("launch-url-package", visible(" ".join(loose), 100)))
     if more:
         found.append(LaunchNote("launch-extra-package", visible(" ".join(more), 100)))
+        for one in more:
+            found += [note for part in one.split(",") for note in _foreign(part)]
     registry = tuple(f"{name}={value}" for name, value in options.found if name in registries and value)
     if registry:
         found.append(LaunchNote("launch-registry-override", visible(" ".join(registry), 100)))
@@ -72,6 +74,13 @@ def _python_package(
         registry=registry,
         warnings=tuple(found),
     )
+
+
+def _foreign(requirement: str) -> list[LaunchNote]:
+    """A further package that does not come from an index. Parts of `a[b,c]` and `a>=1,<2` are none."""
+    text = requirement.strip()
+    elsewhere = "://" in text or " @ " in text or text.startswith((".", "/", "~", "git+"))
+    return [LaunchNote("launch-url-package", visible(text, 100))] if elsewhere else []
 
 
 def uvx(words: Words) -> LaunchLine:

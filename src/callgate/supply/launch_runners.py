@@ -97,6 +97,8 @@ def _node_package(words: Words, options: Options, *, npm_exec: bool = False) -> 
     if registry:
         found.append(LaunchNote("launch-registry-override", visible(" ".join(options.all("--registry")), 100)))
     spec = npm_spec(package)
+    for one in more:
+        found += [note for note in npm_spec(one).findings if note.rule != "launch-unpinned"]
     line = LaunchLine(
         "npm",
         words,

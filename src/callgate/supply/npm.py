@@ -9,6 +9,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -140,6 +141,12 @@ def _artefacts(lock: dict[str, Any]) -> tuple[tuple[Artefact, ...], tuple[str, .
         name = str(one.get("name") or path.rpartition("node_modules/")[2])
         version, integrity = str(one.get("version", "")), str(one.get("integrity", ""))
         shown = visible(f"{name}@{version}", 120)
+        elsewhere = next(_elsewhere(one), "")
+        if elsewhere:
+            raise TrustError(
+                f"{shown} needs something from outside the registry: {visible(elsewhere, 120)}",
+                next_step="do not use this package",
+            )
         if one.get("link") or not npm_name(name) or not exact_npm(version):
             raise TrustError(f"{shown} does not come from a registry", next_step="do not use this package")
         digest = next((part for part in integrity.split() if part.startswith("sha512-") and len(part) == 95), "")
@@ -153,6 +160,17 @@ def _artefacts(lock: dict[str, Any]) -> tuple[tuple[Artefact, ...], tuple[str, .
         if one.get("hasInstallScript"):
             scripts.append(shown)
     return tuple(found[key] for key in sorted(found)), tuple(sorted(set(scripts)))
+
+
+def _elsewhere(package: dict[str, Any]) -> Iterator[str]:
+    """What a package wants from repositories, URLs and directories."""
+    for kind in ("dependencies", "optionalDependencies"):
+        wanted = package.get(kind)
+        for name, spec in wanted.items() if isinstance(wanted, dict) else ():
+            text = str(spec)
+            real = text.removeprefix("npm:") if text.startswith("npm:") else text
+            if ":" in real or (real is text and "/" in text):
+                yield f"{name}: {text}"
 
 
 # --- fetching ------------------------------------------------------------------------------------------------

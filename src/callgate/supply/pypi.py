@@ -31,7 +31,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
     """What `uvx` would take now, or took at the moment of `wanted.cooldown`. Raises TrustError."""
     line = wanted.line
     interpreter = pypi_clients.interpreter(line.python, work)
-    client = pypi_clients.client(interpreter)
+    client = pypi_clients.client(interpreter, build=wanted.allow_sdist)
     version = f"=={wanted.version}" if wanted.version else "" if line.requested == "latest" else line.requested
     extras = f"[{','.join(line.extras)}]" if line.extras else ""
     requirements = [f"{line.package}{extras}{version}", *line.more]

@@ -82,10 +82,10 @@ def interpreter(asked: str, work: Path) -> Interpreter:
     return Interpreter(lines[0], lines[1])
 
 
-def client(base: Interpreter) -> Client:
+def client(base: Interpreter, *, build: bool = False) -> Client:
     """Uv where there is one, else pip of the base interpreter. Raises TrustError."""
     uv = resolve_client.find("uv")
-    return Uv(uv, base) if uv else Pip(base)
+    return Uv(uv, base) if uv else Pip(base, build=build)
 
 
 class Uv:
@@ -176,13 +176,29 @@ class Uv:
         )
 
 
+_WHEELS_ONLY = """\
+import sys
+from pip._internal.cli.main import main
+from pip._internal.distributions.sdist import SourceDistribution
+from pip._internal.exceptions import InstallationError
+def refuse(*_, **__):
+    raise InstallationError("a package would be built from source, which runs its code")
+SourceDistribution.prepare_distribution_metadata  # must be there to be replaced
+SourceDistribution.prepare_distribution_metadata = refuse
+sys.exit(main(sys.argv[1:]))
+"""
+"""pip that builds nothing: `--only-binary` does not hold for dependencies that name a URL. Where a later pip has no
+such method any more, this ends with an error."""
+
+
 class Pip:
     """pip of the base interpreter. Holds a cool-down from version 26 on."""
 
     name = "pip"
 
-    def __init__(self, base: Interpreter) -> None:
-        self._program = (base.path, "-m", "pip", "--disable-pip-version-check", "--no-input")
+    def __init__(self, base: Interpreter, *, build: bool = False) -> None:
+        start = ("-m", "pip") if build else ("-c", _WHEELS_ONLY)
+        self._program = (base.path, *start, "--disable-pip-version-check", "--no-input")
         self.holds_cooldown = False
 
     def resolve(self, requirements: Sequence[str], wanted: Wanted, work: Path) -> list[Package]:
@@ -304,6 +320,8 @@ def _checked(
     allowed = frozenset("abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789.-_+!")
     if not name or not version or not allowed.issuperset(name + version):
         raise TrustError(f"{shown} does not come from an index", next_step="do not use this package")
+    if any("/" in one or not one for one in files):
+        raise TrustError(f"{shown} has a file without a name", next_step="do not use this package")
     if not digests or not all(len(one) == 64 and set(one) <= set("0123456789abcdef") for one in digests):
         raise TrustError(f"the index gives no SHA-256 of {shown}", next_step="use an index that does")
     return Package(name, version, tuple(files), tuple(digests), min(times) if times else None, sdist)
