@@ -7,71 +7,27 @@ import os
 import sys
 import textwrap
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
-from pathlib import Path
 
 from callgate.cli.install import check_clients, shown_path, state_of_user
 from callgate.cli.secrets_backups import scrub
-from callgate.cli.secrets_files import (
-    FilePlan,
-    Moves,
-    Pick,
-    carry_out_move,
-    carry_out_undo,
-    plan_move,
-    plan_undo,
-    store,
-)
+from callgate.cli.secrets_files import FilePlan, Moves, carry_out_move, carry_out_undo, store
 from callgate.cli.secrets_find import search
 from callgate.cli.secrets_uses import uses
+from callgate.cli.secrets_work import Work, plan_back, plan_there, tidy_up
 from callgate.clients.commit import carry_out
-from callgate.clients.entries import Entry, entries
-from callgate.clients.files import lock, tidy
+from callgate.clients.files import lock
 from callgate.clients.formats import string
-from callgate.clients.git import tracked
-from callgate.clients.launcher import launcher
 from callgate.clients.literals import write
-from callgate.clients.machine import Found, Machine, find
-from callgate.clients.plan import Plan, Step, Wish, plan_install
+from callgate.clients.plan import Plan, Step
 from callgate.clients.records import Records
-from callgate.clients.table import Shape
-from callgate.clients.tree import Node
-from callgate.config import user_config_file
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 from callgate.vault.find import Fingerprints
-from callgate.vault.find_files import readers
 from callgate.vault.find_places import is_env_file
-from callgate.vault.move import StoreKeeper, keeper
+from callgate.vault.move import keeper
 
 EXIT_OK, EXIT_NO = 0, 1
 WIDTH = 80
-
-
-@dataclass(slots=True)
-class Work:
-    """Everything one run would do."""
-
-    state: Path
-    keeper: StoreKeeper
-    records: Records
-    moves: Moves
-    undo: bool
-    entries: list[Plan] = field(default_factory=list)
-    files: list[FilePlan] = field(default_factory=list)
-    rotate: list[tuple[str, str]] = field(default_factory=list)
-    again: list[str] = field(default_factory=list)
-    """Files with more to move once this is done."""
-
-    @property
-    def writes(self) -> int:
-        """Values that would change places."""
-        return sum(len(one.changes) for one in self.files) + sum(len(_noted(one)) for one in self.entries)
-
-    @property
-    def failed(self) -> bool:
-        """Whether something that was asked for cannot be done."""
-        return any(one.problem or one.refused for one in self.files) or any(one.failed for one in self.entries)
 
 
 def move(arguments: argparse.Namespace) -> int:
@@ -88,8 +44,8 @@ def move(arguments: argparse.Namespace) -> int:
     with lock(state):
         work = Work(state, keeper(state, arguments.to), Records(state), Moves(state), arguments.undo)
         if not arguments.dry_run:
-            _tidy(work, arguments)
-        (_plan_undo if arguments.undo else _plan)(work, arguments)
+            tidy_up(work, arguments)
+        (plan_back if arguments.undo else plan_there)(work, arguments)
         _show(work)
         if not (work.writes or any(one.drop for one in work.files)):
             print("nothing to put back" if work.undo else "nothing to move")
@@ -104,147 +60,7 @@ def move(arguments: argparse.Namespace) -> int:
     return EXIT_NO if failed else EXIT_OK
 
 
-def _tidy(work: Work, arguments: argparse.Namespace) -> None:
-    """Remove what an interrupted command left beside files: it may hold values."""
-    files = {os.path.realpath(path) for path in (*arguments.path, user_config_file()) if path}
-    files |= {found.real for found in find(Machine.here(), (), arguments.project)}
-    files |= {one.file for one in work.moves.all()} | {one.file for one in work.records.all()}
-    for path in (*sorted(files), *(str(work.state / name) for name in ("clients.json", "moves.json"))):
-        tidy(path)
-
-
-# --- planning -----------------------------------------------------------------------------------
-
-
-def _plan(work: Work, arguments: argparse.Namespace) -> None:
-    wish = Wish(launcher(), tuple(arguments.server), keeper=work.keeper, only_wrapped=True)
-    found = list(find(Machine.here(), tuple(arguments.client), arguments.project))
-    work.entries = [plan for plan in plan_install(found, work.records, wish) if _matters(plan)]
-    fingerprints = Fingerprints.of_state(work.state)
-    changed = {plan.content.path for plan in work.entries if plan.content and plan.text is not None}
-    for one in found:
-        if not one.place.hands_off and one.place.scope != "managed":
-            by_hand = _ByHand(one, work.records, wish)
-            plan = plan_move(one.real, one.place.format, by_hand.picks, work.keeper, fingerprints)
-            if plan.problem is None and plan.changes and one.real in changed:
-                work.again.append(one.real)  # one change of a file at a time
-            elif plan.problem is None and (plan.changes or plan.refused):
-                work.files.append(plan)
-    config = user_config_file()
-    if config and not arguments.client:
-        picks = _Configured(tuple(arguments.server)).picks
-        plan = plan_move(os.path.realpath(config), "toml", picks, work.keeper, fingerprints)
-        if plan.problem or plan.changes or plan.refused:
-            work.files.append(plan)
-    for path in arguments.path:
-        plan = plan_move(os.path.realpath(path), "env", lambda _: (), work.keeper, fingerprints)
-        if plan.problem or plan.changes or plan.refused:
-            work.files.append(plan)
-    work.rotate = list(_exposed(work))
-
-
-def _matters(plan: Plan) -> bool:
-    return plan.problem is not None or any(step.notes or step.action == "refused" for step in plan.steps)
-
-
-@dataclass(frozen=True, slots=True)
-class _ByHand:
-    """Entries that start behind the gate and were not put there by `callgate install`."""
-
-    found: Found
-    records: Records
-    wish: Wish
-
-    def picks(self, root: Node) -> Iterator[Pick]:
-        """Their variables."""
-        for entry in entries(root, self.found.place, self.found.client.shape):
-            if (
-                entry.kind == "wrapped"
-                and self.wish.wants(entry.name)
-                and not self.records.get(self.found.real, entry.where)
-            ):
-                yield from _variables(entry, self.found.client.shape)
-
-
-def _variables(entry: Entry, shape: Shape) -> Iterator[Pick]:
-    member = entry.node.get(shape.env)
-    for one in member.node.members if member and member.node.kind == "map" else ():
-        if one.node.kind == "scalar":
-            yield Pick((*entry.where, shape.env, one.key), entry.name, one.key, one.node)
-
-
-@dataclass(frozen=True, slots=True)
-class _Configured:
-    """The servers of callgate.toml."""
-
-    servers: tuple[str, ...]
-
-    def picks(self, root: Node) -> Iterator[Pick]:
-        """Their variables and headers."""
-        servers = root.get("servers")
-        for server in servers.node.members if servers else ():
-            if self.servers and server.key not in self.servers:
-                continue
-            for table in ("environment", "headers"):
-                member = server.node.get(table) if server.node.kind == "map" else None
-                for one in member.node.members if member and member.node.kind == "map" else ():
-                    if one.node.kind == "scalar":
-                        where = ("servers", server.key, table, one.key)
-                        yield Pick(where, server.key, one.key, one.node)
-
-
-def _plan_undo(work: Work, arguments: argparse.Namespace) -> None:
-    wish = Wish(launcher(), tuple(arguments.server), managed=True, only_wrapped=True, put_back=work.keeper.fetch)
-    found = find(Machine.here(), tuple(arguments.client), arguments.project)
-    files = {record.file for record in work.records.all() if record.moved}
-    work.entries = [
-        plan for plan in plan_install((f for f in found if f.real in files), work.records, wish) if _matters(plan)
-    ]
-    fingerprints = Fingerprints.of_state(work.state)
-    chosen = [one for one in work.moves.all() if _chosen(one.file, one.where, arguments)]
-    for file in dict.fromkeys(one.file for one in chosen):
-        records = [one for one in chosen if one.file == file]
-        work.files.append(plan_undo(file, records, work.keeper, fingerprints))
-
-
-def _chosen(file: str, where: tuple[str, ...], arguments: argparse.Namespace) -> bool:
-    if arguments.path and file not in {os.path.realpath(path) for path in arguments.path}:
-        return False
-    if arguments.client:
-        clients = {found.real for found in find(Machine.here(), tuple(arguments.client), arguments.project)}
-        if file not in clients:
-            return False
-    return not arguments.server or any(name in where for name in arguments.server)
-
-
-def _exposed(work: Work) -> Iterator[tuple[str, str]]:
-    """References of values that others could read where they stood, and why."""
-    for path, references in _moved(work):
-        status = os.stat(path)
-        who = readers(path, status)
-        reason = {"everyone": "every user of this machine could read it", "group": "its group could read it"}.get(
-            who, ""
-        )
-        if not reason and tracked(path):
-            reason = "whoever has the git repository has it"
-        if reason:
-            yield from ((reference, reason) for reference in references)
-
-
-def _moved(work: Work) -> Iterator[tuple[str, list[str]]]:
-    for plan in work.entries:
-        if plan.content is not None and plan.moves:
-            yield plan.content.path, [one.reference for one in plan.moves]
-    for file in work.files:
-        if file.content is not None and file.changes:
-            yield file.content.path, [one.reference for one in file.changes]
-
-
 # --- showing ------------------------------------------------------------------------------------
-
-
-def _noted(plan: Plan) -> list[str]:
-    return [note for step in plan.steps for note in step.notes if plan.text is not None or plan.add]
 
 
 def _show(work: Work) -> None:
