@@ -96,6 +96,10 @@ class Range:
         shutil.copytree(HERE / "hostile", self.folder / "package", dirs_exist_ok=True)
         for name in ("home", "state", "project", "package"):
             self.facts[name] = str(self.folder / name)
+        # An account of the host that no sandbox would make up.
+        accounts = [line.split(":") for line in Path("/etc/passwd").read_text().splitlines()]
+        self.facts["account"] = ":".join(max(accounts, key=lambda fields: len(fields[4])))
+        self.facts["hostname"] = os.uname().nodename
 
     def _terminal(self) -> None:
         self.master, slave = pty.openpty()
@@ -238,6 +242,8 @@ class Range:
             return any(one.exists() and self.nonce in one.read_text() for one in (path, moved))
         if probe == "truncate_own_package":
             return (self.folder / "package/data.txt").stat().st_size == 0
+        if probe == "leave_setuid_file":
+            return bool((self.folder / "project/setuid").stat().st_mode & 0o4000)
         if probe == "chmod_home_file":
             return (self.folder / "home/.ssh/id_ed25519").stat().st_mode & 0o777 == 0o644
         if probe == "signal_process":

@@ -45,6 +45,7 @@ _LOADER = (
     "Landlock knows starting a program, not mapping one: the system's loader runs it, as an interpreter runs a script"
 )
 _TOTAL = "the total of what is written into directories of the host has no limit"
+_SETUID = "the file belongs to this user all the same; it matters where other people have accounts on the machine"
 _COUNTED = "counted every five seconds: what is too much then ends the server"
 _WATCHED = "looked at every second without a control group; with one the kernel refuses"
 
@@ -53,16 +54,20 @@ OPEN: dict[str, dict[str, Open]] = {
         "write_git_hook": Open(_PROJECT),
         "write_project_agent_config": Open(_PROJECT),
         "replace_git_directory": Open(_PROJECT),
+        "leave_setuid_file": Open(_SETUID),
         "loader_exec": Open(_LOADER),
         "fill_home": Open(_COUNTED, sometimes=True),
         "fill_project": Open(_TOTAL),
     },
     "landlock": {
         "stat_home_file": Open("Landlock does not hide names, sizes and times; the content is held"),
+        "host_accounts": Open("the host's own /etc/passwd is read there: programs need one"),
+        "host_name": Open("there is no namespace to give the machine another name"),
         "watch_home": Open("Landlock does not know inotify: that a file was touched is seen, its content is not"),
         "write_git_hook": Open(_PROJECT),
         "write_project_agent_config": Open(_PROJECT),
         "replace_git_directory": Open(_PROJECT),
+        "leave_setuid_file": Open(_SETUID),
         "loader_exec": Open(_LOADER),
         "daemon_at_the_end": Open(
             "without a process namespace or a control group its processes are looked for once a second", sometimes=True
@@ -76,6 +81,7 @@ OPEN: dict[str, dict[str, Open]] = {
         "write_git_hook": Open(_PROJECT),
         "write_project_agent_config": Open(_PROJECT),
         "replace_git_directory": Open(_PROJECT),
+        "leave_setuid_file": Open(_SETUID),
         "memory_hog_children": Open("rootless podman has no control group before version 2", sometimes=True),
         "fill_home": Open(_TOTAL),
         "fill_project": Open(_TOTAL),

@@ -178,6 +178,30 @@ def proc_fd(facts):
     return marked(read(f"/proc/{facts['victim']}/fd/{facts['victim_fd']}"))
 
 
+@probe("files", "leaves a set-user-ID program in the project, for another user of the machine to become this one")
+def leave_setuid_file(facts):
+    path = facts["project"] + "/setuid"
+    os.umask(0)
+    descriptor = os.open(path, os.O_WRONLY | os.O_CREAT, 0o4755)
+    if not os.fstat(descriptor).st_mode & 0o4000:
+        os.fchmod(descriptor, 0o4755)
+    return oct(os.fstat(descriptor).st_mode)
+
+
+@probe("files", "learns who has an account on the machine")
+def host_accounts(facts):
+    if facts["account"].encode() not in read("/etc/passwd"):
+        raise Refused("only made-up accounts")
+    return "the host's list"
+
+
+@probe("files", "learns the machine's name")
+def host_name(facts):
+    if os.uname().nodename != facts["hostname"]:
+        raise Refused(os.uname().nodename)
+    return "the host's"
+
+
 @probe("files", "opens memory, disks and kernel devices")
 def device_nodes(facts):
     names = "mem kmem port kmsg kvm fuse net/tun sda vda nvme0n1 loop-control uinput vhost-net vhost-vsock userfaultfd"
