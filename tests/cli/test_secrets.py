@@ -137,6 +137,37 @@ def test_a_broken_file_is_said_and_still_looked_at(home: Path) -> None:
     assert "not looked at: ~/.cursor/mcp.json: not readable as json: line 1" in out
 
 
+def test_a_large_client_file_and_a_broken_configuration(home: Path) -> None:
+    padding = {f"key{number}": "history " * 20 for number in range(35_000)}
+    document = {"projects": padding, "mcpServers": {"s": {"command": "x", "env": {"S_TOKEN": C[20]}}}}
+    (home / ".claude.json").write_text(json.dumps(document))
+    assert (home / ".claude.json").stat().st_size > 5 * 1024 * 1024
+    (home / ".config/callgate/callgate.toml").write_text("[broken\n")
+    code, out = run("find")
+    assert code == 1
+    assert "s: env.S_TOKEN" in out
+    assert "not looked at: ~/.config/callgate/callgate.toml: not readable" in out
+
+
+def test_names_of_a_hostile_project(home: Path, tmp_path: Path) -> None:
+    project = tmp_path / "project"
+    project.mkdir()
+    evil = "e\u202e\x1b[2J/../" + "x" * 300
+    entry = {"command": "callgate", "args": ["run", "--", "x"], "env": {f"{evil}TOKEN": C[21], "A_TOKEN": "age://../x"}}
+    (project / ".mcp.json").write_text(json.dumps({"mcpServers": {evil: entry}}))
+    for command in (["find", "--project", str(project)], ["move", "--to", "age", "--yes", "--project", str(project)]):
+        out = run(*command)[1]
+        assert "\u202e" not in out
+        assert "\x1b" not in out
+        assert made.PREFIX not in out
+    assert C[21] not in (project / ".mcp.json").read_text()
+    stored = [path for path in (state(home) / "secrets").iterdir() if path.suffix == ".age"]
+    assert len(stored) == 3  # two of callgate.toml
+    assert all(len(path.name) < 200 and path.parent == state(home) / "secrets" for path in stored)
+    assert run("move", "--undo", "--yes", "--project", str(project))[0] == 0
+    assert json.loads((project / ".mcp.json").read_text()) == {"mcpServers": {evil: entry}}
+
+
 # --- move and undo ------------------------------------------------------------------------------
 
 
@@ -324,6 +355,37 @@ def test_half_a_character_is_left(home: Path) -> None:
     assert (home / ".gemini/settings.json").read_text() == text
     assert run("move", "--undo", "--yes")[0] == 0
     assert path.read_text() == made.CONFIGURATION
+
+
+def test_the_server_gets_the_value(home: Path, tmp_path: Path) -> None:
+    """What the client passes on is the reference; what the server has is the value, and nobody else."""
+    import hashlib
+
+    script = tmp_path / "server.py"
+    script.write_text(
+        "import hashlib, os, sys\n"
+        "print(hashlib.sha256(os.environ['GITHUB_TOKEN'].encode()).hexdigest(), file=sys.stderr, flush=True)\n"
+        "sys.stdin.read()\n"
+    )
+    path = home / ".cursor/mcp.json"
+    entry = {"command": sys.executable, "args": [str(script)], "env": {"GITHUB_TOKEN": C[0]}}
+    path.write_text(json.dumps({"mcpServers": {"github": entry}}))
+    installed("--client", "cursor")
+    assert run("move", "--to", "age", "--yes", "--client", "cursor")[0] == 0
+    wrapped = json.loads(path.read_text())["mcpServers"]["github"]
+    assert wrapped["env"] == {"GITHUB_TOKEN": "age://github.GITHUB_TOKEN"}
+    at = wrapped["args"].index("run") + 1
+    result = subprocess.run(
+        [wrapped["command"], *wrapped["args"][:at], "--sandbox", "none", *wrapped["args"][at:]],
+        env={**os.environ, **wrapped["env"]},
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert hashlib.sha256(C[0].encode()).hexdigest() in result.stderr
+    assert made.PREFIX not in result.stderr + result.stdout
 
 
 def test_links_stay_links_and_modes_stay(home: Path) -> None:

@@ -12,7 +12,7 @@ Telling: TypeAlias = Literal["password", "secret", "key", ""]
 """How much a name tells: a password may be any word; a secret is at least not a plain word; a key must look made."""
 
 LONGEST = 200
-"""Characters of a name that are looked at."""
+"""Characters of a name that are looked at, from its end."""
 
 _PASSWORDS = frozenset(
     {
@@ -79,7 +79,7 @@ def words_of(name: str) -> list[str]:
     """The words of a name in lower case: `githubAPIKey_2` gives `github`, `api`, `key`, `2`."""
     out: list[str] = []
     word = ""
-    name = name[:LONGEST]
+    name = name[-LONGEST:]
     for at, char in enumerate(name):
         if not char.isalnum():
             if word:
