@@ -184,6 +184,13 @@ def test_references_somebody_else_wrote_can_be_asked_for_first() -> None:
     assert inline_references(environment) == (("A", "env://B"), ("A", "file:///etc/key"), ("D", "keyring://a/b"))
 
 
+def test_references_for_other_programs_pass_as_they_are(session: Session) -> None:
+    environment = {"MINE": "env://CG_PLAIN", "THEIRS": "op://Private/x/y", "ALSO": "env://CG_NOT_THERE"}
+    delivery = deliver(environment, {}, session, gated=False, only={"MINE"})
+    assert delivery.environment == {**environment, "MINE": PLAIN}
+    assert [fact.name for fact in delivery.facts] == ["MINE"]
+
+
 def test_renewed_values_keep_their_stand_ins(tmp_path: Path) -> None:
     path = tmp_path / "token"
     path.write_text("old-Value-123\n")

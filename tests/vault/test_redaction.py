@@ -3,6 +3,7 @@ from __future__ import annotations
 import base64
 import json
 import sys
+import threading
 import time
 import urllib.parse
 
@@ -229,6 +230,22 @@ def test_hostile_text_full_of_beginnings_costs_linear_time() -> None:
 
     cost(1000)
     assert cost(1_600_000) < 100 * max(cost(100_000), 1e-5)
+
+
+def test_any_thread_may_look() -> None:
+    redactor = Redactor([("TOKEN", TOKEN)])
+    data = b"x" * 200_000 + TOKEN + b"y" * 200_000
+    found: list[int] = []
+
+    def look() -> None:
+        found.append(sum(redactor.redact(data) is not None for _ in range(200)))
+
+    threads = [threading.Thread(target=look) for _ in range(6)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [200] * 6
 
 
 def test_registered_secrets_add_up_and_are_forgotten() -> None:

@@ -13,7 +13,7 @@ On the launch path of a server without secrets this module only looks at the str
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal, TypeAlias
 
@@ -159,12 +159,14 @@ def deliver(
     gated: bool,
     hosts_of: HostsOf = known_hosts,
     files_at: str = FILES_AT,
+    only: Collection[str] | None = None,
 ) -> Delivery:
     """Resolve what a server needs and say how each secret reaches it.
 
     `environment` is by value and may hold references; `declared` comes from the configuration and wins. `session` may
     be None where `has_secrets` is false. `gated`: the sandbox has an egress gate that swaps stand-ins. `files_at`:
-    where the sandbox shows files, or '' where it cannot. Raises SecretError: nothing falls down the ladder in silence.
+    where the sandbox shows files, or '' where it cannot. `only`: variables whose references are meant for this server;
+    others pass as they are (a whole environment that is inherited may hold references for other programs). Raises SecretError: nothing falls down the ladder in silence.
     """
     if not has_secrets(environment, declared):
         return _without_references(environment)
@@ -172,8 +174,12 @@ def deliver(
         raise SecretError("there are references to secrets, but no session to resolve them", next_step="open a Session")
     run = _Run(session, gated, hosts_of, files_at)
     for name, text in environment.items():
-        if name not in declared:
+        if name in declared:
+            continue
+        if only is None or name in only:
             run.variable(name, text, "auto", ())
+        else:
+            run.inherited(name, text)
     for name, config in declared.items():
         run.declared(name, config)
     return run.delivery()
@@ -250,6 +256,10 @@ class _Run:
             self._file(name, text)
         else:
             self.variable(name, text, config.deliver, config.hosts)
+
+    def inherited(self, name: str, text: str) -> None:
+        """A variable that was not meant for this server: it stays as it is."""
+        self._environment[name] = text
 
     def variable(self, name: str, text: str, wish: str, hosts: tuple[str, ...]) -> None:
         """A variable, with whatever references are in its text."""

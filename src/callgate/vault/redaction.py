@@ -16,6 +16,7 @@ One automaton of its own, compiled in memory and never written anywhere; see `de
 
 from __future__ import annotations
 
+from _thread import allocate_lock as Lock  # noqa: N812 - what threading calls it, without importing that at the start
 from base64 import b64encode
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Final
@@ -57,10 +58,10 @@ class Needle:
 class Redactor:
     """Secrets by name, ready to be looked for. `values` are pairs of name and value; a name may come several times.
 
-    Not thread-safe (one event loop owns it). Its automaton is made at the first look: a millisecond or two.
+    Its automaton is made at the first look: a millisecond or two. Any thread may look.
     """
 
-    __slots__ = ("_longest", "_needles", "_scan", "_values", "unrecognised")
+    __slots__ = ("_lock", "_longest", "_needles", "_scan", "_values", "unrecognised")
 
     def __init__(self, values: Iterable[tuple[str, bytes]]) -> None:
         kept = dict.fromkeys((safe_name(name), bytes(value)) for name, value in values)
@@ -70,6 +71,7 @@ class Redactor:
         self._needles: tuple[Needle, ...] = ()
         self._longest = 0
         self._scan: Scan | None = None
+        self._lock = Lock()
 
     def __bool__(self) -> bool:
         """Whether there is anything to look for."""
@@ -92,7 +94,8 @@ class Redactor:
     def found(self, data: bytes) -> tuple[Needle, ...]:
         """The forms that are in `data`: one linear scan, nearly free where there is none."""
         scan = self._scan or self._prepare()
-        hits = scan(data)
+        with self._lock:  # the automaton has room for one scan at a time; leases are renewed in another thread
+            hits = scan(data)
         if not hits:
             return ()
         needles = (self._needles[hit] for hit in hits)
