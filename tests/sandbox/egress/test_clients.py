@@ -274,6 +274,45 @@ def test_a_hostile_server(world):
     assert [host.seen[-1]["path"] for host in (api,)] == [f"/chunked?{TOKEN.value.decode()}"]
 
 
+def test_a_slow_reader_gets_all_of_a_large_answer(world):
+    """Bodies of several MiB, both ways, whole: also where the host closes long before the reader is done."""
+    code = """
+import hashlib, json, os, time, urllib.request
+body = os.urandom(2 << 20)
+for url in ("http://plain.test/", "https://api.test/"):
+    with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"), timeout=30) as answer:
+        parts = []
+        while part := answer.read(100_000):
+            parts.append(part)
+            time.sleep(0.001)
+    assert json.loads(b"".join(parts))["saw"]["body"].encode("latin-1") == body
+print("whole")
+"""
+    ended = run_python(wanted(), world.lab(), code)
+    assert ended.output == "whole\n"
+
+
+def test_many_connections_at_once(world):
+    code = """
+import collections, os, threading, urllib.request
+token, count = os.environ["TOKEN"], collections.Counter()
+def job(number):
+    opener = urllib.request.build_opener(*([] if number % 3 else [urllib.request.ProxyHandler({})]))
+    for _ in range(5):
+        url = "https://api.test/" if number % 2 else "http://plain.test/"
+        text = opener.open(urllib.request.Request(url, headers={"X-Key": token}), timeout=30).read().decode()
+        count[token in text and "real" not in text] += 1
+jobs = [threading.Thread(target=job, args=(number,)) for number in range(24)]
+for one in jobs: one.start()
+for one in jobs: one.join()
+print(dict(count))
+"""
+    ended = run_python(wanted(), world.lab(), code)
+    assert ended.output == "{True: 120}\n"
+    assert {seen["headers"]["X-Key"] for seen in world.hosts["api.test", 443].seen} == {"ghp_the-real-token"}
+    assert {seen["headers"]["X-Key"] for seen in world.hosts["plain.test", 80].seen} == {TOKEN.placeholder}
+
+
 def test_an_attached_process_that_dies_leaves_no_way_out(world):
     from tests.support.egress import Sandboxed
 

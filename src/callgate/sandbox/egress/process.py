@@ -43,19 +43,11 @@ def main() -> int:
         report.tell({"kind": "egress-gate", "outcome": "unconfined", "reason": ", ".join(missing)})
     server = Server(gate, settings, control, rest)
     try:
-        _run(server, listeners)
+        # Not uvloop: it loses the last bytes of a TLS connection whose reader was slow (0.23).
+        asyncio.run(server.run(listeners))
     finally:
         report.flush(last=True)
         os._exit(0)  # threads may still wait for a resolver
-
-
-def _run(server: Server, listeners: list[socket.socket]) -> None:
-    try:
-        import uvloop
-    except ImportError:
-        asyncio.run(server.run(listeners))
-    else:
-        uvloop.run(server.run(listeners))
 
 
 def _receive(control: socket.socket) -> tuple[Settings, list[socket.socket], bytes]:
