@@ -166,7 +166,9 @@ def deliver(
     `environment` is by value and may hold references; `declared` comes from the configuration and wins. `session` may
     be None where `has_secrets` is false. `gated`: the sandbox has an egress gate that swaps stand-ins. `files_at`:
     where the sandbox shows files, or '' where it cannot. `only`: variables whose references are meant for this server;
-    others pass as they are (a whole environment that is inherited may hold references for other programs). Raises SecretError: nothing falls down the ladder in silence.
+    others pass as they are, since an environment that is inherited whole may hold references for other programs.
+
+    Raises SecretError: nothing falls down the ladder in silence.
     """
     if not has_secrets(environment, declared):
         return _without_references(environment)
