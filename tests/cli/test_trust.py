@@ -230,6 +230,17 @@ def test_a_project_has_a_lock_of_its_own(
     assert not (state / "callgate.lock").exists()
 
 
+def test_what_another_server_uses_is_not_thrown_away(
+    mail: Registry, state: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run(capsys, "lock")
+    mail.add_npm("postal-mcp", "1.0.16", {"lib.js": CLEAN}, published=days_ago(30))
+    run(capsys, "lock", "second", "--", "npx", "-y", "postal-mcp@1.0.16")
+    assert run(capsys, "diff", "mail")[0] == 1
+    code, said = run(capsys, "verify")
+    assert (code, said.count("ok ")) == (0, 2)
+
+
 def test_usage(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == 2
     assert run(capsys, "--help")[0] == 0

@@ -12,9 +12,10 @@ from pathlib import Path
 import pytest
 
 from callgate.errors import TrustError
-from callgate.supply import local_rules
+from callgate.supply import local_rules, lockfile
 from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
+from callgate.supply.resolve_update import drop, propose
 
 
 @pytest.fixture
@@ -57,6 +58,22 @@ def test_a_script_and_its_project(project: Path, state: Path) -> None:
         start(state, *line)
     assert "callgate trust lock own" in caught.value.next_step
     assert output(lock(state, project, *line)) == "other"
+
+
+def test_a_look_at_a_change_does_not_take_it(project: Path, state: Path) -> None:
+    line = (sys.executable, "server.py")
+    lock(state, project, *line)
+    before = lockfile.load(state / "callgate.lock").servers["own"]
+    (project / "lib" / "tools.py").write_text("x = 2\n")
+    proposal = propose(before, state, Options(cwd=project))
+    assert not proposal.nothing
+    with pytest.raises(TrustError, match=r"lib/tools.py \(changed\)"):
+        start(state, *line)
+    drop(proposal, state)
+    with pytest.raises(TrustError):
+        start(state, *line)
+    (project / "lib" / "tools.py").write_text("x = 1\n")
+    start(state, *line)
 
 
 @pytest.mark.parametrize("name", [".git", "node_modules", "__pycache__", ".venv"])

@@ -114,6 +114,17 @@ def test_code_at_start_of_python_never_runs_while_locking(
     assert witness.exists(), "it does run when the server is started, in its sandbox"
 
 
+@pytest.mark.parametrize("file", ["scripts/python", "data/bin/python", "scripts/python3"])
+def test_a_package_that_replaces_the_interpreter(registry: Registry, state: Path, client: str, file: str) -> None:
+    registry.add_pypi("mcp-mail", "1.0", {f"mcp_mail-1.0.data/{file}": "#!/bin/sh\necho evil\n"})
+    try:
+        lock_server("mail", LINE, state=state, options=OFF)
+    except TrustError as error:
+        assert error.next_step
+        return
+    assert output(pinned(state)) == "--stdio"
+
+
 def test_a_package_without_wheels_is_not_built(registry: Registry, state: Path, client: str) -> None:
     release = registry.add_pypi("mcp-mail", "1.0")
     release.file = "mcp_mail-1.0.tar.gz"

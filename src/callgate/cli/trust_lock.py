@@ -66,7 +66,7 @@ def main_lock(argv: list[str]) -> int:
             print(f"{title(server)}: locked already, and as it was")
             continue
         if not _agreed(server, where.state, yes=arguments.yes, no_cooldown=arguments.no_cooldown):
-            resolve.discard(where.state, server)
+            resolve.discard(where.state, server, where.lock)
             print("  not locked")
             code = EXIT_NO
             continue

@@ -61,7 +61,7 @@ def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
             print(f"{title(server)}: nothing newer to take" + _why(server))
             continue
         if proposal.older:
-            drop(proposal, where.state)
+            drop(proposal, where.state, where.lock)
             print(
                 f"{title(server)}: not updated\n"
                 f"  the registry now gives {visible(proposal.after.version, 40)}, which is older than what is locked:\n"
@@ -76,14 +76,14 @@ def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
         try:
             taken = not any(one.refuses for one in warnings) and confirmed("  take it?", yes=arguments.yes)
         except BaseException:
-            drop(proposal, where.state)
+            drop(proposal, where.state, where.lock)
             raise
         if taken:
             before, after = visible(server.version, 60), visible(proposal.after.version, 60)
             resolve.commit(proposal.after, where.lock, approved=f"updated from {before} to {after}")
             print(f"  taken; written to {visible(str(where.lock), 300)}")
         else:
-            drop(proposal, where.state)
+            drop(proposal, where.state, where.lock)
             print("  not taken")
             code = EXIT_NO
     return code
@@ -111,7 +111,7 @@ def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
         show(proposal, every=arguments.all)
         _say_when(proposal, where)
     finally:
-        drop(proposal, where.state)
+        drop(proposal, where.state, where.lock)
     return EXIT_NO
 
 

@@ -52,14 +52,16 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     )
     if top is None:
         return Fetched(entry)
-    where = artefacts.key("local", top.name, "", sha256(os.fsencode(top)).hexdigest())
+    text = artefacts.listing(top, local_rules.LIMITS, local_rules.skipped)
+    digest = artefacts.tree_digest(text)
+    # One record a state of the tree: what is not taken must not change what was.
+    where = artefacts.key("local", top.name, "", sha256(os.fsencode(top) + digest.encode()).hexdigest())
     with artefacts.store_lock(wanted.state):
-        text = artefacts.listing(top, local_rules.LIMITS, local_rules.skipped)
         folder = artefacts.root(wanted.state) / where
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         place.write(folder / artefacts.FILES, text.encode("utf-8", "surrogateescape"), 0o400)
         place.write(folder / artefacts.QUICK, artefacts.quick(top, ".", local_rules.skipped), 0o400)
-    return Fetched(entry, "", where, artefacts.tree_digest(text), platform_name())
+    return Fetched(entry, "", where, digest, platform_name())
 
 
 def _program(wanted: Wanted) -> Path:

@@ -140,6 +140,8 @@ def _tidy(tree: Path, interpreter: Interpreter) -> Path:
     (tree / "pyvenv.cfg").write_text(
         f"home = {home}\ninclude-system-site-packages = false\nversion = {interpreter.version}\n", encoding="utf-8"
     )
+    if not (tree / "bin" / "python").is_symlink() or not (tree / "bin" / "python").exists():
+        raise TrustError("a package replaces the Python interpreter", next_step="do not use it")
     sites = sorted(tree.glob("lib/python*/site-packages"))
     if len(sites) != 1:
         raise TrustError("the Python environment has no site-packages", next_step="check the Python installation")

@@ -74,7 +74,7 @@ def lock_server(
         try:
             resolve_checks.refuse(server, state)
         except TrustError:
-            discard(state, server)
+            discard(state, server, path)
             raise
     if known is not None:
         server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
@@ -254,11 +254,18 @@ def _server(
     )
 
 
-def discard(state: Path, server: LockedServer) -> None:
-    """Remove from the store what was fetched for a server that no lock took."""
-    if server.store:
-        with artefacts.store_lock(state):
-            artefacts.remove(artefacts.root(state) / server.record)
+def discard(state: Path, server: LockedServer, lock: Path | None = None) -> None:
+    """Remove from the store what was fetched for a server that was not taken.
+
+    What the user's own lock or `lock` names, under whatever server, stays.
+    """
+    if not server.record:
+        return
+    with artefacts.store_lock(state):
+        for path in {state / lockfile.FILE_NAME, lock or state / lockfile.FILE_NAME}:
+            if any(one.record == server.record for one in lockfile.load(path).servers.values()):
+                return
+        artefacts.remove(artefacts.root(state) / server.record)
 
 
 def _user() -> str:

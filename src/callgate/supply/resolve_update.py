@@ -60,10 +60,10 @@ def propose(before: LockedServer, state: Path, options: Options, definitions: De
     return Proposal(before, after, diff, changed)
 
 
-def drop(proposal: Proposal, state: Path) -> None:
-    """Remove from the store what was fetched for a proposal that is not taken."""
+def drop(proposal: Proposal, state: Path, lock: Path | None = None) -> None:
+    """Remove from the store what was fetched for a proposal that is not taken; `lock` as in `discard`."""
     if proposal.after.record != proposal.before.record:
-        discard(state, proposal.after)
+        discard(state, proposal.after, lock)
 
 
 def _definition_changes(before: Mapping[str, str], after: Mapping[str, str]) -> tuple[str, ...]:
