@@ -45,6 +45,14 @@ def limited(**limits: int) -> SandboxSpec:
     return dataclasses.replace(SPEC, limits=Limits(**{"processes": 0, "memory_bytes": 0, "disk_bytes": 0, **limits}))  # type: ignore[arg-type]
 
 
+def begun(dog: Watchdog | None) -> Watchdog:
+    """Until it has begun to look."""
+    assert dog
+    assert select.select([dog.events_fd], [], [], SECONDS)[0]
+    assert dog.read_events() == [{"kind": "watch", "state": "started"}]
+    return dog
+
+
 def told(dog: Watchdog) -> list[dict[str, object]]:
     assert select.select([dog.events_fd], [], [], SECONDS)[0]
     return dog.read_events()
@@ -83,7 +91,7 @@ def test_memory_of_all_processes_together(alone: bool) -> None:
     with program(family(4, 40)) as process:
         pids = [process.pid, *descendants(process.pid)]
         assert len(pids) == 5
-        dog = watch(process.pid, limited(memory_bytes=100 * MIB), None, alone=alone, every_ms=FAST)
+        dog = begun(watch(process.pid, limited(memory_bytes=100 * MIB), None, alone=alone, every_ms=FAST))
         assert dog
         (event,) = told(dog)
         assert event["kind"] == "limit" and event["limit"] == "memory" and event["allowed"] == 100 * MIB
@@ -96,7 +104,7 @@ def test_memory_of_all_processes_together(alone: bool) -> None:
 def test_memory_that_is_shared_counts_once() -> None:
     code = family(4, 0).replace("r, w = os.pipe()", "r, w = os.pipe()\nshared = b'1' * (60 << 20)")
     with program(code) as process:
-        dog = watch(process.pid, limited(memory_bytes=150 * MIB), None, alone=True, every_ms=FAST)
+        dog = begun(watch(process.pid, limited(memory_bytes=150 * MIB), None, alone=True, every_ms=FAST))
         assert dog and turns(dog, 5)
         assert process.poll() is None and dog.read_events() == []
         dog.close()
@@ -116,7 +124,7 @@ sys.stdin.read()
 def test_processes_and_threads(allowed: int) -> None:
     with subprocess.Popen([sys.executable, "-c", THREADS], stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
         assert process.stdout and process.stdout.readline() == b"up\n"
-        dog = watch(process.pid, limited(processes=allowed), None, alone=True, every_ms=FAST)
+        dog = begun(watch(process.pid, limited(processes=allowed), None, alone=True, every_ms=FAST))
         assert dog
         if allowed == 20:
             assert told(dog) == [{"kind": "limit", "limit": "processes", "used": 21, "allowed": 20}]
@@ -130,7 +138,7 @@ def test_processes_and_threads(allowed: int) -> None:
 def test_disk_of_the_home(tmp_path: Path) -> None:
     with program("import sys; print('up', flush=True); sys.stdin.read()") as process:
         spec = dataclasses.replace(limited(disk_bytes=2 * MIB), home=str(tmp_path))
-        dog = watch(process.pid, spec, None, alone=True, every_ms=FAST)
+        dog = begun(watch(process.pid, spec, None, alone=True, every_ms=FAST))
         assert dog and turns(dog, 6) and process.poll() is None
         (tmp_path / "deep").mkdir()
         (tmp_path / "deep" / "file").write_bytes(b"1" * 3 * MIB)
@@ -155,7 +163,7 @@ def test_nothing_is_left_of_a_server_that_ends_before_its_children() -> None:
     with program(code) as process:
         pids = descendants(process.pid)
         assert len(pids) == 3
-        dog = watch(process.pid, limited(memory_bytes=1 << 40), None, alone=True, every_ms=FAST)
+        dog = begun(watch(process.pid, limited(memory_bytes=1 << 40), None, alone=True, every_ms=FAST))
         assert dog and turns(dog, 60)  # its own start is some of them
         assert process.stdin
         process.stdin.close()
@@ -166,14 +174,12 @@ def test_nothing_is_left_of_a_server_that_ends_before_its_children() -> None:
 
 def test_it_ends_with_the_server_and_with_callgate() -> None:
     with program("import sys; print('up', flush=True); sys.stdin.read()") as process:
-        dog = watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=60_000)
-        assert dog
+        dog = begun(watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=FAST))
         pid = dog._pid
         dog.close()
         dog.close()
         assert not os.path.exists(f"/proc/{pid}") and process.poll() is None
-        dog = watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=60_000)
-        assert dog
+        dog = begun(watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=FAST))
         process.kill()
         process.wait()
         assert told(dog) == []
@@ -187,11 +193,18 @@ def test_it_is_not_started_for_what_is_held_already() -> None:
     assert watch(os.getpid(), limited(disk_bytes=1), None) is None  # no home: its files are in memory
 
 
+def test_a_server_that_ends_soon_has_none() -> None:
+    with program("import sys; print('up', flush=True)") as process:
+        dog = watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=60_000)
+        assert dog and process.wait(SECONDS) == 0 and dog._pid == 0
+        dog.close()
+        assert dog.events_fd == -1 and dog.read_events() == []
+
+
 def test_no_descriptor_is_left(tmp_path: Path) -> None:
     with program("import sys; print('up', flush=True); sys.stdin.read()") as process:
         before = sorted(os.listdir("/proc/self/fd"))
-        dog = watch(process.pid, limited(memory_bytes=1 << 40), None)
-        assert dog
+        dog = begun(watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=FAST))
         pid = dog._pid
         assert wait(lambda: set(os.listdir(f"/proc/{pid}/fd")) == {"0", "1", "2", "4", "5"})
         dog.close()
@@ -211,8 +224,8 @@ def test_a_file_count_beyond_reason_is_too_much(tmp_path: Path, monkeypatch: pyt
 
 def test_two_watchers_are_read_through_one_descriptor(tmp_path: Path) -> None:
     with program("import sys; print('up', flush=True); sys.stdin.read()") as process:
-        first = watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=60_000)
-        second = watch(process.pid, limited(memory_bytes=1), None, alone=True, every_ms=FAST)
+        first = begun(watch(process.pid, limited(memory_bytes=1 << 40), None, every_ms=FAST))
+        second = begun(watch(process.pid, limited(memory_bytes=1), None, alone=True, every_ms=FAST))
         assert first and second
         both = Together([first, second])
         events: list[dict[str, object]] = []
@@ -236,8 +249,10 @@ from tests.sandbox.boxes import start, stop
 code = "import os, time\\nfor n in range(4):\\n  if os.fork() == 0:\\n    x = b'1' * (60 << 20); time.sleep(60)\\ntime.sleep(60)"
 backend = {"bubblewrap": BubblewrapBackend, "landlock": LandlockBackend}[sys.argv[1]]()
 box = start(backend, SandboxSpec("t", limits=Limits(memory_bytes=128 << 20), environment={"PATH": "/usr/bin"}), ["/usr/bin/python3", "-c", code])
-assert select.select([box.running.events_fd], [], [], 30)[0]
-print(box.running.read_events(), box.process.wait(30))
+for turn in range(2):
+    assert select.select([box.running.events_fd], [], [], 30)[0]
+    print(box.running.read_events())
+print(box.process.wait(30))
 stop(box)
 """
 

@@ -21,6 +21,7 @@ EVERY_MS = 1000
 _ORDER, _PIDFD, _EVENTS = 3, 4, 5
 _ABOVE = 10
 _LINE_BYTES = 4096
+_MONOTONIC = 1
 _END_S = 0.3
 _NICE = "/usr/bin/nice"
 
@@ -39,50 +40,31 @@ class Watched(TypedDict):
 
 
 class Watchdog:
-    """The watching process as a `Running`. `close` ends it."""
+    """The watching process as a `Running`. It is started at the first turn, when the server's own start is over:
+    `events_fd` becomes readable then, and `read_events` starts it. `close` ends it.
+    """
 
     def __init__(self, watched: Watched) -> None:
-        events, told = os.pipe()
-        os.set_blocking(events, False)
-        self._events = events
+        import select
+
+        self._watched = watched
         self._pid = 0
-        opened = [told]
-        # With less weight, so as not to be in the way of the server's start.
-        weight = [_NICE, "-n", "10"] if os.access(_NICE, os.X_OK) else []
-        command = [*weight, *stub_start.command(_ORDER)]
-        try:
-            opened.append(os.pidfd_open(watched["pid"]))
-            opened.append(stub_start.program_file(dict(watched), "watchdog_process"))
-            # The three get fixed numbers in the child: taken from above those, they cannot run into each other.
-            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in opened]
-            opened += high
-            self._pid = os.posix_spawn(
-                command[0],
-                command,
-                {},
-                file_actions=[
-                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
-                    (os.POSIX_SPAWN_DUP2, 0, 1),
-                    (os.POSIX_SPAWN_DUP2, 0, 2),
-                    (os.POSIX_SPAWN_DUP2, high[2], _ORDER),
-                    (os.POSIX_SPAWN_DUP2, high[1], _PIDFD),
-                    (os.POSIX_SPAWN_DUP2, high[0], _EVENTS),
-                ],
-                setpgroup=0,
-            )
-        except BaseException:
-            os.close(events)
-            raise
-        finally:
-            for fd in opened:
-                os.close(fd)
+        self._events = -1
+        self._pidfd = os.pidfd_open(watched["pid"])  # now: later the number may be another process'
+        self._timer = _timer(watched["every_ms"])
+        self._poll = select.epoll()
+        self._poll.register(self._timer, select.EPOLLIN)
 
     @property
     def events_fd(self) -> int:
-        return self._events
+        return -1 if self._poll.closed else self._poll.fileno()
 
     def read_events(self) -> list[dict[str, object]]:
-        """The limit that was passed, once: `{"kind": "limit", "limit": NAME, "used": N, "allowed": N}`."""
+        """That it looks from now on, then the limit that was passed, once:
+        `{"kind": "limit", "limit": NAME, "used": N, "allowed": N}`.
+        """
+        if self._timer >= 0:
+            return self._begin() if self._poll.poll(0) else []
         if self._events < 0:
             return []
         try:
@@ -95,14 +77,56 @@ class Watchdog:
             events.append({"kind": "limit", "limit": name, "used": int(used), "allowed": int(allowed)})
         return events
 
+    def _begin(self) -> list[dict[str, object]]:
+        import select
+
+        self._events, told = os.pipe()
+        os.set_blocking(self._events, False)
+        self._poll.register(self._events, select.EPOLLIN)
+        os.close(self._timer)
+        self._timer = -1
+        self._start(told)
+        return [{"kind": "watch", "state": "started"}]
+
+    def _start(self, told: int) -> None:
+        # With less weight than the server and the gate have.
+        weight = [_NICE, "-n", "10"] if os.access(_NICE, os.X_OK) else []
+        command = [*weight, *stub_start.command(_ORDER)]
+        opened = [told]
+        try:
+            opened.append(stub_start.program_file(dict(self._watched), "watchdog_process"))
+            # The three get fixed numbers in the child: taken from above those, they cannot run into each other.
+            high = [fcntl.fcntl(fd, fcntl.F_DUPFD_CLOEXEC, _ABOVE) for fd in (opened[1], self._pidfd, told)]
+            opened += high
+            self._pid = os.posix_spawn(
+                command[0],
+                command,
+                {},
+                file_actions=[
+                    (os.POSIX_SPAWN_OPEN, 0, "/dev/null", os.O_RDWR, 0),
+                    (os.POSIX_SPAWN_DUP2, 0, 1),
+                    (os.POSIX_SPAWN_DUP2, 0, 2),
+                    (os.POSIX_SPAWN_DUP2, high[0], _ORDER),
+                    (os.POSIX_SPAWN_DUP2, high[1], _PIDFD),
+                    (os.POSIX_SPAWN_DUP2, high[2], _EVENTS),
+                ],
+                setpgroup=0,
+            )
+        finally:
+            for fd in opened:
+                os.close(fd)
+
     def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
         """Nothing to do with secrets."""
 
     def close(self) -> None:
         """Its pipe breaks, and it ends by itself after what it has to do; a moment later it is killed."""
-        if self._events >= 0:
-            os.close(self._events)
-            self._events = -1
+        if not self._poll.closed:
+            self._poll.close()
+        fds, self._events, self._timer, self._pidfd = (self._events, self._timer, self._pidfd), -1, -1, -1
+        for fd in fds:
+            if fd >= 0:
+                os.close(fd)
         pid, self._pid = self._pid, 0
         if not pid:
             return
@@ -113,6 +137,19 @@ class Watchdog:
                 os.waitpid(pid, 0)
                 return
             time.sleep(0.002)
+
+
+def _timer(milliseconds: int) -> int:
+    """A descriptor that becomes readable after a time (timerfd_create(2); Python has it from 3.13 on)."""
+    import sys
+
+    from callgate.sandbox.stub import _call, _function
+
+    fd = _call(_function("timerfd_create"), "timerfd", _MONOTONIC, os.O_CLOEXEC | os.O_NONBLOCK)
+    seconds, rest = divmod(milliseconds, 1000)
+    once = b"".join(one.to_bytes(8, sys.byteorder) for one in (0, 0, seconds, rest * 1_000_000))
+    _call(_function("timerfd_settime"), "timerfd", fd, 0, once, None)
+    return fd
 
 
 def watch(
