@@ -14,10 +14,25 @@ On the launch path of a server without secrets this module only looks at the str
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final, Literal, TypeAlias
+from typing import TYPE_CHECKING, Final, TypeAlias
 
 from callgate.errors import SecretError
+from callgate.vault.delivered import (
+    ENVIRONMENT_NOTE,
+    FILES_AT,
+    Delivery,
+    Fact,
+    FileSecret,
+    How,
+    Piece,
+    Placeholder,
+    as_bytes,
+    as_text,
+    literal_fact,
+    literal_notice,
+    shown,
+)
+from callgate.vault.headers import ResolvedHeaders, resolve_headers
 from callgate.vault.known_tokens import hosts_of as known_hosts
 from callgate.vault.known_tokens import prefix_of
 from callgate.vault.presence import has_secrets
@@ -25,7 +40,6 @@ from callgate.vault.reference import Reference, is_reference, split
 
 if TYPE_CHECKING:
     from callgate.config import SecretConfig
-    from callgate.vault.redaction import Redactor
     from callgate.vault.session import Session
 
 __all__ = [
@@ -44,97 +58,9 @@ __all__ = [
     "resolve_headers",
 ]
 
-How: TypeAlias = Literal["sentinel", "file", "environment", "header"]
 HostsOf: TypeAlias = Callable[[str], tuple[str, ...]]
 
-FILES_AT: Final = "/run/secrets"
-_ENVIRONMENT_NOTE: Final = "the server can read it, and so can programs of the same user that look at its process"
 _PATH_VARIABLES: Final = frozenset({"GOOGLE_APPLICATION_CREDENTIALS", "KUBECONFIG", "AWS_SHARED_CREDENTIALS_FILE"})
-
-
-@dataclass(frozen=True, slots=True)
-class FileSecret:
-    """A secret that the sandbox shows as the file `name` in `FILES_AT`."""
-
-    name: str
-    value: bytes = field(repr=False)
-
-
-@dataclass(frozen=True, slots=True)
-class Placeholder:
-    """A stand-in and what the egress gate puts in its place, towards `hosts` only."""
-
-    name: str
-    placeholder: str = field(repr=False)
-    value: bytes = field(repr=False)
-    hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Fact:
-    """What evidence and people may know of one secret: never its value.
-
-    `scheme` is the store's, or `literal` for a credential that stands in the configuration in plain text.
-    """
-
-    name: str
-    scheme: str
-    how: How
-    hosts: tuple[str, ...] = ()
-    readable_by_server: bool = True
-    note: str = ""
-
-    def record(self) -> dict[str, object]:
-        """The members of an evidence record."""
-        return {
-            "delivered": self.how,
-            "hosts": list(self.hosts),
-            "name": self.name,
-            "note": self.note,
-            "readable_by_server": self.readable_by_server,
-            "store": self.scheme,
-        }
-
-
-@dataclass(frozen=True, slots=True)
-class _Piece:
-    """One reference inside a variable, with the stand-in it keeps for as long as the server runs."""
-
-    reference: Reference
-    how: How
-    placeholder: str = field(default="", repr=False)
-    hosts: tuple[str, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class Delivery:
-    """Everything a launch needs to know of a server's secrets. No repr shows a value."""
-
-    environment: Mapping[str, str] = field(repr=False)
-    """The whole environment by value, with stand-ins and file names in it."""
-    secret_files: tuple[FileSecret, ...] = ()
-    sentinels: tuple[Placeholder, ...] = ()
-    redactor: Redactor | None = None
-    """What to take out of all the server says; None where there is nothing. Register it in `vault.active`."""
-    facts: tuple[Fact, ...] = ()
-    notices: tuple[str, ...] = ()
-    """One line each for the person who starts the server."""
-    _pieces: tuple[tuple[str, _Piece], ...] = field(default=(), repr=False)
-
-    def renewed(self, session: Session) -> Delivery:
-        """The same with the values of now: for `Session.on_change`. Stand-ins stay, a server's environment cannot."""
-        from callgate.vault.redaction import Redactor
-
-        values = [(name, session.get(piece.reference).value) for name, piece in self._pieces]
-        sentinels = tuple(
-            Placeholder(name, piece.placeholder, value, piece.hosts)
-            for (name, piece), (_, value) in zip(self._pieces, values, strict=True)
-            if piece.how == "sentinel"
-        )
-        redactor = Redactor(values) if self.redactor is None else self.redactor | Redactor(values)
-        return Delivery(
-            self.environment, self.secret_files, sentinels, redactor, self.facts, self.notices, self._pieces
-        )
 
 
 def inline_references(environment: Mapping[str, str]) -> tuple[tuple[str, str], ...]:
@@ -195,9 +121,9 @@ def _without_references(environment: Mapping[str, str]) -> Delivery:
 
     return Delivery(
         environment,
-        redactor=Redactor((name, _bytes(value)) for name, value in literals),
-        facts=tuple(_literal_fact(name) for name, _ in literals),
-        notices=tuple(_literal_notice(name) for name, _ in literals),
+        redactor=Redactor((name, as_bytes(value)) for name, value in literals),
+        facts=tuple(literal_fact(name) for name, _ in literals),
+        notices=tuple(literal_notice(name) for name, _ in literals),
     )
 
 
@@ -215,7 +141,7 @@ class _Run:
         self._values: list[tuple[str, bytes]] = []
         self._facts: list[Fact] = []
         self._notices: list[str] = []
-        self._pieces: list[tuple[str, _Piece]] = []
+        self._pieces: list[tuple[str, Piece]] = []
 
     def delivery(self) -> Delivery:
         from callgate.vault.redaction import Redactor
@@ -268,9 +194,9 @@ class _Run:
         if not is_reference(text):
             self._environment[name] = text
             if prefix_of(text):
-                self._values.append((name, _bytes(text)))
-                self._facts.append(_literal_fact(name))
-                self._notices.append(_literal_notice(name))
+                self._values.append((name, as_bytes(text)))
+                self._facts.append(literal_fact(name))
+                self._notices.append(literal_notice(name))
             return
         out: list[str] = []
         for part in split(text):
@@ -285,19 +211,19 @@ class _Run:
                 out.append(piece.placeholder)
             elif b"\0" in value:
                 raise SecretError(
-                    f"the secret {_shown(name)} holds a NUL byte, which no variable can",
+                    f"the secret {shown(name)} holds a NUL byte, which no variable can",
                     next_step='check what is stored, or say deliver = "file"',
                 )
             else:
-                out.append(_text(value))
+                out.append(as_text(value))
         self._environment[name] = "".join(out)
 
-    def _choose(self, name: str, reference: Reference, value: bytes, wish: str, hosts: tuple[str, ...]) -> _Piece:
+    def _choose(self, name: str, reference: Reference, value: bytes, wish: str, hosts: tuple[str, ...]) -> Piece:
         from callgate.vault.sentinels import placeholder, why_not
 
-        note = _ENVIRONMENT_NOTE
+        note = ENVIRONMENT_NOTE
         if wish != "environment":
-            known = hosts or self._hosts_of(_text(value))
+            known = hosts or self._hosts_of(as_text(value))
             reason = why_not(name, value)
             if not self._gated:
                 reason = "this server's sandbox has no egress gate"
@@ -305,7 +231,7 @@ class _Run:
                 reason = "it is not said where it may go (hosts = [...])"
             if not reason:
                 self._facts.append(Fact(name, reference.scheme, "sentinel", known, readable_by_server=False))
-                return _Piece(reference, "sentinel", placeholder(value), known)
+                return Piece(reference, "sentinel", placeholder(value), known)
             if wish == "sentinel":
                 raise SecretError(
                     f"the secret {name} cannot be delivered as a sentinel: {reason}",
@@ -313,7 +239,7 @@ class _Run:
                 )
             note = f"{note}; no sentinel, because {reason}"
         self._facts.append(Fact(name, reference.scheme, "environment", note=note))
-        return _Piece(reference, "environment")
+        return Piece(reference, "environment")
 
     def _file(self, name: str, text: str) -> None:
         if not self._files_at:
@@ -326,11 +252,11 @@ class _Run:
         out: list[bytes] = []
         for part in split(text):
             if isinstance(part, str):
-                out.append(_bytes(part))
+                out.append(as_bytes(part))
             else:
                 out.append(self._resolve(name, part))
                 self._facts.append(Fact(name, part.scheme, "file", note="the server can read it"))
-                self._pieces.append((name, _Piece(part, "file")))
+                self._pieces.append((name, Piece(part, "file")))
         points_itself = name.endswith("_FILE") or name in _PATH_VARIABLES
         self._files.append(FileSecret(name, b"".join(out)))
         self._environment[name if points_itself else f"{name}_FILE"] = f"{self._files_at}/{name}"
@@ -341,55 +267,6 @@ class _Run:
         return value
 
 
-@dataclass(frozen=True, slots=True)
-class ResolvedHeaders:
-    """Headers the gate adds towards a server behind a URL."""
-
-    headers: Mapping[str, str] = field(repr=False)
-    redactor: Redactor | None = None
-    facts: tuple[Fact, ...] = ()
-    notices: tuple[str, ...] = ()
-
-
-def resolve_headers(headers: Mapping[str, str], session: Session | None) -> ResolvedHeaders:
-    """`headers` with their references resolved. `session` may be None where there are none. Raises SecretError."""
-    found: dict[str, str] = {}
-    values: list[tuple[str, bytes]] = []
-    facts: list[Fact] = []
-    notices: list[str] = []
-    for name, text in headers.items():
-        if not is_reference(text):
-            found[name] = text
-            words = [word for word in text.split() if prefix_of(word)]
-            if words:
-                values += [(name, _bytes(word)) for word in words]
-                facts.append(Fact(name, "literal", "header"))
-                notices.append(_literal_notice(name))
-            continue
-        if session is None:
-            raise SecretError("there are references in headers, but no session", next_step="open a Session")
-        out: list[str] = []
-        for part in split(text):
-            if isinstance(part, str):
-                out.append(part)
-                continue
-            value = session.get(part).value
-            if not value.isascii() or not value.decode("ascii").isprintable():
-                raise SecretError(
-                    f"{part.text} is not one line of ASCII, so it cannot stand in the header {_shown(name)}",
-                    next_step="check what is stored, and whether a key (#name) is missing",
-                )
-            values.append((name, value))
-            facts.append(Fact(name, part.scheme, "header", note="added by the gate"))
-            out.append(value.decode("ascii"))
-        found[name] = "".join(out)
-    if not values:
-        return ResolvedHeaders(headers)
-    from callgate.vault.redaction import Redactor
-
-    return ResolvedHeaders(found, Redactor(values), tuple(facts), tuple(notices))
-
-
 def literal_arguments(argv: tuple[str, ...] | list[str]) -> tuple[str, ...]:
     """Notices for credentials that stand on a server's command line, by the number of the argument."""
     return tuple(
@@ -398,28 +275,6 @@ def literal_arguments(argv: tuple[str, ...] | list[str]) -> tuple[str, ...]:
         for number, word in enumerate(argv)
         if prefix_of(word) or prefix_of(word.partition("=")[2])
     )
-
-
-def _literal_fact(name: str) -> Fact:
-    return Fact(name, "literal", "environment", note=_ENVIRONMENT_NOTE)
-
-
-def _literal_notice(name: str) -> str:
-    return f"{_shown(name)} holds a credential in plain text; callgate secrets move puts it where it is not lying about"
-
-
-def _shown(name: str) -> str:
-    from callgate.text import visible
-
-    return visible(name, 80)
-
-
-def _text(value: bytes) -> str:
-    return value.decode("utf-8", "surrogateescape")
-
-
-def _bytes(text: str) -> bytes:
-    return text.encode("utf-8", "surrogateescape")
 
 
 def _is_host(host: str) -> bool:
