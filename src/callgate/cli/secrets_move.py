@@ -9,17 +9,15 @@ import textwrap
 from collections.abc import Iterable, Iterator
 
 from callgate.cli.install import check_clients, shown_path, state_of_user
-from callgate.cli.secrets_backups import scrub
 from callgate.cli.secrets_files import FilePlan, Moves, carry_out_move, carry_out_undo, store
 from callgate.cli.secrets_find import search
 from callgate.cli.secrets_uses import uses
 from callgate.cli.secrets_work import Work, plan_back, plan_there, tidy_up
 from callgate.clients.commit import carry_out
 from callgate.clients.files import lock
-from callgate.clients.formats import string
-from callgate.clients.literals import write
 from callgate.clients.plan import Plan, Step
 from callgate.clients.records import Records
+from callgate.clients.scrub import scrub
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 from callgate.vault.find import Fingerprints
@@ -135,7 +133,7 @@ def _do(work: Work) -> bool:
         if plan.text is None and not plan.add:
             continue
         try:
-            _entry_undo(work, plan) if work.undo else _entry_move(work, plan)
+            _entry(work, plan)
         except CallgateError as error:
             failed = True
             print(error.diagnostics())
@@ -178,19 +176,6 @@ def _values(work: Work) -> Iterator[str]:
     yield from (one.value for plan in work.files for one in plan.changes)
 
 
-def _entry_move(work: Work, plan: Plan) -> None:
-    for one in plan.moves:
-        store(work.keeper, one.reference, one.value)
-    scrub(
-        work.state,
-        [
-            (write(one.form, one.value), string(plan.format, one.reference), one.value, one.reference)
-            for one in plan.moves
-        ],
-    )
-    carry_out(plan, work.records, work.state, work.keeper)
-
-
 def _file_move(work: Work, plan: FilePlan) -> None:
     for one in plan.changes:
         store(work.keeper, one.reference, one.value)
@@ -198,10 +183,11 @@ def _file_move(work: Work, plan: FilePlan) -> None:
     carry_out_move(plan, work.moves, work.keeper)
 
 
-def _entry_undo(work: Work, plan: Plan) -> None:
+def _entry(work: Work, plan: Plan) -> None:
     before = {one.reference for new in plan.add if (old := work.records.get(*new.key)) for one in old.moved}
-    carry_out(plan, work.records, work.state)
-    _forget(work, before)
+    carry_out(plan, work.records, work.state, work.keeper)
+    if work.undo:
+        _forget(work, before)
 
 
 def _file_undo(work: Work, plan: FilePlan) -> None:

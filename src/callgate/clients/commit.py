@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from callgate.clients import files
-from callgate.clients.moving import Keeper
+from callgate.clients.formats import string
+from callgate.clients.literals import write
+from callgate.clients.moving import Keeper, Move
 from callgate.clients.plan import Plan
 from callgate.clients.records import Records
+from callgate.clients.scrub import scrub
 from callgate.clients.tree import ClientFileError
 from callgate.text import visible
 
@@ -20,12 +23,14 @@ from callgate.text import visible
 def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None = None) -> Path | None:
     """Write one file and its records; the backup's path. Raises CallgateError, with nothing half done.
 
-    Credentials the plan moves are stored first, and read back: what the store would not give back is not moved.
+    Credentials the plan moves are stored first, and read back: what the store would not give back is not moved. Then
+    they are taken out of earlier backups.
     """
     backup: Path | None = None
     if plan.content is not None and plan.text is not None:
         files.check_replaceable(plan.content)
         _store(plan, keeper)
+        scrub(state, [_literals(plan, move) for move in plan.moves])
     if plan.content is not None:
         files.tidy(plan.content.path)
     if plan.content is not None and plan.text is not None:
@@ -48,6 +53,10 @@ def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None =
         if plan.drop:
             records.save(drop=plan.drop)
     return backup
+
+
+def _literals(plan: Plan, move: Move) -> tuple[str, str, str, str]:
+    return write(move.form, move.value), string(plan.format, move.reference), move.value, move.reference
 
 
 def _store(plan: Plan, keeper: Keeper | None) -> None:

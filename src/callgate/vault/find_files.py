@@ -50,6 +50,7 @@ class Files:
         self.skipped: dict[str, str] = {}
         self._entries = 0
         self._seen: set[str] = set()
+        self._last: TextFile | None = None
 
     def skip(self, path: str, reason: str) -> None:
         """Keep what was not looked at, and why."""
@@ -71,6 +72,8 @@ class Files:
         if real != os.path.abspath(path) and os.path.lexists(path) and not _below(real, within):
             self.skip(path, "a link that leads elsewhere")
             return None
+        if self._last is not None and self._last.real == real:
+            return self._last  # a file with several places of servers comes several times in a row
         if self.count >= self.limits.files or self.bytes >= self.limits.total_bytes:
             self.skip(path, "the limit of files or bytes was reached")
             return None

@@ -1,4 +1,4 @@
-"""Copies of clients' files that `callgate install` made: what went into a store must not lie there in plain text."""
+"""Earlier copies of clients' files: what goes into a store must not stay there in plain text."""
 
 from __future__ import annotations
 
@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from callgate.clients.files import MAX_BYTES, write_private
-from callgate.errors import CallgateError
+from callgate.clients.tree import ClientFileError
+from callgate.text import visible
 
 LEAST = 8
 """Characters from which on a value is replaced wherever it stands, not only as it was written in the file."""
@@ -15,7 +16,7 @@ LEAST = 8
 def scrub(state: Path, literals: Sequence[tuple[str, str, str, str]]) -> None:
     """Put references in the place of values in all backups. `literals`: as written, old and new; value; reference.
 
-    Raises CallgateError where a backup cannot be changed.
+    Also removes what an interrupted command left there. Raises ClientFileError where a backup cannot be changed.
     """
     folder = state / "backups"
     if not literals or not folder.is_dir():
@@ -27,8 +28,8 @@ def scrub(state: Path, literals: Sequence[tuple[str, str, str, str]]) -> None:
         try:
             data = path.read_bytes() if path.stat().st_size <= MAX_BYTES else b""
         except OSError as error:
-            raise CallgateError(
-                f"cannot read {path}: {error.strerror}",
+            raise ClientFileError(
+                f"cannot read {visible(str(path), 300)}: {error.strerror}",
                 effect="nothing was changed: it may hold credentials that go into a store",
                 next_step="check its mode, or delete it",
             ) from error
