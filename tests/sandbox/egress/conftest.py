@@ -89,7 +89,10 @@ class Door:
         leaf: bytes | None = None,
         idle_s: float = 20.0,
     ) -> None:
-        """`tls`: hosts that serve TLS; the others speak in the clear."""
+        """`tls`: hosts that serve TLS; the others speak in the clear. Port 0: the transparent listener's."""
+        transparent, self.transparent_port = self._bound("127.77.0.1")
+        proxy, self.proxy_port = self._bound("127.0.0.1")
+        network = tuple((host, port or self.transparent_port) for host, port in network)
         ports: dict[str, int] = {}
         for host, port in network:
             context = None
@@ -120,9 +123,8 @@ class Door:
             first_byte_s=3.0,
             idle_s=idle_s,
         )
-        self.proxy_port = self._listen("proxy", "127.0.0.1", 0)
-        # A transparent listener has the port that was meant; low ones are not ours here, so it is a random one.
-        self.transparent_port = self._listen("transparent", "127.77.0.1", network[0][1] if network else 0)
+        self._own(self._accept(proxy, "proxy"))
+        self._own(self._accept(transparent, "transparent"))
 
     @staticmethod
     def _load(context: ssl.SSLContext, pem: bytes) -> None:
@@ -133,18 +135,11 @@ class Door:
             file.flush()
             context.load_cert_chain(file.name)
 
-    def _listen(self, kind: str, address: str, port: int) -> int:
-        one = socket.socket()
-        one.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            one.bind((address, port))
-        except OSError:
-            one.bind((address, 0))
-        one.listen()
+    def _bound(self, address: str) -> tuple[socket.socket, int]:
+        one = socket.create_server((address, 0))
         one.setblocking(False)
         self._sockets.append(one)
-        self._own(self._accept(one, kind))
-        return one.getsockname()[1]
+        return one, one.getsockname()[1]
 
     def _own(self, work) -> None:
         task = asyncio.get_running_loop().create_task(work)
