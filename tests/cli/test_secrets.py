@@ -204,6 +204,19 @@ def test_move_and_undo_every_format(home: Path, capsys: pytest.CaptureFixture[st
     assert run("move", "--undo", "--yes") == (0, "nothing to put back\n")
 
 
+def test_an_install_that_moves_cleans_the_backups_of_an_earlier_one(home: Path) -> None:
+    plain = contents(home)
+    installed()
+    assert leaks(state(home))
+    options = install.parser().format_help()
+    more = [one for one in ("--no-lock", "--no-hooks") if one in options]
+    assert install.main(["--yes", *more, "--secrets-to", "age"]) == 0
+    assert leaks(state(home)) == []
+    assert all(".config/callgate" in path or "project/.env" in path for path in leaks(home))
+    assert main(["uninstall", "--yes"]) == 0
+    assert contents(home) == plain
+
+
 def test_uninstall_after_a_move_puts_back_what_was_before_install(home: Path) -> None:
     plain = contents(home)
     installed()
