@@ -177,3 +177,22 @@ def test_a_hostile_bundle(tmp_path: Path, state: Path) -> None:
     with pytest.raises(TrustError):
         lock(state, tmp_path, str(file))
     assert not (state / "callgate.lock").exists()
+
+
+@pytest.mark.usefixtures("npm")
+def test_the_signer_of_a_bundle_is_kept(tmp_path: Path, state: Path) -> None:
+    pytest.importorskip("asn1crypto")
+    from tests.supply.test_mcpb_signature import signed
+
+    file = tmp_path / "clock.mcpb"
+    file.write_bytes(signed())
+    server = lock_server("own", (str(file),), state=state)
+    assert server.provenance["mcpb"]["subject"] == "CN=Publisher"
+    assert server.provenance["mcpb"]["trusted"] is False
+    secret = next(one.partition(" ")[2] for one in server.notes if one.startswith("mcpb-secret "))
+    assert secret not in server.entry.environment
+    data = bytearray(file.read_bytes())
+    data[data.index(b"manifest.json") + 40] ^= 1
+    file.write_bytes(bytes(data))
+    with pytest.raises(TrustError):
+        lock_server("other", (str(file),), state=state)

@@ -131,6 +131,9 @@ def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) 
     for rule in server.notes:
         if rule in RULES and rule != "launch-unpinned":
             say(f"{rule}: {RULES[rule]}")
+        elif rule.startswith("mcpb-secret "):
+            name = visible(rule.partition(" ")[2], 60)
+            say(f"it needs the secret {name}: name it under [servers.{server.name}.secrets.{name}]")
         elif rule == "local-dependencies":
             print("  installed dependencies of the program are not part of this")
     warnings = trust_checks.package_warnings(server, state)

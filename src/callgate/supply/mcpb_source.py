@@ -7,6 +7,7 @@ from pathlib import Path
 from callgate.errors import TrustError
 from callgate.supply import artefacts, mcpb, mcpb_command, mcpb_signature, place, resolve_client
 from callgate.supply.lockfile import Artefact, Entry
+from callgate.supply.mcpb_manifest import Manifest
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, inside, platform_name, refuse_placeholders
 from callgate.text import visible
 
@@ -26,6 +27,8 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         raise TrustError(f"the bundle is refused: {refused[0].what}", next_step="get it again from its publisher")
     if wanted.line.arguments:
         raise TrustError("a bundle takes no arguments", next_step="leave them out: its manifest names them")
+    secrets = mcpb_command.command(bundle.manifest, Path("{store}"), _stand_ins(bundle.manifest)).secrets
+    signer = mcpb_signature.verify(data) if bundle.signed else None
     manifest = bundle.manifest
     name = "".join(c if c.isalnum() or c in "._-" else "-" for c in manifest.name)
     address = f"pkg:generic/{name}@{manifest.version}"
@@ -35,17 +38,16 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         manifest.version,
         address,
         (Artefact(address, f"sha256:{artefacts.digest_of(copy)}", path.name),),
-        notes=tuple(sorted({one.rule for one in bundle.findings})),
-        publisher=_signer(copy, signed=bundle.signed),
+        notes=tuple(sorted({*(one.rule for one in bundle.findings), *(f"mcpb-secret {one}" for one in secrets)})),
+        publisher=(f"signed by {visible(signer.subject, 150)}",) if signer else (),
+        provenance={"mcpb": signer.as_record()} if signer else {},
         payload={"bundle": copy, "manifest": manifest, "name": name},
     )
 
 
-def _signer(bundle: Path, *, signed: bool) -> tuple[str, ...]:
-    if not signed:
-        return ()
-    found = mcpb_signature.verify(bundle)
-    return (f"signed by {visible(found.subject, 150)}" + ("" if found.trusted else " (a key nobody named)"),)
+def _stand_ins(manifest: Manifest) -> dict[str, str]:
+    """Something in the place of each secret, so that the rest of the command can be worked out."""
+    return {name: "-" for name, option in manifest.options.items() if option.sensitive}
 
 
 def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
@@ -66,12 +68,7 @@ def _entry(wanted: Wanted, resolved: Resolved, tree: Path) -> Entry:
     manifest = resolved.payload["manifest"]
     for word in (manifest.command, *manifest.args):
         refuse_placeholders((word,))
-    command = mcpb_command.command(manifest, Path("{store}"))
-    if command.secrets:
-        raise TrustError(
-            f"the bundle wants a secret in {visible(command.secrets[0], 60)}",
-            next_step="keep it in a secret store, and name it under [servers.NAME.secrets] of callgate.toml",
-        )
+    command = mcpb_command.command(manifest, Path("{store}"), _stand_ins(manifest))
     file = inside(tree, manifest.entry_point, "the bundle's entry point")
     if not file.is_file():
         raise TrustError(
@@ -90,5 +87,9 @@ def _entry(wanted: Wanted, resolved: Resolved, tree: Path) -> Entry:
         runtime=runtime,
         runtime_path=found,
         own=".",
-        environment={**command.env, **wanted.line.environment},
+        # A secret is no part of a lock: the server gets it by name, from a secret store.
+        environment={
+            **{name: value for name, value in command.env.items() if name not in command.secrets},
+            **wanted.line.environment,
+        },
     )

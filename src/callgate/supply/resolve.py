@@ -122,7 +122,7 @@ def prepare(
         resolved = module.resolve(wanted, work)
         if same and known is not None and known.kind in ("npm", "pypi"):
             _same_artefacts(known, resolved)
-        provenance = dict(options.provenance(resolved)) if options.provenance else {}
+        provenance = {**resolved.provenance, **(options.provenance(resolved) if options.provenance else {})}
         fetched = module.fetch(wanted, resolved)
     server = _server(name, line, resolved, fetched, provenance)
     if same and known is not None and known.kind == server.kind and known.artefacts_digest == server.artefacts_digest:

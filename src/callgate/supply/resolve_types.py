@@ -46,6 +46,8 @@ class Resolved:
     publisher: tuple[str, ...] = ()
     install_scripts: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
+    provenance: Mapping[str, Any] = field(default_factory=dict)
+    """What signatures within the artefact itself say."""
     payload: Mapping[str, Any] = field(default_factory=dict, repr=False)
     """For the fetching part of the same module."""
 
