@@ -41,6 +41,7 @@ def test_everything_that_matters_as_nobody(open_folder):
         "test_clients.py::test_curl",
         "test_clients.py::test_a_hostile_server",
         "test_clients.py::test_an_attached_process_that_dies_leaves_no_way_out",
+        "test_backends.py",
         "test_attach.py",
         "test_gate.py",
     ]
