@@ -269,6 +269,21 @@ def test_any_history(line: str) -> None:
     assert all(isinstance(word, str) for word in split_words(line))
 
 
+@given(st.text("abk=:@?-uU /.'\"pasword tkn1234", max_size=60))
+def test_no_command_is_passed_over_that_has_one(line: str) -> None:
+    from callgate.detect.credentials import in_words
+
+    if in_words(split_words(line)):
+        assert list(in_history(line))
+
+
+@pytest.mark.parametrize("name", ["PASSWORD", "DB_PWD", "X_PW", "A_PAT", "JWT", "COOKIE", "API_CREDS", "SESSION", "DSN", "OTP", "SID", "AUTH", "SALT"])  # fmt: skip
+def test_every_telling_name_is_looked_at(name: str) -> None:
+    assert [hit.value for hit in in_history(f"export {name}=zq8Vn2xL0pTr6Wk4Zq8Vn2xL0\n")] == [
+        "zq8Vn2xL0pTr6Wk4Zq8Vn2xL0"
+    ]
+
+
 def test_reading_never_raises(tmp_path: Path) -> None:
     files = Files(Limits())
     assert files.read(str(tmp_path / "none")) is None

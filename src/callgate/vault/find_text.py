@@ -81,7 +81,7 @@ def in_history(text: str) -> Iterator[Hit]:
     """A shell's history: bash, zsh with its extended lines, fish, and those of database clients."""
     taken: set[int] = set()
     for at, line in lines(text):
-        if len(line) > LONGEST_LINE:
+        if len(line) > LONGEST_LINE or not _worth_a_look(line.lower()):
             continue
         command = _command(line)
         for word, found in _in_command(command):
@@ -92,6 +92,17 @@ def in_history(text: str) -> Iterator[Hit]:
     for hit in in_known_forms(text):
         if text.rfind("\n", 0, hit.start) + 1 not in taken:
             yield hit
+
+
+_HINTS: Final = (
+    "pass", "pw", "secret", "token", "key", "cred", "bearer", "auth", "pat", "jwt", "cookie", "conn", "session", "dsn",
+    "salt", "seed", "mnemonic", "otp", "signature", "sid", "-u", "--user", "@", "?",
+)  # fmt: skip
+"""One of these stands in every command in which something but a known form can be found."""
+
+
+def _worth_a_look(lower: str) -> bool:
+    return any(hint in lower for hint in _HINTS)
 
 
 def _command(line: str) -> str:
