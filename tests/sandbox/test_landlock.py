@@ -162,9 +162,7 @@ class TestLandlock:
         assert not LandlockBackend(abi=0).probe().usable
 
     def test_what_was_opened_is_given_back(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-        import tempfile
-
-        monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
         output(LandlockBackend(), SPEC, ["/usr/bin/true"])
         before = sorted(os.listdir("/proc/self/fd"))
         prepared = LandlockBackend().prepare(SPEC, ["/usr/bin/true"])
@@ -172,6 +170,11 @@ class TestLandlock:
         prepared.abandon()
         output(LandlockBackend(), SPEC, ["/usr/bin/true"])
         assert sorted(os.listdir("/proc/self/fd")) == before and os.listdir(tmp_path) == []
+
+    def test_without_a_place_for_its_own_files_it_says_so(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setenv("TMPDIR", "/nowhere/at/all")
+        with pytest.raises(SandboxError, match="/nowhere/at/all"):
+            LandlockBackend().prepare(SPEC, ["/usr/bin/true"])
 
     def test_it_works_for_an_unprivileged_user(self) -> None:
         found = boxes_user.run(AS_NOBODY, "landlock", "id -u; cat /etc/shadow; echo x > $HOME/y && cat $HOME/y")

@@ -127,7 +127,9 @@ def test_processes_and_threads(allowed: int) -> None:
         dog = begun(watch(process.pid, limited(processes=allowed), None, alone=True, every_ms=FAST))
         assert dog
         if allowed == 20:
-            assert told(dog) == [{"kind": "limit", "limit": "processes", "used": 21, "allowed": 20}]
+            (event,) = told(dog)
+            assert event.pop("reason") == "processes: 21 used, 20 allowed"
+            assert event == {"kind": "limit", "limit": "processes", "used": 21, "allowed": 20}
             assert process.wait(SECONDS) == -9
         else:
             assert turns(dog, 3) and process.poll() is None

@@ -19,6 +19,7 @@ from callgate.sandbox.backend_running import Opened, Together
 from callgate.sandbox.seccomp import program
 from callgate.sandbox.seccomp_variant import Variant
 from callgate.sandbox.spec import SandboxSpec
+from callgate.text import visible
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -148,9 +149,16 @@ class _Preparation:
 
     def _make_own(self) -> None:
         """A directory for this run: its /tmp, its secrets and, where the spec names none, its home."""
-        import tempfile
-
-        self._own = os.path.realpath(tempfile.mkdtemp(prefix="callgate-"))
+        place = os.path.realpath(os.environ.get("TMPDIR") or "/tmp")  # noqa: S108
+        own = os.path.join(place, f"callgate-{os.urandom(12).hex()}")
+        try:
+            os.mkdir(own, 0o700)
+        except OSError as error:
+            raise SandboxError(
+                f"no directory for temporary files can be made in {visible(place, 200)}: {error.strerror}",
+                next_step="set TMPDIR to a directory that can be written",
+            ) from error
+        self._own = own
         for name in ("tmp", "home", "secrets"):
             os.mkdir(os.path.join(self._own, name), 0o700)
 

@@ -61,7 +61,7 @@ class Watchdog:
 
     def read_events(self) -> list[dict[str, object]]:
         """That it looks from now on, then the limit that was passed, once:
-        `{"kind": "limit", "limit": NAME, "used": N, "allowed": N}`.
+        `{"kind": "limit", "limit": NAME, "used": N, "allowed": N, "reason": TEXT}`; bytes, or a count.
         """
         if self._timer >= 0:
             return self._begin() if self._poll.poll(0) else []
@@ -74,7 +74,10 @@ class Watchdog:
         events: list[dict[str, object]] = []
         for line in text.splitlines():
             name, used, allowed = line.split()
-            events.append({"kind": "limit", "limit": name, "used": int(used), "allowed": int(allowed)})
+            reason = f"{name}: {used} used, {allowed} allowed"
+            events.append(
+                {"kind": "limit", "limit": name, "used": int(used), "allowed": int(allowed), "reason": reason}
+            )
         return events
 
     def _begin(self) -> list[dict[str, object]]:
