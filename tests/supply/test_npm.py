@@ -17,7 +17,7 @@ from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
 from tests.supply.registry import Registry
 
-pytestmark = [pytest.mark.usefixtures("npm"), pytest.mark.xdist_group("npm")]
+pytestmark = [pytest.mark.usefixtures("npm"), pytest.mark.xdist_group("npm"), pytest.mark.slow]
 LINE = ("npx", "-y", "mail-server", "--stdio")
 
 

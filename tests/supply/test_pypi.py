@@ -17,7 +17,7 @@ from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
 from tests.supply.registry import Registry
 
-pytestmark = pytest.mark.xdist_group("pypi")
+pytestmark = [pytest.mark.xdist_group("pypi"), pytest.mark.slow]
 LINE = ("uvx", "mcp-mail", "--stdio")
 OFF = Options(no_cooldown=True)
 HAS_UV = bool(resolve_client.find("uv"))

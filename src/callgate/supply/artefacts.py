@@ -150,7 +150,7 @@ def tree_digest(text: str) -> str:
 def parse_listing(text: str) -> dict[str, str]:
     """Path to kind and digest, of a listing that was written here."""
     out = {}
-    for line in text.splitlines():
+    for line in filter(None, text.split("\n")):  # splitlines would also cut at what may stand in a name
         kind, _, rest = line.partition(" ")
         digest, _, path = rest.partition(" ")
         out[path] = f"{kind} {digest}"
