@@ -210,11 +210,12 @@ def go_program(tmp_path_factory):
         "GOTOOLCHAIN": "local",
         "GO111MODULE": "off",
     }
-    subprocess.run([go, "build", "-o", "client", "main.go"], cwd=folder, env=environment, check=True, timeout=110)
+    subprocess.run([go, "build", "-o", "client", "main.go"], cwd=folder, env=environment, check=True, timeout=380)
     return folder / "client"
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(400)  # the first build compiles net/http
 @WAYS
 def test_go(world, go_program, proxy):
     binds = [(str(go_program), "/client")]

@@ -49,6 +49,13 @@ async def test_connect_to_anything_else(door, target, status):
     assert not door.host.received
 
 
+async def test_connect_may_name_the_proxy_as_node_does(door):
+    await door.open(("good.test", 80))
+    answer = await door.say(CONNECT % (b"good.test:80", b"127.0.0.1:3128") + GET % b"good.test")
+    assert b"200 OK" in answer
+    assert b"3128" not in door.host.everything
+
+
 async def test_connect_that_says_two_hosts(door):
     await door.open(("good.test", 80))
     assert (await door.say(CONNECT % (b"good.test:80", b"evil.test:80"))).startswith(b"HTTP/1.1 403")

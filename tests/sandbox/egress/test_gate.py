@@ -14,9 +14,9 @@ import time
 import pytest
 
 from callgate.errors import SandboxError
-from callgate.sandbox.egress import gate as gate_module
 from callgate.sandbox.egress.gate import CA_PATH, CA_VARIABLES, EgressGate
 from callgate.sandbox.egress.settings import Lab, Settings, decode, encode
+from callgate.sandbox.egress.told import event_of
 from callgate.sandbox.spec import Destination, Sentinel
 from tests.support.egress import LOOPBACK, World, spec
 
@@ -158,7 +158,7 @@ def test_without_a_lab_nothing_leads_to_loopback(gates):
     "line", [b"garbage", b"[]", b"{}", b'{"kind":1}', b'{"kind":"x","y":"' + b"z" * 20000 + b'"}', b"\xff"]
 )
 def test_what_is_no_event_is_told_as_that(line):
-    assert gate_module._event(line) == {
+    assert event_of(line) == {
         "kind": "egress-gate",
         "outcome": "failed",
         "reason": "an event could not be read",
@@ -169,7 +169,7 @@ def test_an_event_is_kept_small_and_visible():
     line = json.dumps(
         {"kind": "egress", "host": "\x1b[2J" + "h" * 1000, "deep": {"a": 1}, "secrets": ["s"] * 99}
     ).encode()
-    event = gate_module._event(line)
+    event = event_of(line)
     assert event["host"].startswith("\\x1b")
     assert len(event["host"]) < 400
     assert "deep" not in event

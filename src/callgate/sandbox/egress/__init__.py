@@ -2,10 +2,11 @@
 
     launch side (imports next to nothing)      the gate's own process (started by the first connection)
     gate.EgressGate    what backends call      process     from settings to listeners
-    attach             listeners in a sandbox  connection  one connection: what was meant, may it be
-    authority.issue    the session's CA        plain, relay  TLS or bytes that pass, HTTP that is read
-    trust_store        the system's CAs        swap        sentinel to secret, and back
-    settings           what crosses between    report      events
+    wanted             the specification       connection  one connection: what was meant, may it be
+    attach             listeners in a sandbox  peek, hello its first bytes
+    authority          the session's CA        dial        names to addresses that may be reached
+    trust_store        the system's CAs        splice      bytes that pass; http_relay: HTTP that is read
+    settings, told     what crosses between    swap        sentinel to secret, and back
 
 No process of ours runs inside the sandbox: the listening sockets were made in its network namespace and handed out.
 """

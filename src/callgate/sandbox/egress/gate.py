@@ -40,9 +40,6 @@ CA_VARIABLES = (
     "DENO_CERT",
     "CARGO_HTTP_CAINFO",
 )
-SHORTEST_PLACEHOLDER = 8
-EVENT_BYTES = 16 * 1024
-"""One event, as a line; a longer one ends the gate: the process never writes such."""
 _READ_BYTES = 256 * 1024
 _CLOSE_S = 1.0
 _EXIT_POLL_S = 0.002
@@ -54,7 +51,7 @@ class EgressGate:
     def __init__(self, spec: SandboxSpec, *, ca_path: str = CA_PATH, lab: Lab | None = None) -> None:
         self._name = spec.name
         self._network = spec.network
-        self._sentinels = _checked(spec.sentinels)
+        self._sentinels = tuple(spec.sentinels)
         self._lab = lab
         self._token = ""
         self._port = PROXY_PORT
@@ -72,7 +69,14 @@ class EgressGate:
         self._ca_path = ca_path
         self.ca_files: Mapping[str, bytes] = {}
         """Path in the sandbox → content: the system's CAs and the session's. Empty where no TLS is terminated."""
-        self._names = self._stand_ins()
+        while self._port in {one.port for one in self._network}:
+            self._port += 1
+        self._names: Mapping[str, str] = {}
+        if self._network or self._sentinels:
+            from callgate.sandbox.egress import wanted
+
+            wanted.check_sentinels(self._sentinels)
+            self._names = wanted.stand_ins(self._network)
         if self._sentinels:
             self._make_authority()
 
@@ -155,7 +159,10 @@ class EgressGate:
                 "a renewed secret names a host that it did not have when the server started",
                 next_step="restart the server",
             )
-        self._sentinels = _checked(sentinels)
+        from callgate.sandbox.egress import wanted
+
+        wanted.check_sentinels(sentinels)
+        self._sentinels = tuple(sentinels)
         if self._control is not None:
             import orjson
 
@@ -184,28 +191,6 @@ class EgressGate:
         if self._poller is not None:
             self._poller.close()
         self._events_fd = -1
-
-    def _stand_ins(self) -> dict[str, str]:
-        """Also chooses the proxy's port: not one that a listed destination needs."""
-        listed = {one.port for one in self._network}
-        while self._port in listed:
-            self._port += 1
-        if not self._network:
-            return {}
-        from callgate.sandbox.egress.names import NameRefused, Rules, address, stand_in_addresses
-
-        try:
-            rules = Rules.of(self._network)
-        except NameRefused as error:
-            raise SandboxError(
-                f"the network list of the server cannot be kept: {error}", next_step="write host, host:port or *.domain"
-            ) from error
-        if any(host == "localhost" or host.endswith(".localhost") for host, _port in (*rules.exact, *rules.below)):
-            raise SandboxError(
-                "localhost is the sandbox itself: services of this machine cannot be reached from it",
-                next_step="remove it from the server's network list",
-            )
-        return dict(stand_in_addresses(host for host, _port in rules.exact if address(host) is None))
 
     def _make_authority(self) -> None:
         from callgate.sandbox.egress import authority, trust_store
@@ -314,11 +299,13 @@ class EgressGate:
         if not data:
             self._drop_control()
             return [] if self._closed else [{"kind": "egress-gate", "outcome": "ended", "reason": "its process died"}]
+        from callgate.sandbox.egress.told import EVENT_BYTES, event_of
+
         *lines, self._unread = (self._unread + data).split(b"\n")
         if len(self._unread) > EVENT_BYTES:
             self._drop_control()
             return [{"kind": "egress-gate", "outcome": "ended", "reason": "its process wrote no events"}]
-        return [_event(line) for line in lines if line]
+        return [event_of(line) for line in lines if line]
 
     def _finish(self, control: _socket.socket) -> None:
         """Tell the process to end, and read what it says last."""
@@ -363,51 +350,5 @@ class EgressGate:
             pass  # somebody else reaps our children
 
 
-def _checked(sentinels: Sequence[Sentinel]) -> tuple[Sentinel, ...]:
-    """Raises SandboxError for a stand-in that could be found by chance, or a secret without hosts of its own."""
-    if not sentinels:
-        return ()
-    from callgate.sandbox.egress.names import NameRefused, host_name
-
-    for one in sentinels:
-        name = f"the secret {one.name!r}"
-        text = one.placeholder
-        if len(text) < SHORTEST_PLACEHOLDER or not (text.isascii() and text.isprintable() and " " not in text):
-            raise SandboxError(f"{name} has a stand-in that is not {SHORTEST_PLACEHOLDER} visible ASCII characters")
-        if not one.value:
-            raise SandboxError(f"{name} is empty", next_step="store a value, or remove the reference")
-        try:
-            for host in one.hosts:
-                host_name(host.removeprefix("*."))
-        except NameRefused as error:
-            raise SandboxError(
-                f"{name} is bound to a host that cannot be kept: {error}", next_step="name hosts as host or *.domain"
-            ) from error
-    return tuple(sentinels)
-
-
 _ABOVE = 240
 """Descriptors below the usual limit (256 on macOS) that nothing else uses between spawn and exec."""
-
-
-def _event(line: bytes) -> dict[str, object]:
-    """One event, whatever the process wrote: it reads hostile bytes, so even it is not believed everything."""
-    import jiter
-
-    from callgate.text import visible
-
-    try:
-        found = jiter.from_json(line) if len(line) <= EVENT_BYTES else None
-    except ValueError:
-        found = None
-    if not isinstance(found, dict) or not isinstance(found.get("kind"), str):
-        return {"kind": "egress-gate", "outcome": "failed", "reason": "an event could not be read"}
-    event: dict[str, object] = {}
-    for key, value in list(found.items())[:24]:
-        if isinstance(value, str):
-            event[visible(key, 40)] = visible(value, 300)
-        elif isinstance(value, int):
-            event[visible(key, 40)] = value
-        elif isinstance(value, list):
-            event[visible(key, 40)] = [visible(str(one), 100) for one in value[:32]]
-    return event
