@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import select
 import shutil
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from callgate.errors import SandboxError
 from callgate.sandbox import bubblewrap
 from callgate.sandbox.bubblewrap import BubblewrapBackend, facts, programs
 from callgate.sandbox.bubblewrap_root import executable
-from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec, SecretFile
+from callgate.sandbox.spec import MIB, Destination, Limits, Mount, SandboxSpec, SecretFile
 from tests.sandbox import boxes_user
 from tests.sandbox.boxes import needs_bubblewrap, output, start, stop
 
@@ -329,3 +330,48 @@ def test_processes_are_counted_per_sandbox_for_an_unprivileged_user() -> None:
     found = boxes_user.run(AS_NOBODY, "bubblewrap", bomb)
     assert "Resource temporarily unavailable" in found.stdout or "Cannot fork" in found.stdout, found
     assert "all" not in found.stdout.split()
+
+
+THROUGH_THE_GATE = """
+import os, socket
+from urllib.parse import urlsplit
+proxy = urlsplit(os.environ["HTTPS_PROXY"])
+print(open("/etc/hosts").read().count("api.example"))
+with socket.create_connection((proxy.hostname, proxy.port), 10) as one:
+    one.sendall(b"CONNECT denied.example:443 HTTP/1.1\\r\\nHost: denied.example:443\\r\\n\\r\\n")
+    print(one.recv(100).split()[1].decode())
+"""
+
+
+def test_with_network_the_gate_is_the_only_way_and_waits_for_nothing() -> None:
+    spec = dataclasses.replace(SPEC, network=(Destination("api.example"),))
+    box = start(BubblewrapBackend(), spec, ["/usr/bin/python3", "-c", THROUGH_THE_GATE], merge=True)
+    assert box.running and box.running.events_fd >= 0
+    events: list[dict[str, object]] = []
+    until = time.monotonic() + 40
+    while box.process.poll() is None and time.monotonic() < until:
+        if select.select([box.running.events_fd], [], [], 0.05)[0]:
+            events += box.running.read_events()
+    assert box.process.stdout
+    text = box.process.stdout.read().decode()
+    while not any(event.get("outcome") == "refused" for event in events) and time.monotonic() < until:
+        if select.select([box.running.events_fd], [], [], 0.05)[0]:
+            events += box.running.read_events()
+    stop(box)
+    assert text.split() == ["1", "403"], text
+    assert any(event.get("host") == "denied.example" and event.get("outcome") == "refused" for event in events), events
+
+
+def test_a_bubblewrap_that_makes_no_sandbox_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "bwrap"
+    path.write_text("#!/bin/sh\nexit 1\n")
+    path.chmod(0o755)
+    known = facts(programs()[0])._replace(program=str(path))
+    spec = dataclasses.replace(SPEC, network=(Destination("api.example"),))
+    before = sorted(os.listdir("/proc/self/fd"))
+    prepared = BubblewrapBackend(known=known).prepare(spec, ["/usr/bin/true"])
+    with subprocess.Popen(prepared.argv, pass_fds=prepared.pass_fds, env={}) as process:
+        assert prepared.started
+        with pytest.raises(SandboxError, match="did not make the sandbox"):
+            prepared.started(process.pid)
+    assert sorted(os.listdir("/proc/self/fd")) == before

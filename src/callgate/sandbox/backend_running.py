@@ -87,7 +87,8 @@ class Opened:
         read, write = os.pipe()
         return self.add(read), self.add(write)
 
-    def close(self) -> None:
-        fds, self._fds = self._fds, []
+    def close(self, keep: tuple[int, ...] = ()) -> None:
+        fds, self._fds = self._fds, list(keep)
         for fd in fds:
-            os.close(fd)
+            if fd not in keep:
+                os.close(fd)

@@ -228,6 +228,7 @@ class _Preparation:
         parts: list[Running] = []
         try:
             if self._gate:
+                self._opened.close(keep=(self._info, self._block))  # its end of the pipe must be the only one
                 self._gate.attach(self._child(pid))
                 parts.append(self._gate)
                 os.write(self._block, b"x")
