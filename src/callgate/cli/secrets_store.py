@@ -141,4 +141,5 @@ def _tell(state: Path) -> None:
     counter = Generation(state)
     counter.advance()
     counter.close()
-    print("restart the clients: servers that run keep the value they were started with")
+    print("gates that run take it within seconds where the server has a stand-in for it;")
+    print("restart servers that have it in their environment or in a file")
