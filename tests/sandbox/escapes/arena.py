@@ -265,7 +265,17 @@ class Range:
     def _beats(self, name: str) -> bool:
         path = self.folder / "project" / name
         before = path.read_text()
-        return self._in_time(lambda: path.read_text() not in ("", before), 0.7)
+        alive = self._in_time(lambda: path.read_text() not in ("", before), 0.7)
+        if alive:
+            self._end_daemon(path.read_text() or before)
+        return alive
+
+    def _end_daemon(self, heartbeat: str) -> None:
+        """It has shown what it can; it would write into the folder while that is removed."""
+        pid = heartbeat.partition(" ")[0]
+        with contextlib.suppress(OSError, ValueError):
+            if str(self.folder).encode() in Path(f"/proc/{pid}/cmdline").read_bytes():
+                os.kill(int(pid), signal.SIGKILL)
 
     def _read(self, descriptor: int) -> str:
         with contextlib.suppress(OSError):

@@ -156,7 +156,7 @@ def _daemon(heartbeat: str, seconds: float) -> str:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             with open(heartbeat, "w") as file:
-                file.write(str(time.monotonic()))
+                file.write(f"{os.getpid()} {time.monotonic()}")
             time.sleep(0.02)
         os._exit(0)
     os.wait()
