@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.sandbox.boxes import REQUIRED
+from tests.sandbox.boxes import REQUIRED, bubblewrap_works
 
 ROOT = Path(__file__).resolve().parents[2]
 USER = 65534
@@ -45,7 +45,14 @@ def as_user() -> list[str]:
         return []
     if not shutil.which("setpriv"):
         pytest.skip("setpriv is not installed")
-    return ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+    return PREFIX
+
+
+PREFIX = ["setpriv", f"--reuid={USER}", f"--regid={USER}", "--clear-groups"]
+needs_bubblewrap = pytest.mark.skipif(
+    not bubblewrap_works(PREFIX if os.getuid() == 0 and shutil.which("setpriv") else ()),
+    reason="bubblewrap is not there, or may make no namespace for an unprivileged user",
+)
 
 
 def environment() -> dict[str, str]:

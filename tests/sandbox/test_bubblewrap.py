@@ -317,6 +317,7 @@ print(os.getuid(), *output(backend, spec, ["/bin/sh", "-c", sys.argv[2]]))
 """
 
 
+@boxes_user.needs_bubblewrap
 def test_it_works_for_an_unprivileged_user() -> None:
     found = boxes_user.run(
         AS_NOBODY, "bubblewrap", "id -u; echo x > $HOME/y && cat $HOME/y; grep -E 'CapEff|Seccomp:' /proc/self/status"
@@ -325,6 +326,7 @@ def test_it_works_for_an_unprivileged_user() -> None:
     assert found.stdout.split() == [uid, "0", uid, "x", "CapEff:", "0000000000000000", "Seccomp:", "2"], found
 
 
+@boxes_user.needs_bubblewrap
 def test_processes_are_counted_per_sandbox_for_an_unprivileged_user() -> None:
     bomb = "i=0; while [ $i -lt 60 ]; do sleep 20 & i=$((i+1)); done; echo all"
     found = boxes_user.run(AS_NOBODY, "bubblewrap", bomb)

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from tests.sandbox import boxes_user
-from tests.sandbox.boxes import needs_bubblewrap, needs_landlock
+from tests.sandbox.boxes import needs_landlock
 from tests.support.programs import npm_script
 
 pytestmark = [pytest.mark.network, pytest.mark.slow]
@@ -50,7 +50,8 @@ def _readable(path: str) -> bool:
 
 
 @pytest.mark.parametrize(
-    "backend", [pytest.param("bubblewrap", marks=needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)]
+    "backend",
+    [pytest.param("bubblewrap", marks=boxes_user.needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)],
 )
 @pytest.mark.parametrize(
     ("server", "words", "tool", "arguments", "expected"),

@@ -177,7 +177,8 @@ print(found.usable, len(found.checks), found.reason)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("bubblewrap", marks=needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)]
+    "name",
+    [pytest.param("bubblewrap", marks=boxes_user.needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)],
 )
 def test_they_hold_for_an_unprivileged_user(name: str) -> None:
     found = boxes_user.run(SCRIPT, name)

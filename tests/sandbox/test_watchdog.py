@@ -20,7 +20,7 @@ from callgate.sandbox.cgroup import Group
 from callgate.sandbox.spec import MIB, Limits, SandboxSpec
 from callgate.sandbox.watchdog import Watchdog, watch
 from tests.sandbox import boxes_user
-from tests.sandbox.boxes import needs_bubblewrap, needs_landlock
+from tests.sandbox.boxes import needs_landlock
 from tests.sandbox.test_bubblewrap import alive, descendants
 
 SPEC = SandboxSpec("test", limits=Limits(processes=0, memory_bytes=0, disk_bytes=0))
@@ -237,9 +237,56 @@ def test_two_watchers_are_read_through_one_descriptor(tmp_path: Path) -> None:
             if not found:
                 break
             events += found
-        assert [event["kind"] for event in events] == ["limit", "watch"]
+        assert sorted(str(event["kind"]) for event in events) == ["limit", "watch"]
         both.close()
         both.close()
+
+
+class Part:
+    """A watcher that tells what a pipe holds, and ends with it."""
+
+    def __init__(self) -> None:
+        self.events_fd, self.write = os.pipe()
+
+    def read_events(self) -> list[dict[str, object]]:
+        text = os.read(self.events_fd, 100)
+        return [{"kind": text.decode()}] if text else []
+
+    def replace_secrets(self, sentinels: object) -> None:
+        os.write(self.write, b"renewed")
+
+    def close(self) -> None:
+        os.close(self.events_fd)
+
+
+def test_ends_that_come_together_are_told_and_then_the_end() -> None:
+    parts = [Part(), Part(), Part()]
+    given_back: list[str] = []
+    both = Together(parts, [lambda: given_back.append("a"), lambda: given_back.append("b")])
+    os.write(parts[0].write, b"told")
+    for part in parts:
+        os.close(part.write)
+    found = []
+    for _ in range(10):
+        assert select.select([both.events_fd], [], [], SECONDS)[0]
+        events = both.read_events()
+        if not events:
+            break
+        found += [event["kind"] for event in events]
+    assert sorted(found) == ["told", "watch", "watch"]
+    both.close()
+    both.close()
+    assert given_back == ["b", "a"]
+
+
+def test_renewed_secrets_reach_every_part() -> None:
+    parts = [Part(), Part()]
+    both = Together(parts)
+    both.replace_secrets([])
+    assert [event["kind"] for event in both.read_events()] == ["renewed", "renewed"]
+    both.close()
+    for part in parts:
+        os.close(part.write)
 
 
 IN_A_SANDBOX = """
@@ -260,7 +307,8 @@ stop(box)
 
 
 @pytest.mark.parametrize(
-    "name", [pytest.param("bubblewrap", marks=needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)]
+    "name",
+    [pytest.param("bubblewrap", marks=boxes_user.needs_bubblewrap), pytest.param("landlock", marks=needs_landlock)],
 )
 def test_a_memory_hog_of_several_processes_is_ended_for_an_unprivileged_user(name: str) -> None:
     found = boxes_user.run(IN_A_SANDBOX, name)

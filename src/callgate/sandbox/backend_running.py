@@ -39,7 +39,8 @@ class Together:
                 self._poll.unregister(fd)
                 self._silent.append(self._parts.pop(fd))
                 if self._parts:
-                    found = [{"kind": "watch", "state": "ended"}]
+                    events.append({"kind": "watch", "state": "ended"})
+                break  # one end a call: the last one must be told alone, by nothing
             events += found
         return events
 
