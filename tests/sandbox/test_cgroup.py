@@ -164,5 +164,7 @@ def test_the_count_of_kills_is_read() -> None:
     code = f"import os\n[os.write(fd, b'0') for fd in {group.fds}]\nx = b'1' * (300 << 20)"
     found = subprocess.run([sys.executable, "-c", code], pass_fds=group.fds, check=False)
     assert found.returncode == -9 and group.memory_events() >= 1
+    (event,) = group.read_events()
+    assert (event["kind"], event["limit"]) == ("limit", "memory") and group.read_events() == []
     group.close()
     group.close()

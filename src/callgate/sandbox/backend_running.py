@@ -6,13 +6,17 @@ import os
 from collections.abc import Callable, Sequence
 
 from callgate.sandbox.backend import Running
+from callgate.sandbox.cgroup import Group
 from callgate.sandbox.spec import Sentinel
 
 
 class Together:
     """The egress gate and the watchdog as one `Running`; what was opened for the server is given back at `close`."""
 
-    def __init__(self, parts: Sequence[Running], give_back: Sequence[Callable[[], None]] = ()) -> None:
+    def __init__(
+        self, parts: Sequence[Running], give_back: Sequence[Callable[[], None]] = (), group: Group | None = None
+    ) -> None:
+        self._group = group
         self._parts = {part.events_fd: part for part in parts if part.events_fd >= 0}
         self._silent = [part for part in parts if part.events_fd < 0]
         self._give_back = list(give_back)
@@ -29,10 +33,12 @@ class Together:
             self.events_fd = self._poll.fileno()
 
     def read_events(self) -> list[dict[str, object]]:
-        """What the parts have to tell. When one of several ends, that itself is told: empty means all have."""
+        """What the parts and the control group have to tell. When one of several parts ends, that itself is told:
+        empty means all have.
+        """
+        events: list[dict[str, object]] = self._group.read_events() if self._group else []
         if self._poll is None:
-            return [event for part in self._parts.values() for event in part.read_events()]
-        events: list[dict[str, object]] = []
+            return events + [event for part in self._parts.values() for event in part.read_events()]
         for fd, _ in self._poll.poll(0):
             found = self._parts[fd].read_events()
             if not found:

@@ -241,7 +241,7 @@ class _Preparation:
         except BaseException:
             self._abandon()
             raise
-        return Together(parts, [self._group.close] if self._group else [])
+        return Together(parts, [self._group.close] if self._group else [], self._group)
 
     def _child(self, pid: int) -> int:
         """The first process of the sandbox, as bubblewrap reports it once the namespaces exist."""

@@ -24,6 +24,7 @@ class Group:
 
     def __init__(self, directories: list[str], fds: list[int], held: frozenset[str]) -> None:
         self._directories = directories
+        self._told = 0
         self.fds = tuple(fds)
         """Of `cgroup.procs`: writing `0` enters. Descriptors keep their numbers on the way to the stub."""
         self.held = held
@@ -44,6 +45,14 @@ class Group:
                     if word == "oom_kill" and number.isdigit():
                         return int(number)
         return 0
+
+    def read_events(self) -> list[dict[str, object]]:
+        """That the kernel ended something in it, once for each time somebody asks after it did."""
+        now, before = self.memory_events(), self._told
+        self._told = now
+        if now <= before:
+            return []
+        return [{"kind": "limit", "limit": "memory", "ended": now - before, "reason": "memory: more than allowed"}]
 
     def close(self) -> None:
         """End what is left in it and remove it. Safe to call twice."""

@@ -252,7 +252,7 @@ class _Preparation:
         except BaseException:
             self._abandon()
             raise
-        return Together(parts, [self._remove_own, *([self._group.close] if self._group else [])])
+        return Together(parts, [self._remove_own, *([self._group.close] if self._group else [])], self._group)
 
     def _abandon(self) -> None:
         self._opened.close()
