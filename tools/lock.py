@@ -42,8 +42,9 @@ def main() -> int:
         output = f"requirements/{name}.lock"
         compile_lock("pyproject.toml", output, *(f"--group={group}" for group in groups), *extras, *previous)
         previous = ("--constraints", output)
-    source = "requirements/bubblewrap.in"
-    compile_lock(source, "requirements/bubblewrap.lock", "--constraints", "requirements/test.lock")
+    compile_lock(
+        "requirements/bubblewrap.in", "requirements/bubblewrap.lock", "--constraints", "requirements/test.lock"
+    )
     for source in sorted((ROOT / "requirements" / "servers").glob("*.in")):
         path = source.relative_to(ROOT)
         compile_lock(str(path), str(path.with_suffix(".lock")))

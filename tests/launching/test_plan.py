@@ -96,6 +96,8 @@ def test_the_command_line_counts_more_than_the_settings(tmp_path: Path) -> None:
         ({}, {"given": {"T": "age://nothing-there"}, "sandbox": "none"}, SecretError, "age://nothing-there"),
         ({}, {"read": ("/nowhere/at/all",)}, SandboxError, "/nowhere/at/all"),
         ({}, {"network": ("evil\0.example.com",)}, CallgateError, "network|host|name"),
+        ({}, {"command": ("x", "--token=keyring://a/b"), "sandbox": "none"}, SecretError, "argument 1"),
+        ({"launch": {"signers": ["/nowhere/key.pub"]}}, {"sandbox": "none"}, TrustError, "signers"),
         ({}, {"command": ("docker", "run", "--rm", "image:latest")}, SandboxError, "is not pinned"),
         ({}, {"command": ("podman", "run", "--privileged", "image@sha256:" + "0" * 64)}, SandboxError, "privileged"),
     ],
@@ -115,9 +117,10 @@ def test_a_credential_in_plain_text_is_said_and_taken_out_of_what_the_server_say
         assert TOKEN not in environment_of(launch)  # it travels in memory
         assert any("GITHUB_TOKEN" in line for line in launch.notices)
         assert TOKEN not in repr(launch) and TOKEN not in repr(launch.facts)
-        assert launch.redact is not None
-        assert launch.redact(f"x {TOKEN} y".encode()) == b"x [redacted:GITHUB_TOKEN] y"
-        assert launch.redact(b"nothing here") is None
+        stderr = launch.stderr()
+        assert stderr is not None
+        said = stderr.feed(f"x {TOKEN[:9]}".encode()) + stderr.feed(f"{TOKEN[9:]} y\n".encode()) + stderr.close()
+        assert said == b"x [redacted:GITHUB_TOKEN] y\n"
     finally:
         launch.abandon()
 
@@ -141,7 +144,7 @@ def test_a_sentinel_opens_the_way_to_its_hosts_and_to_no_others(tmp_path: Path) 
     secret.chmod(0o600)
     table = {"ref": f"file://{secret}", "hosts": ["api.example.com"]}
     document = {"servers": {"s": {"command": ["x"], "secrets": {"API_TOKEN": table}}}}
-    launch = plan(parse(document), wish(), tmp_path / "state")
+    launch = plan(parse(document), wish(sandbox="bubblewrap"), tmp_path / "state")
     try:
         assert launch.facts["sandbox"]["network"] == ["api.example.com:443"]  # type: ignore[index]
         assert launch.facts["secrets"][0]["delivered"] == "sentinel"  # type: ignore[index]

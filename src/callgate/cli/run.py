@@ -154,12 +154,13 @@ def _local(arguments: Arguments) -> int:
                 running.close()
             launch.close()
         raise
+    _take_over_hooks(config, journal)
     from callgate.transport.stdio import Relay
 
     for fd in (0, 1):
         widen(fd)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
-    relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redact=launch.redact)
+    relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redactor=launch.stderr())
     for line in launch.notices:
         relay.say(line)
     try:
@@ -194,6 +195,16 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
         gate.close()
         journal.close()
         raise
+
+
+def _take_over_hooks(config: Config, journal: Journal) -> None:
+    """What hooks decided since the last log was open belongs into the evidence."""
+    from callgate.clients import hook_spool
+    from callgate.config import state_directory
+
+    state = str(state_directory(config))
+    if hook_spool.waiting(state):
+        hook_spool.take_over(state, journal.note)
 
 
 def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running | None]:

@@ -179,7 +179,7 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
         cwd=server.cwd if server else "",
     )
     pinned = pinning(config, name, command, state, confined=False)
-    settings = planning._settings(server.sandbox if server else SandboxConfig(), pinned, wish)
+    settings = planning.server_settings(server.sandbox if server else SandboxConfig(), pinned, wish)
     environment = {**by_name(os.environ, settings.environment), **(dict(server.environment) if server else {})}
     secrets = {**pinned.secrets, **(server.secrets if server else {})}
     spec, argv = spec_for(

@@ -26,13 +26,12 @@ def fetches(command: tuple[str, ...]) -> bool:
 def pin(config: Config, name: str, command: tuple[str, ...], state: Path) -> bool:
     """Lock the server if its line fetches a package; whether it did. Raises TrustError: then it does not start."""
     from callgate.supply.launch_line import parse
+    from callgate.supply.resolve import Options, kind_of, lock_server
 
     line = parse(command)
-    if line.kind not in _FETCHED:
+    if kind_of(line) not in _FETCHED:
         return False
     _say(f"callgate: {name}: first start: resolving {line.package}; it is pinned in callgate.lock from now on\n")
-    from callgate.supply.resolve import Options, lock_server
-
     options = Options(cooldown_days=config.launch.cooldown_days)
     locked = lock_server(name, command, state=state, options=options, approved="first use")
     _say(f"callgate: {name}: pinned {locked.purl}\n")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from callgate.launching.secrets import Handover
     from callgate.sandbox.backend import Prepared, Running
+    from callgate.vault.redaction import StreamRedactor
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +34,9 @@ class Launch:
         """Whether a sandbox holds the server; it then also ends with callgate."""
         return self.prepared is not None
 
-    @property
-    def redact(self) -> Callable[[bytes], bytes | None] | None:
-        """Takes bytes the server wrote and gives them without secrets, or None where there was nothing to take out."""
-        return self.handover.redact if self.handover is not None else None
+    def stderr(self) -> StreamRedactor | None:
+        """What the server's stderr must go through before it is cut into lines and shown; None: nothing."""
+        return self.handover.stderr() if self.handover is not None else None
 
     def started(self, pid: int) -> Running | None:
         """Let the started process go on, watched. Raises SandboxError: then it must be killed."""

@@ -53,6 +53,11 @@ def pinning(config: Config, name: str, command: tuple[str, ...], state: Path, *,
             f"{name} is not in callgate.lock, and launch.unpinned is refuse",
             next_step=f"review it, then: callgate trust lock {name}",
         )
+    if config.launch.signers:
+        raise TrustError(
+            f"{name} is not in a lock that the configured signers could have signed",
+            next_step=f"callgate trust lock {name}, then let them sign: callgate trust sign",
+        )
     if confined:
         from callgate.launching import first_run
 
@@ -76,7 +81,9 @@ def _pinned(
         from callgate.supply.lock_signature import verify_at_launch
 
         keys = [Path(one) for one in config.launch.signers]
-        verify_at_launch(Path(found.lock), keys, config.launch.threshold, state)
+        verified = verify_at_launch(Path(found.lock), keys, config.launch.threshold, state)
+        if verified != found.lock_sha256:
+            raise TrustError(f"{found.lock} changed while it was read", next_step="start the server again")
         facts["signed_by_at_least"] = config.launch.threshold
     server = found.server
     extras = bool(server.get("sandbox") or server.get("secrets"))

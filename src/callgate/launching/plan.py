@@ -17,9 +17,11 @@ from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
 from callgate.launching.pinned import Pinning, pinning
 from callgate.vault.presence import has_credentials
+from callgate.vault.reference import refuse_in_arguments
 
 if TYPE_CHECKING:
     from callgate.launching.secrets import Handover
+    from callgate.sandbox.choose import Chosen
 
 CONTAINER_ENGINES = ("docker", "podman")
 _NO_SERVER = ServerConfig("")
@@ -53,29 +55,31 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
     server = config.servers.get(wish.name, _NO_SERVER)
     asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
-    settings = _settings(server.sandbox, pinned, wish)
+    settings = server_settings(server.sandbox, pinned, wish)
     wanted = wish.sandbox or settings.backend or config.launch.sandbox
     if wanted != "none" and os.path.basename(pinned.argv[0]) in CONTAINER_ENGINES:
         wanted, settings = _in_container(pinned.argv, wanted, settings)
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
-    handover = _handover(wish.name, environment, {**pinned.secrets, **server.secrets}, state, confined=wanted != "none")
+    refuse_in_arguments(pinned.argv)
+    chosen = _chosen(wanted, pinned.argv, state) if wanted != "none" else None
+    handover = _handover(wish, environment, {**pinned.secrets, **server.secrets}, settings, state, chosen)
     if handover is not None:
         environment = dict(handover.environment)
     facts: dict[str, object] = {"pinned": dict(pinned.facts)}
     if handover is not None and handover.facts:
         facts["secrets"] = handover.facts
     try:
-        if wanted == "none":
+        if chosen is None:
             return _unconfined(pinned, environment, wish.cwd, facts, handover)
-        return _confined(wanted, pinned, environment, wish, settings, state, facts, handover)
+        return _confined(chosen, pinned, environment, wish, settings, state, facts, handover)
     except BaseException:
         if handover is not None:
             handover.close()
         raise
 
 
-def _settings(configured: SandboxConfig, pinned: Pinning, wish: Wish) -> SandboxConfig:
+def server_settings(configured: SandboxConfig, pinned: Pinning, wish: Wish) -> SandboxConfig:
     """The server's settings, what its lock entry says, and what the command line adds."""
     locked = pinned.sandbox
     return replace(
@@ -111,15 +115,31 @@ def _environment(wish: Wish, settings: SandboxConfig, *, confined: bool) -> dict
     return {**chosen, **wish.given}
 
 
+def _chosen(wanted: str, argv: tuple[str, ...], state: Path) -> Chosen:
+    """The backend that will confine it. Raises SandboxError."""
+    from callgate.sandbox.choose import choose
+
+    container = os.path.basename(argv[0]) in CONTAINER_ENGINES
+    return choose(wanted, state, kind="container" if container else "")
+
+
 def _handover(
-    name: str, environment: Mapping[str, str], declared: Mapping[str, SecretConfig], state: Path, *, confined: bool
+    wish: Wish,
+    environment: Mapping[str, str],
+    declared: Mapping[str, SecretConfig],
+    settings: SandboxConfig,
+    state: Path,
+    chosen: Chosen | None,
 ) -> Handover | None:
     """The secrets it gets, where there are any."""
     if not has_credentials(environment, declared):
         return None
     from callgate.launching.secrets import hand_over
 
-    return hand_over(environment, declared, state, server=name, confined=confined)
+    # An unconfined server may have been given a whole environment; a reference in it need not be meant for it.
+    named = None if chosen is not None else {*wish.given, *settings.environment}
+    backend = "none" if chosen is None else chosen.name
+    return hand_over(environment, declared, state, server=wish.name, backend=backend, only=named)
 
 
 def _unconfined(
@@ -137,7 +157,7 @@ def _unconfined(
 
 
 def _confined(
-    wanted: str,
+    chosen: Chosen,
     pinned: Pinning,
     environment: Mapping[str, str],
     wish: Wish,
@@ -146,7 +166,6 @@ def _confined(
     facts: dict[str, object],
     handover: Handover | None,
 ) -> Launch:
-    from callgate.sandbox.choose import choose
     from callgate.sandbox.defaults import spec_for
 
     spec, argv = spec_for(
@@ -160,7 +179,6 @@ def _confined(
         secret_files=handover.secret_files if handover else (),
         sentinels=handover.sentinels if handover else (),
     )
-    chosen = choose(wanted, state, kind=spec.kind if spec.kind == "container" else "")
     prepared = chosen.prepare(spec, argv)
     facts["sandbox"] = {
         "backend": prepared.backend,

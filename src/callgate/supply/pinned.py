@@ -29,7 +29,7 @@ _MAGIC = b"callgate-quick-1\n"
 class Pinned:
     """What to start instead, and what evidence says about it."""
 
-    __slots__ = ("argv", "directory", "environment", "facts", "lock", "runtime", "server", "store")
+    __slots__ = ("argv", "directory", "environment", "facts", "lock", "lock_sha256", "runtime", "server", "store")
 
     def __init__(
         self,
@@ -55,6 +55,8 @@ class Pinned:
         """The whole entry of the lock, as JSON: sandbox, secrets, definitions."""
         self.lock = lock
         """The lock file it comes from."""
+        self.lock_sha256 = ""
+        """Of that file's bytes, as they were read for this: what a signature must be about."""
         self.facts: dict[str, object] = {
             "purl": server.get("purl", ""),
             "digest": server.get("artefacts_digest", ""),
@@ -71,9 +73,10 @@ def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: 
     """
     line = sha256("\0".join(argv).encode("utf-8", "surrogateescape")).hexdigest()
     for path in locks:
-        servers = _servers(path)
-        if servers is None:
+        read = _servers(path)
+        if read is None:
             continue
+        servers, digest = read
         entry = servers.get(name) if name else None
         if entry is None:
             same = (one for one in servers.values() if isinstance(one, dict) and one.get("line") == line)
@@ -89,13 +92,15 @@ def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: 
                 next_step=f"if you changed it: callgate trust lock {_shown(name)}",
             )
         try:
-            return _launch(name or _name_of(servers, entry), entry, path, state)
+            pinned = _launch(name or _name_of(servers, entry), entry, path, state)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path) from error
+        pinned.lock_sha256 = digest
+        return pinned
     return None
 
 
-def _servers(path: Path) -> dict[str, Any] | None:
+def _servers(path: Path) -> tuple[dict[str, Any], str] | None:
     try:
         # Non-blocking: a named pipe in the lock's place must not hang the start.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -119,7 +124,7 @@ def _servers(path: Path) -> dict[str, Any] | None:
     servers = document.get("servers")
     if not isinstance(servers, dict):
         raise _damaged(path)
-    return servers
+    return servers, sha256(data).hexdigest()
 
 
 def _damaged(path: Path) -> TrustError:

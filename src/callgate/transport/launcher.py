@@ -54,7 +54,7 @@ class Launcher:
                 events,
                 pass_fds=launch.pass_fds,
                 confined=launch.confined,
-                redact=launch.redact,
+                redactor=launch.stderr(),
             )
         except LaunchError as error:
             launch.abandon()

@@ -15,15 +15,18 @@ import os
 import signal
 import subprocess
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from math import inf
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from callgate.errors import LaunchError
 from callgate.transport.lines import LineFramer
 from callgate.transport.reaper import reaper
 from callgate.transport.signals import signal_server
 from callgate.transport.stderr_relay import StderrRelay
+
+if TYPE_CHECKING:
+    from callgate.vault.redaction import StreamRedactor
 
 READ_BYTES = 65536
 PIPE_BYTES = 1 << 20
@@ -136,7 +139,7 @@ class ServerProcess:
         *,
         pass_fds: Sequence[int] = (),
         confined: bool = False,
-        redact: Callable[[bytes], bytes | None] | None = None,
+        redactor: StreamRedactor | None = None,
     ) -> None:
         child = spawn(command, environment, cwd, pass_fds)
         self.name = name
@@ -149,7 +152,8 @@ class ServerProcess:
         self._child = child
         self._events = events
         self._framer = LineFramer(limit)
-        self._stderr = StderrRelay(name, redact=redact)
+        self._stderr = StderrRelay(name)
+        self._redactor = redactor
         self._confined = confined
         self._waiting: deque[memoryview] = deque()
         self._held = False
@@ -284,7 +288,7 @@ class ServerProcess:
         except OSError:
             chunk = b""
         if chunk:
-            self._stderr.feed(chunk)
+            self._stderr.feed(chunk if self._redactor is None else self._redactor.feed(chunk))
         else:
             self._close_stderr()
 
@@ -293,6 +297,8 @@ class ServerProcess:
             self._loop.remove_reader(self._err)
             os.close(self._err)
             self._err = -1
+            if self._redactor is not None:
+                self._stderr.feed(self._redactor.close())
             self._stderr.close()
             self._settle()
 

@@ -55,10 +55,12 @@ class WatchedSandbox:
             self._say(text)
 
     def close(self) -> None:
-        """Take the last events, then let go."""
+        """Let go, and take the last events: those of connections that were still open come only then."""
         if self.fd >= 0:
             self.read()
         self._running.close()
+        if self.fd >= 0:
+            self.read()
         self.fd = -1
 
 

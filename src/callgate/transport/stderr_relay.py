@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import select
 import time
-from collections.abc import Callable
 from os import write
 
 LINE_BYTES = 2048
@@ -17,15 +16,11 @@ LINES_PER_S = 50.0
 
 
 class StderrRelay:
-    """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr).
+    """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr)."""
 
-    `redact` takes secrets out of a line: it gives the line without them, or None where there was none.
-    """
+    __slots__ = ("_allowance", "_cut", "_dropped", "_last", "_poll", "_prefix", "_rest", "_sink")
 
-    __slots__ = ("_allowance", "_cut", "_dropped", "_last", "_poll", "_prefix", "_redact", "_rest", "_sink")
-
-    def __init__(self, name: str, sink: int = 2, *, redact: Callable[[bytes], bytes | None] | None = None) -> None:
-        self._redact = redact
+    def __init__(self, name: str, sink: int = 2) -> None:
         self._prefix = f"[{name}] "
         self._sink = sink
         self._rest = b""
@@ -75,8 +70,6 @@ class StderrRelay:
         self._report_dropped()
         from callgate.text import visible
 
-        if self._redact is not None:
-            line = self._redact(line) or line
         shown = visible(line[:LINE_BYTES].decode("utf-8", "backslashreplace"))
         self._write(shown if len(line) <= LINE_BYTES else shown + " …")
 

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from callgate.gate.channel import Channel
     from callgate.sandbox.backend import Running
     from callgate.transport.launch import Child
+    from callgate.vault.redaction import StreamRedactor
 
 HIGH_WATER = 4 * 1024 * 1024
 """A sink with more than this waiting holds the lanes that feed it."""
@@ -61,7 +62,7 @@ class Relay:
         *,
         running: Running | None = None,
         confined: bool = False,
-        redact: Callable[[bytes], bytes | None] | None = None,
+        redactor: StreamRedactor | None = None,
     ) -> None:
         self._child = child
         self._channel = channel
@@ -69,7 +70,7 @@ class Relay:
         self._name = visible(name)
         self._watched = WatchedSandbox(running, journal, self._name, self.say) if running is not None else None
         self._confined = confined
-        self._redact = redact
+        self._redactor = redactor
         self._to_server = Sink(child.stdin)
         self._to_client = Sink(1)
         self._up = Lane(channel, Direction.CLIENT, 0, self._to_server, self._to_client, self._blocked)
@@ -193,12 +194,12 @@ class Relay:
             return
         if not chunk:
             self._unwatch(fd)
+            if self._redactor is not None:
+                _to_stderr("".join(_shown(line) for line in self._stderr.feed(self._redactor.close())))
             return
-        redact = self._redact
-        lines = self._stderr.feed(chunk)
-        if redact is not None:
-            lines = [line if line is None else redact(line) or line for line in lines]
-        _to_stderr("".join(_shown(line) for line in lines))
+        if self._redactor is not None:
+            chunk = self._redactor.feed(chunk)
+        _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
         self._stderr.take_edges()
 
     def _read_sandbox(self) -> None:
