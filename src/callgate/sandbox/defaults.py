@@ -24,6 +24,7 @@ from callgate.sandbox.defaults_paths import Fence, in_system, within
 from callgate.sandbox.defaults_runtime import Runtime
 from callgate.sandbox.destinations import parse_destination
 from callgate.sandbox.known import Needs, needs
+from callgate.sandbox.project_guard import guards
 from callgate.sandbox.spec import MIB, Destination, Limits, Mount, SandboxSpec, SecretFile, Sentinel
 from callgate.text import visible
 
@@ -103,6 +104,7 @@ class _Builder:
             self._configured(path, writable=False)
         for path in config.write:
             self._configured(path, writable=True)
+        self._guard()
         self._known(runtime.package, known, network)
         if runtime.path_entries:
             entries = self._environment["PATH"].split(os.pathsep)
@@ -172,6 +174,14 @@ class _Builder:
             )
         self._fence.check(os.path.realpath(absolute), "the path")
         self._add(absolute, writable=writable)
+
+    def _guard(self) -> None:
+        """Hold what starts programs in the projects it may write."""
+        left = {os.path.realpath(os.path.join(self._cwd, os.path.expanduser(one))) for one in self._config.write}
+        for mount in tuple(self._mounts.values()):
+            if mount.writable and not mount.target and os.path.isdir(mount.source):
+                for guard in guards(mount.source, left):
+                    self._mounts.setdefault(guard.source, guard)
 
     def _known(self, package: str, known: Needs, network: list[Destination]) -> None:
         if known.network and not network:

@@ -225,6 +225,13 @@ class _Preparation:
                 if value == secret.path:
                     environment[name] = path
 
+    def _kept(self) -> str:
+        """Read-only places inside writable ones: Landlock has no rule that takes away."""
+        mounts = self._spec.mounts
+        written = [mount.source + os.sep for mount in mounts if mount.writable]
+        inner = [one.source for one in mounts if not one.writable and one.source.startswith(tuple(written))]
+        return ", ".join(os.path.basename(path) for path in inner[:8])
+
     def _not_enforced(self) -> list[str]:
         held = self._group.held if self._group else frozenset()
         words = not_held(self._spec.limits, held, own_count=False)
@@ -234,6 +241,9 @@ class _Preparation:
             words.append("secret files lie in a private temporary directory until the server ends")
         if self._port:
             words.append(f"connections to port {self._port} of other hosts are possible beside the egress gate")
+        kept = self._kept()
+        if kept:
+            words.append(f"{kept} in directories it may write can be written too")
         if self._abi < 6:
             words.append("signals to your other programs are possible (Linux 6.12 holds them)")
         return words

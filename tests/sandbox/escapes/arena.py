@@ -34,6 +34,7 @@ from index import PROBES  # noqa: E402
 from probes import MARK  # noqa: E402
 
 from callgate.sandbox.backend import Backend, Prepared, Running  # noqa: E402
+from callgate.sandbox.project_guard import guards  # noqa: E402
 from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec  # noqa: E402
 
 SECONDS = 40
@@ -298,7 +299,12 @@ def specification(baits: Range, python: str) -> SandboxSpec:
     return SandboxSpec(
         name="hostile",
         kind="python",
-        mounts=(Mount(str(folder / "package")), Mount(str(folder / "project"), writable=True), *runtime),
+        mounts=(
+            Mount(str(folder / "package")),
+            Mount(str(folder / "project"), writable=True),
+            *guards(str(folder / "project")),
+            *runtime,
+        ),
         home=str(folder / "state/servers/hostile/home"),
         cwd=str(folder / "project"),
         limits=LIMITS,
@@ -385,7 +391,6 @@ def run(name: str, folder: Path, chosen: list[str]) -> dict[str, Any]:
     baits = Range(folder)
     try:
         python = os.path.realpath(sys.executable)
-        spec = specification(baits, python)
         (folder / "gate").mkdir()
         wall = backend(name, folder / "gate")
         results: dict[str, Any] = {}
@@ -399,6 +404,7 @@ def run(name: str, folder: Path, chosen: list[str]) -> dict[str, Any]:
             left = list(group)
             while left:
                 begin = time.monotonic()
+                spec = specification(baits, python)  # again: a probe may have taken away what was to be guarded
                 argv = [python, "-I", spec.mounts[0].source + "/index.py", json.dumps(baits.facts), *left]
                 prepared = wall.prepare(spec, argv)
                 not_enforced = prepared.not_enforced

@@ -40,7 +40,7 @@ def probes() -> tuple[Listed, ...]:
     return tuple(Listed(*one) for one in json.loads(said.stdout))
 
 
-_PROJECT = "the server was given this directory to write to; what lies in it is the user's to watch"
+_PROJECT = "a directory given to write to; Landlock has no rule that takes a place in it away again"
 _LOADER = (
     "Landlock knows starting a program, not mapping one: the system's loader runs it, as an interpreter runs a script"
 )
@@ -51,9 +51,6 @@ _WATCHED = "looked at every second without a control group; with one the kernel 
 
 OPEN: dict[str, dict[str, Open]] = {
     "bubblewrap": {
-        "write_git_hook": Open(_PROJECT),
-        "write_project_agent_config": Open(_PROJECT),
-        "replace_git_directory": Open(_PROJECT),
         "leave_setuid_file": Open(_SETUID),
         "loader_exec": Open(_LOADER),
         "fill_home": Open(_COUNTED, sometimes=True),
@@ -78,9 +75,6 @@ OPEN: dict[str, dict[str, Open]] = {
         "fill_project": Open(_TOTAL),
     },
     "podman": {
-        "write_git_hook": Open(_PROJECT),
-        "write_project_agent_config": Open(_PROJECT),
-        "replace_git_directory": Open(_PROJECT),
         "leave_setuid_file": Open(_SETUID),
         "memory_hog_children": Open("rootless podman has no control group before version 2", sometimes=True),
         "fill_home": Open(_TOTAL),
