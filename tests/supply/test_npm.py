@@ -6,6 +6,7 @@ import os
 import shutil
 import stat
 import subprocess
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -259,3 +260,18 @@ def test_environment_and_prefixes_of_the_line_hold(mail: Registry, state: Path) 
     found = pinned(state, line)
     assert found.environment == {"LEVEL": "3", "MODE": "x"}
     assert output(found) == "a b c"
+
+
+def test_what_others_put_beside_the_work_counts_for_nothing(
+    mail: Registry, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared = tmp_path / "shared"
+    shared.mkdir()
+    (shared / "package.json").write_text("{}")
+    (shared / ".npmrc").write_text("registry=http://127.0.0.1:9/\n")
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    mine = tmp_path / "mine"
+    mine.write_text(f"registry={mail.url}/npm/\n")
+    monkeypatch.delenv("npm_config_registry")
+    monkeypatch.setenv("npm_config_userconfig", str(mine))
+    assert lock_server("mail", LINE, state=state).package == "mail-server"

@@ -6,6 +6,7 @@ import io
 import subprocess
 import sys
 import tarfile
+import tempfile
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -213,3 +214,28 @@ def test_the_same_packages_give_the_same_tree(mail: Registry, tmp_path: Path) ->
         state.mkdir()
         trees.add(lock_server("mail", LINE, state=state, options=OFF).tree)
     assert len(trees) == 1
+
+
+def test_what_others_put_beside_the_work_counts_for_nothing(
+    mail: Registry, state: Path, client: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shared, witness = tmp_path / "shared", tmp_path / "ran"
+    shared.mkdir()
+    program = shared / "python3"
+    program.write_text(f'#!/bin/sh\n: > {witness}\nexec {sys.executable} "$@"\n')
+    program.chmod(0o755)
+    (shared / ".python-version").write_text(f"{program}\n")
+    hostile = 'index-url = "http://127.0.0.1:9/simple/"\n'
+    (shared / "uv.toml").write_text(hostile)
+    (shared / "pyproject.toml").write_text(
+        f'[project]\nname = "x"\nversion = "1"\n[tool.uv]\n{hostile}[tool.uv.workspace]\nmembers = ["*"]\n'
+    )
+    monkeypatch.setattr(tempfile, "tempdir", str(shared))
+    mine = tmp_path / "mine" / "uv" / "uv.toml"
+    mine.parent.mkdir(parents=True)
+    mine.write_text(f'index-url = "{mail.url}/simple/"\n')
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path / "mine"))
+    for name in ("UV_NO_CONFIG", "UV_DEFAULT_INDEX"):
+        monkeypatch.delenv(name)
+    assert lock_server("mail", LINE, state=state, options=OFF).package == "mcp-mail"
+    assert not witness.exists()

@@ -188,9 +188,16 @@ def _module(line: LaunchLine) -> ModuleType:
 
 @contextmanager
 def _work() -> Iterator[Path]:
-    """A private directory for the clients' files."""
+    """A private directory for the clients' files.
+
+    Above it is a directory that others may write to: npm and uv would look there for a project, and take registries
+    from it. What makes this directory a project of its own ends that search.
+    """
     folder = Path(tempfile.mkdtemp(prefix="callgate-"))
     try:
+        (folder / "package.json").write_text("{}")
+        (folder / "uv.toml").write_text("")
+        (folder / "pyproject.toml").write_text("[tool.uv.workspace]\n")
         yield folder
     finally:
         shutil.rmtree(folder, ignore_errors=True)
