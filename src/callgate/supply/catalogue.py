@@ -22,7 +22,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -68,15 +68,22 @@ class Catalogue:
 
     def denial(self, purl: str) -> Denied | None:
         """Why a package version (`pkg:npm/name@1.2.3`) is denied; None when it is not."""
-        ecosystem, name, version = parse_purl(purl)
+        return self.denials([purl]).get(purl)
+
+    def denials(self, purls: Iterable[str]) -> dict[str, Denied]:
+        """Those of many package versions that are denied, each with why. Goes through the list once."""
+        wanted: dict[tuple[str, str], list[tuple[str, str]]] = {}
+        for purl in purls:
+            ecosystem, name, version = parse_purl(purl)
+            wanted.setdefault((ecosystem, name), []).append((purl, version))
+        found: dict[str, Denied] = {}
         for one in self.denied:
-            if parse_purl(str(one["purl"]))[:2] != (ecosystem, name):
-                continue
-            affected = _affected(one)
-            verdict, _ = concerned(ecosystem, affected, version)
-            if verdict is None or verdict:  # what cannot be compared is denied
-                return Denied(str(one["purl"]), str(one.get("reason", "")))
-        return None
+            ecosystem, name, _ = parse_purl(str(one["purl"]))
+            for purl, version in wanted.get((ecosystem, name), ()):
+                verdict, _ = concerned(ecosystem, _affected(one), version)
+                if verdict is None or verdict:  # what cannot be compared is denied
+                    found.setdefault(purl, Denied(str(one["purl"]), str(one.get("reason", ""))))
+        return found
 
     def approves(self, server: str, digest: str) -> bool:
         """Whether the approved entry of a server names an artefact digest (`sha256:...` or npm's `sha512-...`)."""

@@ -1,13 +1,14 @@
-"""What is known against a package: look-alike names, known vulnerabilities and malware."""
+"""What is known against a package: look-alike names, vulnerabilities and malware, what a team's catalogue denies."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import cast
 
 from callgate.errors import TrustError
-from callgate.supply import osv
+from callgate.supply import catalogue, osv
 from callgate.supply.lockfile import LockedServer
 from callgate.supply.lookalikes import Ecosystem, look_alikes
 from callgate.text import visible
@@ -24,7 +25,8 @@ class Warned:
 def package_warnings(server: LockedServer, state: Path) -> list[Warned]:
     """Everything known against what a server is started from: its name, and all its packages' versions.
 
-    Advisories are those of the index in the state directory; without one, none are known.
+    Advisories are those of the index in the state directory; without one, none are known. What a catalogue denies is
+    refused, and so is everything while a catalogue has expired or cannot be read: what it denies is not known then.
     """
     if server.kind not in ("npm", "pypi"):
         return []
@@ -37,7 +39,20 @@ def package_warnings(server: LockedServer, state: Path) -> list[Warned]:
             for advisory in osv.check(state, artefact.purl):
                 refuses = advisory.malicious and advisory.certain
                 found.append(Warned(f"{artefact.purl}: {advisory.describe()}", refuses=refuses))
-    return found
+    return [*found, *_denied(server, state)]
+
+
+def _denied(server: LockedServer, state: Path) -> Iterator[Warned]:
+    """What the catalogues that are set up say of a server's package and all it needs."""
+    for name in catalogue.names(state):
+        try:
+            denials = catalogue.load(state, name).denials([server.purl, *(one.purl for one in server.artefacts)])
+        except TrustError as error:
+            yield Warned(f"{error.what}; {error.next_step}", refuses=True)
+            continue
+        for purl, denied in denials.items():
+            reason = visible(denied.reason, 200) or "no reason told"
+            yield Warned(f"{visible(purl, 150)}: denied by the catalogue {name}: {reason}", refuses=True)
 
 
 def refuse(server: LockedServer, state: Path) -> None:
