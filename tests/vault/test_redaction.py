@@ -44,6 +44,8 @@ def forms(value: bytes) -> dict[str, bytes]:
         listed |= {
             "json": json.dumps({"a": text}, ensure_ascii=False).encode(),
             "json in ASCII": json.dumps([text]).encode(),
+            "json with slashes": json.dumps([text], ensure_ascii=False).replace("/", "\\/").encode(),
+            "slashes in json": json.dumps(json.dumps(text).replace("/", "\\/"), ensure_ascii=False).encode(),
             "json in json": json.dumps(json.dumps(text, ensure_ascii=False), ensure_ascii=False).encode(),
         }
     return listed
@@ -73,6 +75,7 @@ def test_each_form_is_found(form: str, name: str, value: bytes) -> None:
 
 @given(VALUES)
 @example(b"npm_0123456789abcdefABCDEF")
+@example(b"demo/0123\x7f")
 @example(b"\\u0041-\\n-0123456789")
 @example(b'"},{"0123456789":"')
 def test_any_value_is_found_in_any_form(value: bytes) -> None:

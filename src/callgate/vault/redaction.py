@@ -1,8 +1,8 @@
 r"""Take secrets out of bytes: the value itself and the forms it usually takes on the way.
 
-For each secret: as it is; escaped as in JSON, once and twice; in base64 of both alphabets at all three alignments
-(so also inside `user:password`), padded or not; in hexadecimal; URL-encoded. Of a value with several lines (a private
-key) also each line of 32 or more base64 characters.
+For each secret: as it is; escaped as in JSON, once and twice, with `/` and with `\/`; in base64 of both alphabets at
+all three alignments (so also inside `user:password`), padded or not; in hexadecimal; URL-encoded. Of a value with
+several lines (a private key) also each line of 32 or more base64 characters.
 
 A value is looked for when it has at least 8 bytes and is not plain: below 16 bytes it must mix two of lower case,
 upper case, digits and others, or hold bytes beyond ASCII; above, more than three different bytes. `password` or
@@ -281,13 +281,15 @@ def _plain_forms(value: bytes) -> list[bytes]:
     escaped = _json_escaped(value)
     hexadecimal = value.hex().encode()
     encoded = quote_from_bytes(value, safe="").encode()
-    forms = [value, escaped, _json_escaped(escaped), hexadecimal, hexadecimal.upper(), encoded, _lower_percent(encoded)]
+    forms = [value, hexadecimal, hexadecimal.upper(), encoded, _lower_percent(encoded)]
     forms += [quote_from_bytes(value, safe="/").encode(), quote_plus(value).encode()]
     pointer = value.replace(b"~", b"~0").replace(b"/", b"~1")  # as a member's name in a JSON pointer
     forms += [pointer, _json_escaped(pointer)]
-    if not value.isascii():
-        ascii_only = _ascii_escaped(value)
-        forms += [ascii_only, _json_escaped(ascii_only)]
+    inside = [escaped]
+    if not value.isascii() or b"\x7f" in value:
+        inside.append(_ascii_escaped(value))
+    inside += [one.replace(b"/", b"\\/") for one in inside]  # as PHP and others write JSON
+    forms += [form for one in inside for form in (one, _json_escaped(one))]
     return forms
 
 
