@@ -26,10 +26,18 @@ def manager(root: Path, answer: str) -> Path:
     return shim
 
 
+@pytest.fixture(autouse=True)
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("HOME", str(tmp_path))
+    for name in ("PYENV_ROOT", "VOLTA_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    return tmp_path
+
+
 def test_the_manager_is_asked(tmp_path: Path) -> None:
     shim = manager(tmp_path / ".pyenv", 'test "$1 $2" = "which python3" && echo REAL')
     real = str(tmp_path / ".pyenv/versions/3.12.1/bin/python3")
-    assert behind(str(shim), "/", "") == real
+    assert behind(str(shim), "/") == real
     assert which("python3", "/", str(shim.parent)) == real
 
 
@@ -37,15 +45,16 @@ def test_the_manager_is_asked(tmp_path: Path) -> None:
 def test_an_answer_that_is_no_program_is_refused(tmp_path: Path, answer: str) -> None:
     shim = manager(tmp_path / ".pyenv", answer)
     with pytest.raises(SandboxError, match="stands for no program") as caught:
-        behind(str(shim), "/", "")
+        behind(str(shim), "/")
     assert "full path" in caught.value.next_step
 
 
-def test_a_manager_that_is_gone_is_named(tmp_path: Path) -> None:
+def test_a_manager_that_is_gone_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PATH", "/nowhere")
     shim = manager(tmp_path / ".pyenv", "echo REAL")
     (tmp_path / ".pyenv/bin/pyenv").unlink()
     with pytest.raises(SandboxError, match="'pyenv' manages"):
-        behind(str(shim), "/", "")
+        behind(str(shim), "/")
 
 
 @pytest.mark.parametrize("place", ["bin", "some/shims", ".pyenv/versions/3/bin"])
@@ -55,18 +64,30 @@ def test_other_programs_are_what_they_are(tmp_path: Path, place: str) -> None:
     program = folder / "python3"
     program.write_text("#!/bin/sh\nexit 1\n")
     program.chmod(0o755)
-    assert behind(str(program), "/", "") == str(program)
+    assert behind(str(program), "/") == str(program)
 
 
 def test_volta(tmp_path: Path) -> None:
-    (tmp_path / "bin").mkdir()
+    root = tmp_path / ".volta"
+    (root / "bin").mkdir(parents=True)
     real = tmp_path / "node-20"
     for path, text in (
-        (tmp_path / "bin/volta-shim", "exit 1"),
-        (tmp_path / "bin/volta", f"echo {real}"),
+        (root / "bin/volta-shim", "exit 1"),
+        (root / "bin/volta", f"echo {real}"),
         (real, "exit 0"),
     ):
         path.write_text(f"#!/bin/sh\n{text}\n")
         path.chmod(0o755)
-    (tmp_path / "bin/node").symlink_to("volta-shim")
-    assert behind(str(tmp_path / "bin/node"), "/", "") == str(real)
+    (root / "bin/node").symlink_to("volta-shim")
+    assert behind(str(root / "bin/node"), "/") == str(real)
+
+
+def test_a_project_brings_no_manager(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its command would run outside of the sandbox, before anything is confined."""
+    shim = manager(tmp_path / "project" / ".pyenv", f"touch {tmp_path / 'ran'}; echo REAL")
+    with pytest.raises(SandboxError, match="yours is not kept there"):
+        behind(str(shim), str(tmp_path / "project"))
+    assert not (tmp_path / "ran").exists()
+    monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "project" / ".pyenv"))  # this user says that it is theirs
+    assert behind(str(shim), "/") == str(tmp_path / "project/.pyenv/versions/3.12.1/bin/python3")
+    assert (tmp_path / "ran").exists()

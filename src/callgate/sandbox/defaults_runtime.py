@@ -79,7 +79,7 @@ def which(program: str, cwd: str, search: str) -> str:
         places = [os.path.join(cwd, folder or ".", program) for folder in search.split(os.pathsep)]
     for place in places:
         if os.path.isfile(place) and os.access(place, os.X_OK):
-            path = behind(os.path.normpath(place), cwd, search)
+            path = behind(os.path.normpath(place), cwd)
             return os.path.join(os.path.realpath(os.path.dirname(path)), os.path.basename(path))
     raise SandboxError(
         f"there is no program '{visible(program, 200)}'",
