@@ -275,3 +275,22 @@ def test_what_others_put_beside_the_work_counts_for_nothing(
     monkeypatch.delenv("npm_config_registry")
     monkeypatch.setenv("npm_config_userconfig", str(mine))
     assert lock_server("mail", LINE, state=state).package == "mail-server"
+
+
+def test_no_repository_is_cloned_by_an_npm_that_cannot_refuse_it(
+    mail: Registry, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, witness = tmp_path / "older", tmp_path / "cloned"
+    folder.mkdir()
+    # npm before 11 passes over what it does not know.
+    drop = 'for one do shift; case $one in --allow-*) ;; *) set -- "$@" "$one" ;; esac; done'
+    (folder / "npm").write_text(f'#!/bin/sh\n{drop}\nexec {shutil.which("npm")} "$@"\n')
+    (folder / "git").write_text(f"#!/bin/sh\n: > {witness}\nexit 1\n")
+    for name in ("npm", "git"):
+        (folder / name).chmod(0o755)
+    monkeypatch.setenv("PATH", f"{folder}{os.pathsep}{os.environ['PATH']}")
+    needs = {"left": f"git+file://{tmp_path}/repository"}
+    mail.add_npm("mail-server", "1.0.15", published=days_ago(60), dependencies=needs)
+    with pytest.raises(TrustError, match="from a repository, not from the registry"):
+        lock_server("mail", LINE, state=state, options=Options(version="1.0.15"))
+    assert not witness.exists()

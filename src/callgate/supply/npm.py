@@ -25,7 +25,13 @@ from callgate.text import visible
 
 MAX_PACKAGES = 20_000
 _QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--ignore-scripts")
-_FROM_REGISTRY = ("--allow-git=none", "--allow-remote=none", "--allow-file=none", "--allow-directory=none")
+_FROM_REGISTRY = (
+    "--allow-git=none",
+    "--allow-remote=none",
+    "--allow-file=none",
+    "--allow-directory=none",
+    f"--git={os.devnull}",  # npm before 11 knows none of these: it would clone, and run npm by the clone's .npmrc
+)
 _HOOKS = ("preinstall", "install", "postinstall")
 _MANIFEST = b'{"name":"callgate-pinned","version":"0.0.0","private":true}\n'
 
@@ -116,6 +122,10 @@ def _account(value: object) -> str:
 
 def _failed(wanted: Wanted, spec: str, output: resolve_client.Output) -> TrustError:
     name = visible(f"{wanted.line.package}@{spec}" if spec else wanted.line.package, 120)
+    if f"spawn {os.devnull}" in output.error:
+        return TrustError(
+            f"{name} needs something from a repository, not from the registry", next_step="do not use this package"
+        )
     if wanted.cooldown.active and ("ETARGET" in output.error or "before" in output.error.lower()):
         return TrustError(
             f"no version of {name}, or of something it needs, is old enough (published before "
