@@ -86,6 +86,32 @@ class TestArguments:
         (mount,) = spec.mounts
         assert (mount.source, mount.target) == (str(world.project / "docs"), str(world.project / "link"))
 
+    @pytest.mark.parametrize("argument", ["serve", "./serve", "--root=serve", "serve/deep"])
+    def test_a_project_s_links_lead_out_of_it_for_nobody(self, world: SimpleNamespace, argument: str) -> None:
+        """A checkout, or a server that may write there, can lay a link under the name of any argument."""
+        private = world.home / "Documents"
+        (private / "deep").mkdir(parents=True)
+        (world.project / "serve").symlink_to("../Documents")
+        with pytest.raises(SandboxError, match="link out of the working directory") as caught:
+            make(world, ["env", argument])
+        assert "--write" in caught.value.next_step
+        spec, _ = make(world, ["env", str(private)])
+        assert mounts(spec) == {str(private): True}
+        spec, _ = make(world, ["env", str(world.project / "serve")], cwd=world.home)
+        assert spec.mounts[0].source == str(private)  # the user's own link
+
+    def test_a_server_does_not_choose_what_it_is_given_next_time(self, world: SimpleNamespace) -> None:
+        private = world.home / "Documents"
+        private.mkdir()
+        (world.project / "out").symlink_to(private)
+        out = str(world.project / "out")
+        with pytest.raises(SandboxError, match="that the server may write"):
+            make(world, ["env", str(world.project)], cwd=world.home, read=(out,))
+        with pytest.raises(SandboxError, match="that the server may write"):
+            make(world, ["env", str(world.project), out], cwd=world.home)
+        spec, _ = make(world, ["env", out], cwd=world.home)
+        assert spec.mounts[0].source == str(private)
+
     def test_paths_of_the_system_need_no_mount(self, world: SimpleNamespace) -> None:
         spec, _ = make(world, ["env", "/usr/share", "/usr/bin/git", "/dev/null"])
         assert mounts(spec) == {}
@@ -223,6 +249,17 @@ class TestNode:
         spec, _ = make(world, [str(self.node(world)), str(package / "index.js")])
         assert mounts(spec).keys() >= {str(package), str(world.project / "node_modules")}
 
+    @pytest.mark.parametrize("to", [".ssh", "Documents", "."])
+    def test_modules_above_are_modules(self, world: SimpleNamespace, to: str) -> None:
+        """A checkout can hold a link of that name to anywhere."""
+        (world.home / "Documents").mkdir()
+        package = world.project / "packages" / "one"
+        program(package / "index.js")
+        (package / "package.json").write_text("{}")
+        (world.project / "node_modules").symlink_to(world.home / to)
+        spec, _ = make(world, [str(self.node(world)), str(package / "index.js")])
+        assert all(within(one, str(world.home / ".nvm")) or one == str(package) for one in mounts(spec))
+
     def test_a_script_in_the_home_is_given_alone(self, world: SimpleNamespace) -> None:
         (world.home / "package.json").write_text("{}")
         script = program(world.home / "server.js")
@@ -280,6 +317,8 @@ class TestPython:
         packages = venv / "lib" / "python3.12" / "site-packages"
         for name in ("one", "two"):
             (world.path / "src" / name).mkdir(parents=True)
+        (world.path / "src" / "one" / "pyproject.toml").touch()
+        (world.path / "src" / "setup.cfg").touch()
         (packages / "one.pth").write_text(f"import os; evil\n{world.path}/src/one\nrelative\n{world.home}\n")
         info = packages / "two-1.dist-info"
         info.mkdir()
@@ -291,6 +330,22 @@ class TestPython:
         spec, _ = make(world, [str(venv / "bin" / "python"), "-m", "one"])
         assert {str(world.path / "src" / "one"), str(world.path / "src" / "two")} <= mounts(spec).keys()
         assert str(world.home) not in mounts(spec)
+        assert any("src/one" in notice for notice in spec.notices)
+
+    def test_a_package_does_not_choose_what_else_is_seen(self, world: SimpleNamespace, venv: Path) -> None:
+        """A wheel can bring path files, and a project a whole environment: neither opens a directory of the user."""
+        private = world.home / "Documents"
+        private.mkdir()
+        packages = venv / "lib" / "python3.12" / "site-packages"
+        (packages / "x.pth").write_text(f"{private}\n{private}\0x\n")
+        (packages / "x-1.dist-info").mkdir()
+        (packages / "x-1.dist-info" / "direct_url.json").write_text(
+            json.dumps({"url": f"file://{private}", "dir_info": {"editable": True}})
+        )
+        (venv / "pyvenv.cfg").write_text(f"home = {private}/bin\n")
+        os.mkfifo(packages / "wait.pth")
+        spec, _ = make(world, [str(venv / "bin" / "python"), "-m", "one"])
+        assert not any(within(str(private), mount.source) for mount in spec.mounts)
 
     def test_a_module_of_the_working_directory(self, world: SimpleNamespace, venv: Path) -> None:
         (world.project / "thing.py").touch()
@@ -353,6 +408,14 @@ class TestKnown:
         assert mounts(spec)[str(world.project)] is True
         assert any("it may write" in notice for notice in spec.notices)
 
+    def test_a_file_to_be_written_behind_a_link_out_of_the_project(self, world: SimpleNamespace) -> None:
+        (world.home / "Documents").mkdir()
+        (world.project / "data").symlink_to("../Documents")
+        argv = self.installed(world, "@modelcontextprotocol/server-memory")
+        variables = {"MEMORY_FILE_PATH": "data/new.jsonl"}
+        with pytest.raises(SandboxError, match="link out of the working directory"):
+            make(world, argv, environment=variables)
+
     def test_a_file_to_be_written_in_a_forbidden_place(self, world: SimpleNamespace) -> None:
         argv = self.installed(world, "@modelcontextprotocol/server-memory")
         spec, _ = make(world, argv, environment={"MEMORY_FILE_PATH": str(world.home / "new.jsonl")})
@@ -367,6 +430,17 @@ class TestKnown:
         assert spec.network == (Destination("api.github.com"),) and any("api.github.com" in n for n in spec.notices)
         spec, _ = make(world, argv, network=("github.example:8443",))
         assert spec.network == (Destination("github.example", 8443),) and spec.notices == ()
+
+    def test_a_project_and_a_package_s_own_parts_do_not_name_themselves(self, world: SimpleNamespace) -> None:
+        node = str(program(world.path / "node" / "bin" / "node", "binary"))
+        (world.project / "package.json").write_text('{"name": "exa-mcp-server"}')
+        own = program(world.project / "index.js")
+        inner = program(world.path / "s/node_modules/evil/node_modules/exa-mcp-server/index.js")
+        squat = program(world.path / "t/node_modules/mcp-server-fetch/index.js")  # known on PyPI, not on npm
+        for script in (own, inner, squat):
+            assert make(world, [node, str(script)])[0].network == ()
+        kept = program(world.path / "p/node_modules/.pnpm/exa-mcp-server@1/node_modules/exa-mcp-server/index.js")
+        assert make(world, [node, str(kept)])[0].network == (Destination("api.exa.ai"),)
 
     def test_a_name_is_believed_only_where_the_package_is_installed(self, world: SimpleNamespace) -> None:
         venv = world.path / "venv"

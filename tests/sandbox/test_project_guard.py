@@ -63,3 +63,24 @@ def test_links_are_not_followed(tmp_path: Path) -> None:
 
 def test_git_itself_is_laid_over_itself_so_that_it_cannot_be_renamed(project: Path) -> None:
     assert Mount(str(project / ".git"), writable=True) in guards(str(project))
+
+
+def test_under_another_name_it_is_held_there(project: Path, tmp_path: Path) -> None:
+    link = tmp_path / "link"
+    link.symlink_to(project)
+    spec, _ = spec_for(
+        "s",
+        [sys.executable, "-c", "pass", str(link)],
+        environment={"PATH": "/usr/bin"},
+        cwd="/",
+        state=tmp_path / "state",
+        config=SandboxConfig(),
+    )
+    found = {mount.target: mount for mount in spec.mounts}
+    assert found[str(link)].writable and found[str(link / ".git")].writable
+    assert not found[str(link / ".git/hooks")].writable and not found[str(link / ".mcp.json")].writable
+
+
+def test_the_file_of_a_worktree_says_where_its_settings_are(tmp_path: Path) -> None:
+    (tmp_path / ".git").write_text("gitdir: /elsewhere\n")
+    assert guards(str(tmp_path)) == (Mount(str(tmp_path / ".git")),)

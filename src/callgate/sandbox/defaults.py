@@ -20,7 +20,7 @@ from pathlib import Path
 from callgate.config import SandboxConfig, valid_server_name
 from callgate.errors import SandboxError
 from callgate.sandbox import defaults_paths, defaults_runtime
-from callgate.sandbox.defaults_paths import Fence, in_system, within
+from callgate.sandbox.defaults_paths import Fence, in_system, links_on, within
 from callgate.sandbox.defaults_runtime import Runtime
 from callgate.sandbox.destinations import parse_destination
 from callgate.sandbox.known import Needs, needs
@@ -97,13 +97,18 @@ class _Builder:
             )
         os.makedirs(self._home, mode=0o700, exist_ok=True)
         for path in runtime.paths:
+            if not in_system(os.path.realpath(path)):
+                self._fence.check(os.path.realpath(path), "what the command needs,")
             self._add(path, writable=False)
-        known = needs(runtime.package) or Needs()
+        for path in runtime.in_place:
+            self._notices.append(f"it may read {visible(path, 200)}, where a package of it is installed in place")
+        known = needs(runtime.package, runtime.kind) or Needs()
         self._named(runtime, known)
         for path in config.read:
             self._configured(path, writable=False)
         for path in config.write:
             self._configured(path, writable=True)
+        self._refuse_own_links()
         self._guard()
         self._known(runtime.package, known, network)
         if runtime.path_entries:
@@ -150,7 +155,31 @@ class _Builder:
         if in_system(real) or (visible_already and not os.path.isdir(real)):
             return
         self._fence.check(real, what)
+        self._refuse_way_out(path, real, what)
         self._add(path, writable=os.path.isdir(real))
+
+    def _refuse_way_out(self, path: str, real: str, what: str) -> None:
+        """A project may bring a link to anywhere, under the name of any argument: `serve`, `./data`."""
+        if within(real, self._cwd) or self._fence.reason(self._cwd):
+            return
+        if any(within(place, self._cwd) for place in links_on(path)):
+            raise SandboxError(
+                f"{what} '{visible(path, 200)}' is reached by a link out of the working directory: "
+                f"it is '{visible(real, 200)}'",
+                next_step="if the server needs that place, name it itself, in the arguments or with --read or --write",
+            )
+
+    def _refuse_own_links(self) -> None:
+        """What a server may write it may have replaced by a link: it does not choose what it is given next time."""
+        for mount in self._mounts.values():
+            for place in links_on(mount.target) if mount.target else ():
+                for other in self._mounts.values():
+                    if other.writable and within(place, other.source) and not within(mount.source, other.source):
+                        raise SandboxError(
+                            f"'{visible(mount.target, 200)}' is reached by a link in a directory that the server may "
+                            f"write: it is '{visible(mount.source, 200)}'",
+                            next_step="name that place itself, if the server needs it",
+                        )
 
     def _directory_of(self, value: str) -> None:
         """A file the server writes, and makes where it is not there: its directory is given, or it alone."""
@@ -159,7 +188,8 @@ class _Builder:
         if within(directory, self._home) or not os.path.isdir(directory):
             return
         if not self._fence.reason(directory):
-            self._add(directory, writable=True)
+            self._refuse_way_out(os.path.dirname(path), directory, "the directory")
+            self._add(os.path.dirname(path), writable=True)
             self._notices.append(f"it may write in {visible(directory, 200)}, where its file is")
         elif os.path.isfile(path):
             self._fence.check(os.path.realpath(path), "the file")
@@ -179,9 +209,10 @@ class _Builder:
         """Hold what starts programs in the projects it may write."""
         left = {os.path.realpath(os.path.join(self._cwd, os.path.expanduser(one))) for one in self._config.write}
         for mount in tuple(self._mounts.values()):
-            if mount.writable and not mount.target and os.path.isdir(mount.source):
+            if mount.writable and os.path.isdir(mount.source):
                 for guard in guards(mount.source, left):
-                    self._mounts.setdefault(guard.source, guard)
+                    target = mount.target + guard.source.removeprefix(mount.source) if mount.target else ""
+                    self._mounts.setdefault(target or guard.source, guard._replace(target=target))
 
     def _known(self, package: str, known: Needs, network: list[Destination]) -> None:
         if known.network and not network:

@@ -25,6 +25,7 @@ _NEVER_IN_HOME = (
 _NOT_WHOLE_IN_HOME = (".config", ".local", ".local/share", ".local/bin", ".local/state", ".cache", "Library")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 """Read-only in every sandbox already."""
+_MOST_STEPS = 4096
 _NOT_PATHS = frozenset(
     ("PATH", "HOME", "PWD", "OLDPWD", "SHELL", "TMPDIR", "TEMP", "TMP", "TZ", "TERM", "USER", "LOGNAME", "LANG")
 )
@@ -106,3 +107,25 @@ def existing(value: str, cwd: str) -> str:
         return ""
     path = os.path.normpath(os.path.join(cwd, value))
     return path if os.path.exists(path) else ""
+
+
+def links_on(path: str) -> Iterator[str]:
+    """The real directories in which the links lie that an absolute path goes through."""
+    parts = [one for one in reversed(path.split("/")) if one]
+    here = "/"
+    for _ in range(_MOST_STEPS):
+        if not parts:
+            return
+        name = parts.pop()
+        if name in {".", ".."}:
+            here = os.path.dirname(here) if name == ".." else here
+            continue
+        below = os.path.join(here, name)
+        try:
+            target = os.readlink(below)
+        except OSError:
+            here = below
+            continue
+        yield here
+        parts += [one for one in reversed(target.split("/")) if one]
+        here = "/" if target.startswith("/") else here

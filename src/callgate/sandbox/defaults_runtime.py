@@ -23,6 +23,7 @@ _PYTHON_VALUES = frozenset(("-W", "-X", "--check-hash-based-pycs"))
 _RUNNERS = frozenset(("npx", "npm", "pnpm", "pnpx", "yarn", "bunx", "uvx", "uv", "pipx", "poetry", "pdm", "hatch"))
 _CONTAINERS = frozenset(("docker", "podman", "nerdctl"))
 _PROJECT_FILES = ("package.json", "pyproject.toml", "setup.py", "deno.json")
+_PYTHON_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _SHEBANG_BYTES = 4096
 _SMALL_FILE_BYTES = 1 << 20
 _ANCESTORS = 8
@@ -33,10 +34,11 @@ class Runtime:
 
     `first_argument`: index of the first argument that is the server's own. `paths`: read-only, as they are named in
     `argv` or looked for by the interpreter. `package`: npm's or PyPI's name, where the files tell it.
-    `path_entries`: directories of programs it may start by name.
+    `path_entries`: directories of programs it may start by name. `in_place`: those of `paths` that a file of an
+    installed package names, and nobody else.
     """
 
-    __slots__ = ("argv", "first_argument", "kind", "package", "path_entries", "paths")
+    __slots__ = ("argv", "first_argument", "in_place", "kind", "package", "path_entries", "paths")
 
     def __init__(self, kind: ServerKind, argv: list[str], first_argument: int, paths: Sequence[str] = ()) -> None:
         self.kind = kind
@@ -45,6 +47,7 @@ class Runtime:
         self.paths = list(paths)
         self.package = ""
         self.path_entries: list[str] = []
+        self.in_place: list[str] = []
 
 
 def find(argv: Sequence[str], cwd: str, search: str, fence: Fence) -> Runtime:
@@ -132,11 +135,12 @@ class _Finder:
         else:
             root = self._project(script)
             found.paths += self._whole_or(root, script)
-            found.package = _name_in_package_json(root)
         # Packages are looked for upwards: a workspace keeps them above its members.
         for above in _ancestors(root):
             modules_above = f"{above}/node_modules"
-            if os.path.isdir(modules_above) and not self._fence.reason(above):
+            real = os.path.realpath(modules_above)
+            # A project may bring a link of that name to anywhere.
+            if os.path.basename(real) == "node_modules" and os.path.isdir(real) and not self._fence.reason(above):
                 found.paths.append(modules_above)
 
     # --- python ------------------------------------------------------------------------------------
@@ -185,11 +189,13 @@ class _Finder:
             home = _pyvenv_home(f"{prefix}/pyvenv.cfg")
             for step in _links(program):
                 found.paths += self._installation(step)
-            if home:
-                found.paths += self._installation(os.path.join(home, os.path.basename(base_program)))
+            base = os.path.join(home, os.path.basename(base_program))
+            if home and os.path.isfile(base):
+                found.paths += self._installation(base)
             packages = _site_packages(prefix)
             for directory in packages:
-                found.paths += [path for path in _editable(directory) if not self._fence.reason(path)]
+                found.in_place += [path for path in _editable(directory) if self._is_project(path)]
+            found.paths += found.in_place
         found.paths += self._installation(base_program)
         return packages
 
@@ -218,6 +224,15 @@ class _Finder:
         if os.path.basename(os.path.dirname(program)) == "bin" and not self._fence.reason(prefix):
             return [prefix]
         return [program] if os.path.exists(program) else []
+
+    def _is_project(self, path: str) -> bool:
+        """Whether a directory may be given and is of a Python project: any package could name any directory."""
+        if self._fence.reason(path) or in_system(path):
+            return False
+        for directory in (path, *list(_ancestors(path))[:2]):
+            if not self._fence.reason(directory) and any(os.path.isfile(f"{directory}/{one}") for one in _PYTHON_FILES):
+                return True
+        return False
 
     def _project(self, script: str) -> str:
         for directory in _ancestors(script):
@@ -256,11 +271,7 @@ def _links(path: str) -> Iterator[str]:
 
 def _interpreter(path: str) -> str:
     """What runs a script, from its first line; '' for a program. Also the long form that installers write."""
-    try:
-        with open(path, "rb") as file:
-            head = file.read(_SHEBANG_BYTES)
-    except OSError:
-        return ""
+    head = _content(path, _SHEBANG_BYTES)
     if not head.startswith(b"#!"):
         return ""
     lines = head.decode("utf-8", "replace").split("\n")
@@ -273,37 +284,44 @@ def _interpreter(path: str) -> str:
 
 
 def _npm_name(script: str) -> str:
-    parts = script.rpartition("/node_modules/")[2].split("/")
+    """Of the outermost package: one that it brings along may have any name. pnpm keeps all of them in one directory."""
+    first = script.partition("/node_modules/")[2]
+    parts = (first.partition("/node_modules/")[2] if first.startswith(".pnpm/") else first).split("/")
     return "/".join(parts[:2]) if parts[0].startswith("@") else parts[0]
 
 
-def _name_in_package_json(root: str) -> str:
-    found = _json(f"{root}/package.json").get("name")
-    return found if isinstance(found, str) and len(found) < 215 else ""
+def _content(path: str, most: int) -> bytes:
+    """The beginning of a regular file from outside; empty where there is none. A named pipe does not hold us up."""
+    import stat
+
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    with open(fd, "rb") as file:
+        try:
+            return file.read(most) if stat.S_ISREG(os.fstat(fd).st_mode) else b""
+        except OSError:
+            return b""
 
 
 def _json(path: str) -> dict[str, object]:
     """A small JSON object from outside; empty where there is none or it is not one."""
     import jiter
 
+    content = _content(path, _SMALL_FILE_BYTES + 1)
     try:
-        with open(path, "rb") as file:
-            content = file.read(_SMALL_FILE_BYTES + 1)
-        found = jiter.from_json(content) if len(content) <= _SMALL_FILE_BYTES else {}
-    except (OSError, ValueError):
+        found = jiter.from_json(content) if 0 < len(content) <= _SMALL_FILE_BYTES else {}
+    except ValueError:
         return {}
     return found if isinstance(found, dict) else {}
 
 
 def _pyvenv_home(path: str) -> str:
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            for line in file.read(_SHEBANG_BYTES).splitlines():
-                name, _, value = line.partition("=")
-                if name.strip().lower() == "home":
-                    return value.strip()
-    except OSError:
-        pass
+    for line in _content(path, _SHEBANG_BYTES).decode("utf-8", "replace").splitlines():
+        name, _, value = line.partition("=")
+        if name.strip().lower() == "home":
+            return value.strip()
     return ""
 
 
@@ -320,8 +338,8 @@ def _editable(packages: str) -> Iterator[str]:
     """Directories of packages that were installed in place: lines of .pth files, and direct_url.json (PEP 610)."""
     for name in os.listdir(packages):
         if name.endswith(".pth"):
-            with open(f"{packages}/{name}", encoding="utf-8", errors="replace") as file:
-                lines = file.read(_SMALL_FILE_BYTES).splitlines()
+            lines = _content(f"{packages}/{name}", _SMALL_FILE_BYTES).decode("utf-8", "replace").splitlines()
+            lines = [line for line in lines if "\0" not in line]
             yield from (os.path.realpath(line) for line in lines if os.path.isabs(line) and os.path.isdir(line))
         elif name.endswith(".dist-info"):
             found = _json(f"{packages}/{name}/direct_url.json")
@@ -329,7 +347,7 @@ def _editable(packages: str) -> Iterator[str]:
             if isinstance(url, str) and url.startswith("file:///") and isinstance(kind, dict) and kind.get("editable"):
                 from urllib.parse import unquote
 
-                path = os.path.realpath(unquote(url[7:]))
+                path = os.path.realpath(unquote(url[7:]).replace("\0", "/"))
                 if os.path.isdir(path):
                     yield path
 

@@ -45,6 +45,11 @@ KNOWN: Mapping[str, Needs] = {
 """By package name: npm's as it is, PyPI's in the normal form of PEP 503."""
 
 
-def needs(package: str) -> Needs | None:
-    """The entry of a package, if there is one."""
+_PYPI = frozenset(("mcp-server-fetch", "mcp-server-sqlite"))
+
+
+def needs(package: str, kind: str = "") -> Needs | None:
+    """The entry of a package, if there is one. `kind` (`node`, `python`): of that ecosystem, names are taken apart."""
+    if kind and (kind == "python") != (package in _PYPI):
+        return None
     return KNOWN.get(package)

@@ -30,7 +30,8 @@ _PLACES = (
 def guards(directory: str, left: Collection[str] = ()) -> tuple[Mount, ...]:
     """The mounts to lay over a writable `directory`, without the places in `left`.
 
-    `.git` is laid over itself, writable: a directory that is a mount cannot be renamed away.
+    `.git` is laid over itself, writable: a directory that is a mount cannot be renamed away. In a worktree it is a
+    file, which says where the settings of git are: read-only.
     """
     found = []
     for place in _PLACES:
@@ -38,6 +39,6 @@ def guards(directory: str, left: Collection[str] = ()) -> tuple[Mount, ...]:
         if path not in left and os.path.exists(path) and not os.path.islink(path):
             found.append(Mount(path))
     git = os.path.join(directory, ".git")
-    if git not in left and os.path.isdir(git) and not os.path.islink(git):
-        found.append(Mount(git, writable=True))
+    if git not in left and os.path.exists(git) and not os.path.islink(git):
+        found.append(Mount(git, writable=os.path.isdir(git)))
     return tuple(found)
