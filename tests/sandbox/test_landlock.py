@@ -71,6 +71,14 @@ class TestLandlock:
         assert status == 0 and text.startswith("a\nb\n")
         assert not os.path.exists(text.splitlines()[-1])
 
+    def test_files_nested_deeper_than_anyone_follows_go_too(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setenv("TMPDIR", str(tmp_path))
+        nest = "import os\nfor _ in range(3000): os.mkdir('d'); os.chdir('d')"
+        assert sh(f'cd "$TMPDIR" && exec /usr/bin/python3 -c "{nest}"')[0] == 0
+        assert os.listdir(tmp_path) == []
+
     def test_a_given_home_lasts(self, tmp_path: Path) -> None:
         spec = dataclasses.replace(SPEC, home=str(tmp_path))
         assert sh("pwd; echo kept > file", spec) == (0, f"{tmp_path}\n")

@@ -313,3 +313,15 @@ stop(box)
 def test_a_memory_hog_of_several_processes_is_ended_for_an_unprivileged_user(name: str) -> None:
     found = boxes_user.run(IN_A_SANDBOX, name)
     assert "'limit': 'memory'" in found.stdout and found.stdout.endswith("-9\n"), found
+
+
+def test_what_is_nested_too_deep_to_be_counted_is_too_much(tmp_path: Path) -> None:
+    here = os.getcwd()
+    try:
+        os.chdir(tmp_path)
+        for _ in range(50):
+            os.mkdir("d" * 100)
+            os.chdir("d" * 100)
+    finally:
+        os.chdir(here)
+    assert watchdog_process.disk_bytes([str(tmp_path)]) > 1 << 60

@@ -20,6 +20,7 @@ _MOST_FILES = 200_000
 _DISK_EVERY = 5
 """Turns from one look at the disk to the next, and more when the look takes long."""
 _BLOCK = 512
+_NAME_TOO_LONG = 36
 
 
 def children(pid: int) -> "list[int]":
@@ -76,7 +77,7 @@ def threads(pid: int) -> int:
 
 
 def disk_bytes(directories: "list[str]") -> int:
-    """What the files below the directories take, links not followed; beyond a number of files, that is too much."""
+    """What the files below the directories take, links not followed; too many files, or too deep: too much."""
     total, seen, waiting = 0, 0, list(directories)
     while waiting:
         try:
@@ -89,7 +90,9 @@ def disk_bytes(directories: "list[str]") -> int:
                         waiting.append(entry.path)
                     else:
                         total += entry.stat(follow_symlinks=False).st_blocks * _BLOCK
-        except OSError:
+        except OSError as error:
+            if error.errno == _NAME_TOO_LONG:
+                return 1 << 62  # nested so deep that nobody can look: nothing in there would be counted
             continue
     return total
 
