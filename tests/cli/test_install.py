@@ -309,3 +309,24 @@ def test_state_is_where_the_configuration_says(home: Path, tmp_path: Path, monke
 def test_help_names_the_commands() -> None:
     assert {"install", "uninstall", "status"} <= set(cli.COMMANDS)
     assert all(len(line) <= 80 for line in install.DESCRIPTION.splitlines())
+
+
+def test_a_servers_modules_are_not_loaded_into_the_gate(home: Path, tmp_path: Path) -> None:
+    hostile, witness = tmp_path / "server", tmp_path / "ran"
+    hostile.mkdir()
+    for name in ("sitecustomize", "jiter", "callgate"):
+        (hostile / f"{name}.py").write_text(f"open({str(witness)!r}, 'w')\n")
+    entry = {"command": "server", "env": {"PYTHONPATH": str(hostile)}}
+    before = json.dumps({"mcpServers": {"files": entry}})
+    (home / ".cursor/mcp.json").write_text(before)
+    assert main(["install", *PLAIN, "--yes", "--client", "cursor"]) == 0
+    wrapped = json.loads((home / ".cursor/mcp.json").read_text())["mcpServers"]["files"]
+    at = wrapped["args"].index("run")
+    command = [wrapped["command"], *wrapped["args"][:at], "--version"]
+    done = subprocess.run(
+        command, env={**os.environ, **wrapped["env"]}, cwd=hostile, capture_output=True, text=True, check=False
+    )
+    assert done.stdout.startswith("callgate ")
+    assert not witness.exists()
+    assert main(["uninstall", "--yes", "--client", "cursor"]) == 0
+    assert (home / ".cursor/mcp.json").read_text() == before

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 from callgate.clients import hook_snapshot
 from callgate.clients.hook_servers import judge_command, judge_tool, judge_url
 from callgate.clients.hook_snapshot import HookError, Snapshot
+from callgate.clients.launcher import heedless
 from callgate.clients.machine import Machine
 
 GATE = "/opt/callgate/bin/callgate"
@@ -58,6 +60,22 @@ def write(path: Path, document: Any) -> None:
         ({"command": "/tmp/callgate", "args": ["run", "--", "x"]}, "hook-open-server"),
         ({"command": GATE, "args": ["status"]}, "hook-open-server"),
         ({"command": "sh", "args": ["-c", f"x; {GATE} run -- x"]}, "hook-open-server"),
+        (WRAPPED | {"env": {"PATH": "/p", "PYTHONUNBUFFERED": "1", "KEY": "x"}}, ""),
+        (WRAPPED | {"env": {"PYTHONPATH": "/tmp/evil"}}, "hook-open-server"),
+        (WRAPPED | {"env": {"LD_PRELOAD": "/tmp/evil.so"}}, "hook-open-server"),
+        ({"command": "callgate", "args": ["run", "--", "x"], "env": {"PATH": "/tmp"}}, "hook-open-server"),
+        ({"command": "env", "args": ["PATH=/tmp", "callgate", "run", "--", "x"]}, "hook-open-server"),
+        ({"command": "env", "args": ["PYTHONPATH=/tmp", GATE, "run", "--", "x"]}, "hook-open-server"),
+        ({"command": "/tmp/python3", "args": ["-m", "callgate.cli.main", "run", "--", "x"]}, "hook-open-server"),
+        ({"command": sys.executable, "args": [*heedless()[1:], "run", "--", "x"], "env": {"PYTHONPATH": "/s"}}, ""),
+        (
+            {
+                "command": sys.executable,
+                "args": ["-m", "callgate.cli.main", "run", "--", "x"],
+                "env": {"PYTHONPATH": "/s"},
+            },
+            "hook-open-server",
+        ),
         ({"command": f"{GATE} run -- x; evil"}, "hook-open-server"),
         ({"command": f"{GATE} run -- x > f"}, "hook-open-server"),
         ({"command": 5}, "hook-open-server"),
@@ -150,7 +168,9 @@ def test_a_file_without_permission_refuses(home: Path, snapshot: Snapshot) -> No
         (f"{GATE} run --name a -- npx x", True),
         (f"'{GATE}' run --url https://x", True),
         ("callgate run -- x", True),
-        ("/opt/py/bin/python3 -m callgate.cli.main run -- x", True),
+        (f"{sys.executable} -m callgate.cli.main run -- x", True),
+        (f"{' '.join(heedless())} run -- x", True),
+        ("/opt/py/bin/python3 -m callgate.cli.main run -- x", False),
         ("npx callgate run", False),
         ("npx x # callgate run", False),
         (f"x && {GATE} run -- y", False),

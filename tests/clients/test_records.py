@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from callgate.clients.launcher import launcher, wrapper_missing
+from callgate.clients.launcher import heedless, launcher, wrapper_missing
 from callgate.clients.records import FILE_NAME, Record, Records
 from callgate.clients.tree import ClientFileError
 from callgate.errors import ConfigError
@@ -92,3 +92,5 @@ def test_a_wrapper_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert wrapper_missing((str(there), "run", "--", "x"))
     assert wrapper_missing(("callgate", "run", "--", "x"))
     assert wrapper_missing(("/no/python", "-m", "callgate.cli.main", "run", "--", "x"))
+    assert wrapper_missing(("/no/python", "-E", "-P", "-m", "callgate.cli.main", "run", "--", "x"))
+    assert not wrapper_missing((*heedless(), "run", "--", "x"))

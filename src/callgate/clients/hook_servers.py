@@ -19,6 +19,10 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PARENTS = 64
+_LOADER = ("LD_", "DYLD_")
+_PYTHON_OPTIONS = frozenset(["-E", "-P", "-B", "-s", "-u"])
+_HARMLESS = frozenset(["PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"])
+"""Variables of Python that often stand in entries, and load nothing."""
 
 
 def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot) -> tuple[str, str] | None:
@@ -166,25 +170,45 @@ def _behind(entry: dict[str, Any], snapshot: Snapshot) -> bool:
     if isinstance(command, str) and command:
         arguments = entry.get("args")
         listed = [one for one in arguments if isinstance(one, str)] if isinstance(arguments, list) else []
-        return _runs_gate([command, *listed] if listed else _split(command), snapshot)
+        given = entry.get("env")
+        names = list(given) if isinstance(given, dict) else []
+        return _runs_gate([command, *listed] if listed else _split(command), snapshot, names)
     url = entry.get("url")
     return isinstance(url, str) and bool(snapshot.gateways) and url.startswith(snapshot.gateways)
 
 
-def _runs_gate(words: list[str], snapshot: Snapshot) -> bool:
-    """Whether the words start this callgate's `run`: by its own path, or by name, with nothing but `env` before."""
+def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = None) -> bool:
+    """Whether the words start this callgate's `run`: by its own path, or by name, with nothing but `env` before.
+
+    `names` are the variables it is started with. It is not this callgate's code that runs where one of them, or one
+    of `env`, says what else is loaded, or where a name is looked for.
+    """
+    names = list(names or ())
     if words and os.path.basename(words[0]) == "env":
         words = words[1:]
         while words and "=" in words[0]:
+            names.append(words[0].partition("=")[0])
             words = words[1:]
-    if words[:1] and words[1:2] == ["run"]:
-        program = words[0]
-        if program == "callgate":
-            return True
-        return snapshot.folded(program) in snapshot.programs or (
-            os.path.isabs(program) and snapshot.folded(os.path.realpath(program)) in snapshot.programs
-        )
-    return words[1:4] == ["-m", "callgate.cli.main", "run"] and os.path.basename(words[0]).startswith("python")
+    program = words[0] if words else ""
+    if any(name.startswith(_LOADER) for name in names):
+        return False
+    if snapshot.folded(program) in snapshot.pythons:
+        at = 1
+        while words[at : at + 1] and words[at] in _PYTHON_OPTIONS:
+            at += 1
+        plain = {"-E", "-P"} <= set(words[1:at])
+        return words[at : at + 3] == ["-m", "callgate.cli.main", "run"] and (plain or not _steered(names))
+    if words[1:2] != ["run"] or _steered(names):
+        return False
+    if program == "callgate":
+        return "PATH" not in names
+    return snapshot.folded(program) in snapshot.programs or (
+        os.path.isabs(program) and snapshot.folded(os.path.realpath(program)) in snapshot.programs
+    )
+
+
+def _steered(names: list[str]) -> bool:
+    return any(name.startswith("PYTHON") and name not in _HARMLESS for name in names)
 
 
 def _split(command: str) -> list[str]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import stat
+import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -45,6 +46,7 @@ class Snapshot:
         "packages",
         "places",
         "programs",
+        "pythons",
         "state",
         "tails",
         "unknown",
@@ -63,6 +65,8 @@ class Snapshot:
         self.config: str = document["policy"]["config"]
         """What becomes of an edit of a client's settings."""
         self.programs = frozenset(document["programs"])
+        self.pythons = frozenset(document.get("pythons", ()))
+        """The interpreter of this callgate, as it is called: where a link leads is one without callgate in it."""
         self.packages = tuple(document["packages"])
         self.gateways = tuple(document["gateways"])
         self.guarded = frozenset(document["guarded"])
@@ -126,6 +130,7 @@ def write(
     settled = policy(state) | {name: value for name, value in (chosen or {}).items() if value}
     fold = machine.system != "linux"
     own = {os.path.abspath(launcher[0]), os.path.realpath(launcher[0])}
+    python = os.path.abspath(sys.executable)
     document = {
         "version": VERSION,
         "home": machine.home,
@@ -134,6 +139,7 @@ def write(
         "policy": settled,
         "programs": sorted(_fold(path, fold=fold) for path in own if "python" not in os.path.basename(path)),
         "launcher": list(launcher),
+        "pythons": [_fold(python, fold=fold)],
         "packages": [_fold(os.path.dirname(os.path.dirname(os.path.realpath(__file__))), fold=fold)],
         "gateways": list(gateways),
         "guarded": sorted({_fold(path, fold=fold) for path in _guarded(machine)}),

@@ -26,7 +26,7 @@ def launcher() -> tuple[str, ...]:
             program: tuple[str, ...] = (os.path.abspath(path),)
             break
     else:
-        program = (os.path.abspath(sys.executable), "-m", "callgate.cli.main")
+        program = heedless()
     if any(part in os.path.realpath(program[0]) for part in _CLEANED_UP):
         raise ConfigError(
             f"{visible(program[0], 300)} is in a cache that is cleaned now and then",
@@ -34,6 +34,15 @@ def launcher() -> tuple[str, ...]:
             next_step="install callgate to stay (uv tool install, pipx install), then run it from there",
         )
     return program
+
+
+def heedless() -> tuple[str, ...]:
+    """This callgate, started so that neither the working directory nor a PYTHON variable can give it other code.
+
+    For entries that set such a variable for their server: the gate stands outside the sandbox, and would load the
+    server's modules in the place of its own.
+    """
+    return (os.path.abspath(sys.executable), "-E", "-P", "-m", "callgate.cli.main")
 
 
 def launcher_or_name() -> tuple[str, ...]:
@@ -48,7 +57,9 @@ def wrapper_missing(command: tuple[str, ...]) -> bool:
     """Whether the callgate that a wrapped command line names is not there."""
     words = tuple(command[0].split()) if len(command) == 1 else command
     at = gate_at(words)
-    program = words[max(0, at - 1)] if words[at] == "-m" else words[at]
+    while words[at].startswith("-") and at > 0:
+        at -= 1  # from `-m` back to the interpreter
+    program = words[at]
     if os.path.dirname(program):
         return not (os.path.isfile(program) and os.access(program, os.X_OK))
     return shutil.which(program) is None

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, add_list, prepend, rename, replace_string
+from callgate.clients.launcher import heedless
 from callgate.clients.moving import Move, environment_names, splices, with_references
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Member, Node, canonical
@@ -60,10 +61,13 @@ def wrap(
 
     `moves` put references in the place of values. Raises EntryRefused, ClientFileError.
     """
+    names = environment_names(entry.node, shape)
+    if any(name.startswith("PYTHON") for name in names):
+        launcher = heedless()
     prefix = (*launcher, "run", "--name", gate_name)
     if entry.kind == "remote":
         return _wrap_url(text, format_, shape, entry, prefix)
-    named = (word for name in environment_names(entry.node, shape) for word in ("--env", name))
+    named = (word for name in names for word in ("--env", name))
     change = _wrap_command(text, format_, shape, entry, (*prefix, *named, "--"))
     return replace(
         change,
