@@ -87,6 +87,45 @@ def test_the_command_line_counts_more_than_the_settings(tmp_path: Path) -> None:
         planned(tmp_path, document)
 
 
+def locked(place: Path, **sandbox: Any) -> None:
+    """A lock that holds the launch line of `wish`, with what it says of the sandbox."""
+    from callgate.config import SandboxConfig
+    from callgate.supply import lockfile
+    from callgate.supply.lockfile import Entry, LockedServer
+
+    line = (PYTHON, "-c", "pass")
+    server = LockedServer("s", line, "local", Entry(line), sandbox=SandboxConfig(**sandbox))
+    lockfile.edit(place / "callgate.lock", lambda old: old.put(server))
+
+
+def test_a_lock_does_not_take_the_sandbox_away(tmp_path: Path) -> None:
+    team, state = tmp_path / "team", tmp_path / "state"
+    team.mkdir()
+    locked(team, backend="none")
+    document: dict[str, Any] = {"launch": {"lock": str(team / "callgate.lock")}}
+    with pytest.raises(SandboxError, match="only you can decide") as caught:
+        planned(state, document)
+    assert "--sandbox none" in caught.value.next_step
+    assert not planned(state, document, sandbox="none").confined
+    locked(team, backend="docker")
+    with pytest.raises(SandboxError, match="docker"):  # it may ask for another one
+        planned(state, document)
+    with pytest.raises(SandboxError, match="seatbelt"):  # but not instead of the one that was named here
+        planned(state, {"launch": {**document["launch"], "sandbox": "seatbelt"}})
+
+
+@needs_bubblewrap
+def test_what_a_lock_gives_beside_the_command_is_said(tmp_path: Path) -> None:
+    state = tmp_path / "state"
+    for folder in (state, tmp_path / "work"):
+        folder.mkdir()
+    locked(state, write=(str(tmp_path / "work"),), network=("evil.example.com",), memory_mib=9000)
+    launch = planned(state)
+    launch.abandon()
+    (said,) = (line for line in launch.notices if "callgate.lock gives it" in line)
+    assert f"write {tmp_path}/work; network evil.example.com; memory_mib 9000" in said
+
+
 @pytest.mark.parametrize(
     ("document", "more", "error", "words"),
     [

@@ -195,7 +195,7 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
         name=name,
         argv=tuple(argv),
         spec=spec,
-        wanted=arguments.sandbox or settings.backend or config.launch.sandbox,
+        wanted=arguments.sandbox or settings.backend or planning.backend_by_lock(config, name, pinned),
         today=server.sandbox if server else SandboxConfig(),
         state=state,
         pinned=str(pinned.facts.get("state", "unpinned")),

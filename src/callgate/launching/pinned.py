@@ -88,6 +88,7 @@ def _pinned(
     server = found.server
     extras = bool(server.get("sandbox") or server.get("secrets"))
     settings, secrets = _extras(server) if extras else (SandboxConfig(), {})
+    notices = _given(found.lock, settings, secrets) if extras else ()
     if found.store:
         settings = replace(settings, read=(*settings.read, found.store))
     return Pinning(
@@ -97,7 +98,20 @@ def _pinned(
         directory=found.directory,
         sandbox=settings,
         secrets=secrets,
+        notices=notices,
     )
+
+
+def _given(lock: str, settings: SandboxConfig, secrets: Mapping[str, SecretConfig]) -> tuple[str, ...]:
+    """What a lock gives beside the command: nobody may have written it who was asked, so it is said."""
+    from callgate.text import visible
+
+    lists = {name: getattr(settings, name) for name in ("read", "write", "network", "environment")}
+    lists["secrets"] = tuple(f"{name} for {', '.join(one.hosts) or 'no host'}" for name, one in secrets.items())
+    words = [f"{name} {', '.join(found)}" for name, found in lists.items() if found]
+    limits = ("processes", "memory_mib", "cpus", "file_mib", "disk_mib", "descriptors")
+    words += [f"{name} {getattr(settings, name)}" for name in limits if getattr(settings, name) is not None]
+    return (f"{visible(lock, 200)} gives it: {visible('; '.join(words), 1000)}",) if words else ()
 
 
 def _extras(server: Mapping[str, Any]) -> tuple[SandboxConfig, Mapping[str, SecretConfig]]:

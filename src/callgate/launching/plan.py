@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
-from callgate.errors import LaunchError
+from callgate.errors import LaunchError, SandboxError
 from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
 from callgate.launching.pinned import Pinning, pinning
@@ -56,7 +56,7 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
     asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
     settings = server_settings(server.sandbox, pinned, wish)
-    wanted = wish.sandbox or settings.backend or config.launch.sandbox
+    wanted = wish.sandbox or server.sandbox.backend or backend_by_lock(config, wish.name, pinned)
     if wanted != "none" and os.path.basename(pinned.argv[0]) in CONTAINER_ENGINES:
         wanted, settings = _in_container(pinned.argv, wanted, settings)
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
@@ -79,12 +79,22 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
         raise
 
 
+def backend_by_lock(config: Config, name: str, pinned: Pinning) -> str:
+    """The backend where nobody here named one. A lock may ask for one, not for none, and not instead of a named one."""
+    locked = pinned.sandbox.backend
+    if locked == "none" and config.launch.sandbox != "none":
+        raise SandboxError(
+            f"callgate.lock asks that {name} runs unconfined, which only you can decide",
+            next_step=f'if you want that: --sandbox none, or backend = "none" under [servers.{name}.sandbox]',
+        )
+    return locked if locked and config.launch.sandbox in {"auto", "none"} else config.launch.sandbox
+
+
 def server_settings(configured: SandboxConfig, pinned: Pinning, wish: Wish) -> SandboxConfig:
     """The server's settings, what its lock entry says, and what the command line adds."""
     locked = pinned.sandbox
     return replace(
         configured,
-        backend=configured.backend or locked.backend,
         read=(*configured.read, *locked.read, *(os.path.abspath(one) for one in wish.read)),
         write=(*configured.write, *locked.write, *(os.path.abspath(one) for one in wish.write)),
         network=(*configured.network, *locked.network, *wish.network),
