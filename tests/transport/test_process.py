@@ -14,6 +14,8 @@ import pytest
 
 from callgate.config import ServerConfig
 from callgate.errors import AuditError, LaunchError
+from callgate.launching.launch import Launch
+from callgate.sandbox.backend import Prepared
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import HIGH_WATER, ServerProcess, describe_exit, server_environment, spawn
 from tests.gate.fakes import gate_of
@@ -292,10 +294,34 @@ async def test_a_server_whose_start_cannot_be_recorded_is_ended() -> None:
     server = ServerConfig("s", command=(sys.executable, "-c", "import time; time.sleep(60)"))
     with pytest.raises(AuditError):
         Launcher(server, gate, asyncio.get_running_loop()).start(Recorder())
+    await gone(started[0])
+
+
+async def gone(pid: int) -> None:
     for _ in range(200):
         await asyncio.sleep(0.02)
         try:
-            os.kill(started[0], 0)
+            os.kill(pid, 0)
         except ProcessLookupError:
             return
     pytest.fail("the server is still there")
+
+
+async def test_a_server_whose_sandbox_cannot_be_started_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever fails after the spawn, descriptors that are used up for example: one server is refused, no more."""
+    gate, _ = gate_of()
+    started: list[int] = []
+    abandoned: list[bool] = []
+
+    def fails(pid: int) -> Any:
+        started.append(pid)
+        raise OSError(24, "Too many open files")
+
+    command = (sys.executable, "-c", "import time; time.sleep(60)")
+    prepared = Prepared(command, {}, started=fails, abandon=lambda: abandoned.append(True))
+    planned = Launch(command, {}, prepared=prepared)
+    monkeypatch.setattr("callgate.transport.launcher.plan", lambda *_: planned)
+    with pytest.raises(LaunchError, match="Too many open files"):
+        Launcher(ServerConfig("s", command=command), gate, asyncio.get_running_loop()).start(Recorder())
+    assert abandoned
+    await gone(started[0])

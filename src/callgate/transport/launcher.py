@@ -60,6 +60,9 @@ class Launcher:
             launch.abandon()
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
+        except BaseException:
+            launch.abandon()
+            raise
         try:
             running = launch.started(process.pid)
             self._watch(process, running, launch)
@@ -73,6 +76,16 @@ class Launcher:
             if gate.config.mode_of(server.name) == "enforce":
                 process.kill()
                 raise
+        except BaseException as error:  # whatever it is, nothing of it may go on unwatched
+            process.kill()
+            if running is not None:
+                running.close()
+            launch.abandon()
+            if not isinstance(error, OSError):
+                raise
+            reason = f"its sandbox could not be started: {error.strerror}"
+            gate.journal.note("launch-failed", {"server": server.name, "reason": reason})
+            raise LaunchError(reason, next_step="start it again; if it stays: callgate sandbox doctor") from error
         return process
 
     def _planned(self) -> Launch:
