@@ -34,6 +34,7 @@ def main(argv: list[str]) -> int:
     live = arguments.live or (sys.stderr.isatty() and not arguments.quiet)
     from callgate.assembly import build_gate
     from callgate.audit import open_journal
+    from callgate.launching.first_run import pin_served
     from callgate.transport.http.listening import serve
     from callgate.transport.http.worker import Plan
 
@@ -43,6 +44,7 @@ def main(argv: list[str]) -> int:
         build_gate=build_gate,
         watch=_watch if live else None,
     )
+    pin_served(config, state_directory(config))
     return serve(plan, config, lambda where: None if arguments.quiet else _announce(config, where))
 
 

@@ -38,6 +38,23 @@ def pin(config: Config, name: str, command: tuple[str, ...], state: Path) -> boo
     return True
 
 
+def pin_served(config: Config, state: Path) -> None:
+    """Before the gateway listens: a server that is pinned at its first request would make all others wait for it.
+
+    What cannot be pinned is said; its server is then refused when somebody asks for it.
+    """
+    from callgate.errors import CallgateError
+    from callgate.launching.pinned import pinning
+
+    for name, server in config.served.items():
+        backend = server.sandbox.backend or config.launch.sandbox
+        if backend != "none" and server.command and fetches(server.command):
+            try:
+                pinning(config, name, server.command, state)
+            except CallgateError as error:
+                _say(f"callgate: {name}: {error.what}")
+
+
 def _say(text: str) -> None:
     """Standard output carries messages; people read standard error."""
     from callgate.text import visible
