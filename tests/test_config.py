@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from dataclasses import fields
 from pathlib import Path
@@ -130,3 +131,30 @@ def test_directories_follow_xdg(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     assert user_config_file() == str(tmp_path / "conf/callgate/callgate.toml")
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path / "chosen"))
     assert state_directory() == tmp_path / "chosen"
+
+
+@pytest.mark.parametrize(("mode", "refused"), [(0o777, True), (0o1777, True), (0o702, True), (0o755, False)])
+def test_a_state_directory_that_others_may_change(
+    mode: int, refused: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    place, link = tmp_path / "place", tmp_path / "link"
+    place.mkdir()
+    place.chmod(mode)
+    link.symlink_to(place)
+    for chosen in (place, link):
+        monkeypatch.setenv("CALLGATE_STATE_DIR", str(chosen))
+        if refused:
+            with pytest.raises(ConfigError, match="other users may change"):
+                state_directory()
+        else:
+            assert state_directory() == chosen
+
+
+def test_a_state_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path))
+    monkeypatch.setattr("os.geteuid", lambda: os.stat(tmp_path).st_uid + 1)
+    if os.stat(tmp_path).st_uid == 0:
+        assert state_directory() == tmp_path, "root may change everything anyway"
+    else:
+        with pytest.raises(ConfigError, match="other users may change"):
+            state_directory()

@@ -172,7 +172,8 @@ class Config:
 def state_directory(config: Config | None = None) -> Path:
     """Where pins, keys and evidence live: `state_dir`, $CALLGATE_STATE_DIR, or the platform's user state dir.
 
-    Created with mode 0700.
+    Created with mode 0700. Raises ConfigError for one that other users may change: what is locked, pinned and signed
+    lies there.
     """
     chosen = (config.state_dir if config else "") or os.environ.get("CALLGATE_STATE_DIR", "")
     if chosen:
@@ -180,6 +181,16 @@ def state_directory(config: Config | None = None) -> Path:
     else:
         path = _user_directory("state")
     path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    if hasattr(os, "geteuid"):
+        status = path.stat()
+        own = os.geteuid()  # root in a container often works in a directory that is mounted from a user
+        if status.st_mode & 0o002 or (own and status.st_uid not in (own, 0)):
+            from callgate.text import visible
+
+            raise ConfigError(
+                f"other users may change the state directory {visible(str(path), 300)}",
+                next_step="name a directory of your own (state_dir, $CALLGATE_STATE_DIR), or: chmod o-w",
+            )
     return path
 
 
