@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 from hypothesis import settings
+
+from callgate.vault import active
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -18,8 +21,18 @@ settings.register_profile("default", deadline=None)
 settings.load_profile("ci" if os.environ.get("CI") else "default")
 
 
+@pytest.fixture(scope="session")
+def unconfined_settings(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A configuration that starts servers without a sandbox."""
+    path = tmp_path_factory.mktemp("settings") / "callgate.toml"
+    path.write_text('launch = { sandbox = "none" }\n')
+    return str(path)
+
+
 @pytest.fixture(autouse=True)
-def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory) -> None:
+def _clean_environment(
+    monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest.TempPathFactory, unconfined_settings: str
+) -> None:
     """No proxy, no colour, no setting of the person who runs the tests, and never that person's state.
 
     Servers start unconfined unless a test says otherwise: most tests are about messages, and a sandbox for each of
@@ -30,9 +43,14 @@ def _clean_environment(monkeypatch: pytest.MonkeyPatch, tmp_path_factory: pytest
             monkeypatch.delenv(name)
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("NO_COLOR", "1")
-    settings_file = tmp_path_factory.mktemp("settings") / "callgate.toml"
-    settings_file.write_text('launch = { sandbox = "none" }\n')
-    monkeypatch.setenv("CALLGATE_CONFIG", str(settings_file))
+    monkeypatch.setenv("CALLGATE_CONFIG", unconfined_settings)
+
+
+@pytest.fixture(autouse=True)
+def _no_secrets_of_other_tests() -> Iterator[None]:
+    """The table of secrets is one for the process, and a worker runs many tests."""
+    yield
+    active._ACTIVE.clear()
 
 
 @pytest.fixture

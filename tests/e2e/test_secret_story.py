@@ -31,7 +31,9 @@ def ask(pipe: Pipe, number: int, method: str, params: dict[str, Any]) -> Any:
     pipe.send(json.dumps({"jsonrpc": "2.0", "id": number, "method": method, "params": params}).encode())
     line = pipe.read(60)
     assert line
-    return json.loads(line)["result"]
+    answer = json.loads(line)
+    assert "result" in answer, answer
+    return answer["result"]
 
 
 def tool(pipe: Pipe, number: int, name: str, **arguments: Any) -> str:

@@ -118,7 +118,7 @@ class Lab:
             .issuer_name(self.authority.subject)
             .public_key(key.public_key())
             .serial_number(x509.random_serial_number())
-            .not_valid_before(self.now)
+            .not_valid_before(self.now - timedelta(minutes=5))
             .not_valid_after(self.now + timedelta(minutes=10))
             .add_extension(usage(), critical=True)
             .add_extension(x509.ExtendedKeyUsage([ExtendedKeyUsageOID.CODE_SIGNING]), critical=False)
