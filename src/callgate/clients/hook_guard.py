@@ -36,6 +36,12 @@ _WRAPPERS = frozenset(
         *("unshare", "uv", "uvx", "watch", "xargs"),
     }
 )
+_SIZES_AND_NAMES = frozenset(
+    ["[", "basename", "dirname", "du", "echo", "ls", "printf", "readlink", "realpath", "stat", "test", "tree"]
+)
+"""Readers that say nothing of what stands in a file."""
+_KEYWORDS = frozenset(["!", "{", "if", "then", "elif", "else", "while", "until", "do", "coproc"])
+"""Words of the shell itself, after which a command begins."""
 _SHELLS = frozenset(["ash", "bash", "dash", "fish", "ksh", "pwsh", "sh", "zsh"])
 _QUIET = frozenset(["audit", "doctor", "hook", "inventory", "run", "sandbox", "serve", "status"])
 _QUIET_ACTIONS = {
@@ -77,9 +83,11 @@ def _simple(found: list[Command], cwd: str, snapshot: Snapshot, depth: int) -> I
         for word in command.writes:
             yield _path(_expanded(word, snapshot), here, snapshot)
         for word in command.words:
-            for part in {word, word.partition("=")[2]}:
+            for part in {word, word.partition("=")[2], _glued(word)}:
                 if part and not (part is word and word == (words[0] if words else "") and not reading):
                     yield _word(part, here, snapshot, reading=reading)
+                    if reading and program not in _SIZES_AND_NAMES:
+                        yield _many(part, here, snapshot)
         if program in ("cd", "pushd") and len(words) > 1:
             here = os.path.join(here, _expanded(words[-1], snapshot))
 
@@ -103,6 +111,26 @@ def _word(word: str, cwd: str, snapshot: Snapshot, *, reading: bool) -> Finding 
             return ("deny", "hook-state", "the directory above callgate's state")
         if any(one.startswith(above) for one in snapshot.guarded):
             return (snapshot.config, "hook-client-file", f"a directory with a client's settings: {word}")
+    return None
+
+
+def _glued(word: str) -> str:
+    """The path in an option that has it without a space (`-C/dir`), or ''."""
+    at = next((at for at, char in enumerate(word) if char in "/~$"), -1) if word.startswith("-") else -1
+    return word[at:] if at > 0 else ""
+
+
+def _many(word: str, cwd: str, snapshot: Snapshot) -> Finding | None:
+    """What is to be said of reading all below a directory, or all that a pattern means."""
+    path = _expanded(word, snapshot)
+    cut = min((path.find(c) for c in "*?[{" if c in path), default=len(path))
+    whole = os.path.normpath(os.path.join(cwd, path[:cut]))
+    if cut < len(path) and path[cut - 1 : cut] == "/":
+        whole += "/"
+    within = whole == snapshot.state or whole.startswith(snapshot.state + "/")
+    beginning = f"{snapshot.state}/keys", f"{snapshot.state}/secrets"
+    if within and (whole == snapshot.state or (cut < len(path) and any(one.startswith(whole) for one in beginning))):
+        return ("deny", "hook-state", "callgate's state directory")
     return None
 
 
@@ -144,11 +172,14 @@ def _is_callgate(words: list[str]) -> int:
         for at in range(1, len(words) - 1):
             if words[at] == "-m" and words[at + 1].split(".")[0] == "callgate":
                 return at + 2
+            if words[at].startswith("-m") and words[at][2:].split(".")[0] == "callgate":
+                return at + 1
     return 0
 
 
 def _callgate(arguments: list[str]) -> Finding | None:
     name = arguments[0] if arguments else ""
+    arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments  # then come a server's own
     if not name or name.startswith("-") or name in _QUIET or "--help" in arguments or "-h" in arguments:
         return None
     if name == "uninstall":
@@ -199,7 +230,7 @@ def _expanded(text: str, snapshot: Snapshot, *, everywhere: bool = False) -> str
 def _without_assignments(words: list[str]) -> list[str]:
     for at, word in enumerate(words):
         name, found, _ = word.partition("=")
-        if not (found and name.isidentifier()):
+        if not (found and name.isidentifier()) and word not in _KEYWORDS:
             return words[at:]
     return []
 

@@ -71,6 +71,10 @@ class _Reader:
                     word.append(text[self._at : self._at + 1])
                     started = True
                 self._at += 1
+            elif char == "$" and text[self._at : self._at + 1] in ("'", '"'):
+                # `$'...'` is a quote in which a backslash may stand for any character.
+                end = text.find("'", self._at + 1)
+                self.broken = text[self._at] == "'" and "\\" in text[self._at : end + 1]
             elif char == "'":
                 end = text.find("'", self._at)
                 if end < 0:
