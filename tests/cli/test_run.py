@@ -15,7 +15,8 @@ from typing import Any
 
 import pytest
 
-from callgate.cli.run import _name_of, _name_of_url, parse
+from callgate.cli.run import _home_of, _name_of, _name_of_url, parse
+from callgate.config import valid_server_name
 from callgate.errors import ConfigError
 
 ECHO = """
@@ -356,6 +357,19 @@ def test_a_command_joined_to_one_string_is_split() -> None:
 )
 def test_names(command: list[str], name: str) -> None:
     assert _name_of(command) == name
+
+
+def test_servers_whose_files_have_the_same_name_share_no_home(tmp_path: Path) -> None:
+    homes = set()
+    for folder in ("good", "evil"):
+        script = tmp_path / folder / "index.js"
+        script.parent.mkdir()
+        script.touch()
+        command = ["node", str(script)]
+        assert _name_of(command) == "index.js"
+        homes.add(_home_of(command, "index.js"))
+    assert len(homes) == 2 and all(valid_server_name(one) for one in homes)
+    assert _home_of(["npx", "-y", "mcp-server-x"], "mcp-server-x") == "mcp-server-x"
 
 
 @pytest.mark.parametrize(

@@ -201,6 +201,16 @@ class TestEnvironment:
         assert os.stat(spec.home).st_mode & 0o777 == 0o700
         assert "'1'" not in repr(spec)
 
+    def test_its_home_may_have_another_name(self, world: SimpleNamespace) -> None:
+        def under(home: str) -> str:
+            state, settings_ = world.state, SandboxConfig()
+            return spec_for("s", ["env"], environment={}, cwd="/", state=state, config=settings_, home=home)[0].home
+
+        assert under("s-1") == str(world.state / "servers" / "s-1" / "home")
+        for home in ("../other", "a/b", ".."):
+            with pytest.raises(SandboxError):
+                under(home)
+
     def test_variables_that_name_paths_are_as_arguments(self, world: SimpleNamespace) -> None:
         spec, _ = make(
             world,

@@ -186,6 +186,7 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
         network=tuple(arguments.network),
         sandbox=arguments.sandbox,
         cwd=os.getcwd(),
+        home="" if arguments.name else _home_of(arguments.command, name),
     )
     try:
         return plan(config, wish, state_directory(config))
@@ -276,19 +277,35 @@ def _abandon(child: Child) -> None:
         return
 
 
-def _name_of(command: list[str]) -> str:
-    """A name from the command: the package or program it runs, without runner, version and path."""
-    runners = {"npx", "uvx", "uv", "node", "python", "python3", "env", "bunx", "deno", "run", "tool", "exec", "-m"}
-    word = command[0]
+_RUNNERS = frozenset(
+    ("npx", "uvx", "uv", "node", "python", "python3", "env", "bunx", "deno", "run", "tool", "exec", "-m")
+)
+
+
+def _meant(command: list[str]) -> tuple[str, str]:
+    """The word of a command that says what is run, after runners and options, and that without its directory."""
     for part in command:
         base = os.path.basename(part) if part.startswith(("/", "./", "../")) else part
-        if base in runners or base.startswith("-") or "=" in base or base.split(".")[0] in runners:
-            continue
-        word = base
-        break
-    word = word.removeprefix("@").partition("@")[0]
+        if not (base in _RUNNERS or base.startswith("-") or "=" in base or base.split(".")[0] in _RUNNERS):
+            return part, base
+    return command[0], command[0]
+
+
+def _name_of(command: list[str]) -> str:
+    """A name from the command: the package or program it runs, without runner, version and path."""
+    word = _meant(command)[1].removeprefix("@").partition("@")[0]
     cleaned = "".join(c if c.isascii() and (c.isalnum() or c in "._-") else "-" for c in word).strip("-._")
     return cleaned[:64] or "server"
+
+
+def _home_of(command: list[str], name: str) -> str:
+    """Under which name a server that was given none keeps its home: many files are called index.js or server.py."""
+    path = _meant(command)[0]
+    if not os.path.isfile(path):
+        return name
+    from hashlib import sha256
+
+    return f"{name[:55]}-{sha256(os.fsencode(os.path.realpath(path))).hexdigest()[:8]}"
 
 
 def _name_of_url(url: str) -> str:

@@ -45,6 +45,8 @@ class Wish:
     network: tuple[str, ...] = ()
     sandbox: str = ""
     cwd: str = ""
+    home: str = ""
+    """Whose private home it has; empty: its name's. Where a name was only guessed, two servers may have it."""
     unconfined_names: tuple[str, ...] | None = None
 
 
@@ -188,6 +190,7 @@ def _confined(
         extra_network=handover.hosts if handover else (),
         secret_files=handover.secret_files if handover else (),
         sentinels=handover.sentinels if handover else (),
+        home=wish.home,
     )
     prepared = chosen.prepare(spec, argv)
     facts["sandbox"] = {

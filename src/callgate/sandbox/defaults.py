@@ -43,18 +43,20 @@ def spec_for(
     extra_network: Sequence[str | Destination] = (),
     secret_files: Sequence[SecretFile] = (),
     sentinels: Sequence[Sentinel] = (),
+    home: str = "",
 ) -> tuple[SandboxSpec, tuple[str, ...]]:
     """The spec of one server, and its command line with absolute programs.
 
     `environment`: the server's whole environment, as the user declared it. `cwd`: where it was started; empty: here.
-    Makes the server's home. Raises SandboxError with what to do.
+    `home`: under which name its home is kept; empty: its own; it is made. Raises SandboxError with what to do.
     """
-    if not valid_server_name(name):
+    bad = next((one for one in (name, home or name) if not valid_server_name(one)), None)
+    if bad is not None:
         raise SandboxError(
-            f"'{visible(name, 80)}' cannot be a server's name",
+            f"'{visible(bad, 80)}' cannot be a server's name",
             next_step="1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first: callgate run --name NAME",
         )
-    return _Builder(name, argv, environment, os.path.realpath(cwd or os.getcwd()), state, config).build(
+    return _Builder(name, argv, environment, os.path.realpath(cwd or os.getcwd()), state, config, home or name).build(
         extra_network, tuple(secret_files), tuple(sentinels)
     )
 
@@ -68,13 +70,14 @@ class _Builder:
         cwd: str,
         state: Path,
         config: SandboxConfig,
+        home: str,
     ) -> None:
         self._name = name
         self._argv = argv
         self._environment = {"PATH": PATH, **environment}
         self._cwd = cwd
         self._config = config
-        self._home = os.path.join(os.path.realpath(state), "servers", name, "home")
+        self._home = os.path.join(os.path.realpath(state), "servers", home, "home")
         self._fence = Fence(str(state), self._home)
         self._mounts: dict[str, Mount] = {}
         self._notices: list[str] = []
