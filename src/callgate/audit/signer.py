@@ -37,6 +37,11 @@ def sign(state_dir: Path, record: Record) -> Record:
     return {"key": name, "signature": b64encode(key.sign(checkpoint_message({**record, "key": name}))).decode()}
 
 
+def _options() -> tuple[str, ...]:
+    """The interpreter's options: what is a server's PYTHONPATH, and not the gate's, is not the signer's either."""
+    return ("-E", "-P") if sys.flags.ignore_environment else ("-P",)
+
+
 class Signer:
     """At most one signature under way. Neither method waits."""
 
@@ -66,7 +71,7 @@ class Signer:
             os.write(ask, dumps(record) + b"\n")
             self._pid = os.posix_spawn(
                 sys.executable,
-                [sys.executable, "-P", "-c", _PROGRAM, str(self._state_dir)],
+                [sys.executable, *_options(), "-c", _PROGRAM, str(self._state_dir)],
                 os.environ,
                 file_actions=[
                     (os.POSIX_SPAWN_DUP2, question, 0),
