@@ -307,6 +307,28 @@ async def gone(pid: int) -> None:
     pytest.fail("the server is still there")
 
 
+@pytest.mark.parametrize("place", ["callgate.transport.launcher.plan", "callgate.transport.process._take"])
+async def test_what_the_system_refuses_on_the_way_is_one_server_s_error(
+    monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
+    gate, _ = gate_of()
+    command = (sys.executable, "-c", "import time; time.sleep(60)")
+    monkeypatch.setattr("callgate.transport.launcher.plan", lambda *_: Launch(command, {}))
+
+    def used_up(*_: object) -> None:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(place, used_up)
+    before = children()
+    with pytest.raises(LaunchError, match="Too many open files"):
+        Launcher(ServerConfig("s", command=command), gate, asyncio.get_running_loop()).start(Recorder())
+    assert children() == before
+
+
+def children() -> set[str]:
+    return set(Path(f"/proc/self/task/{os.getpid()}/children").read_text().split())
+
+
 async def test_a_server_whose_sandbox_cannot_be_started_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Whatever fails after the spawn, descriptors that are used up for example: one server is refused, no more."""
     gate, _ = gate_of()

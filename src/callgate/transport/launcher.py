@@ -41,6 +41,8 @@ class Launcher:
             if isinstance(error, LaunchError):
                 raise
             raise LaunchError(error.what, next_step=error.next_step) from error
+        except OSError as error:
+            raise self._failed(error) from error
         limit = gate.config.limits.response_bytes
         running: Running | None = None
         try:
@@ -60,9 +62,9 @@ class Launcher:
             launch.abandon()
             gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
             raise
-        except BaseException:
+        except OSError as error:
             launch.abandon()
-            raise
+            raise self._failed(error) from error
         try:
             running = launch.started(process.pid)
             self._watch(process, running, launch)
@@ -83,10 +85,14 @@ class Launcher:
             launch.abandon()
             if not isinstance(error, OSError):
                 raise
-            reason = f"its sandbox could not be started: {error.strerror}"
-            gate.journal.note("launch-failed", {"server": server.name, "reason": reason})
-            raise LaunchError(reason, next_step="start it again; if it stays: callgate sandbox doctor") from error
+            raise self._failed(error) from error
         return process
+
+    def _failed(self, error: OSError) -> LaunchError:
+        """What the system refused on the way, descriptors that are used up for example: evidence, and words for it."""
+        reason = f"it could not be started: {error.strerror}"
+        self._gate.journal.note("launch-failed", {"server": self._server.name, "reason": reason})
+        return LaunchError(reason, next_step="start it again; if it stays: callgate sandbox doctor")
 
     def _planned(self) -> Launch:
         """The launch, if the controls and the launch boundary let it be."""

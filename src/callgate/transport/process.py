@@ -162,7 +162,16 @@ class ServerProcess:
         self._told = False
         self._term_at = inf
         self._timers: list[asyncio.TimerHandle] = []
-        self._in, self._out, self._err = (_take(pipe) for pipe in (child.stdin, child.stdout, child.stderr))
+        taken: list[int] = []
+        try:
+            taken.extend(_take(pipe) for pipe in (child.stdin, child.stdout, child.stderr))
+        except OSError:
+            for fd in taken:
+                os.close(fd)
+            with child:  # closes its pipes, and waits
+                child.kill()
+            raise
+        self._in, self._out, self._err = taken
         reaper().add(self.pid)
         loop.add_reader(self._out, self._readable)
         loop.add_reader(self._err, self._stderr_readable)
