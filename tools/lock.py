@@ -47,7 +47,7 @@ def main() -> int:
     )
     for source in sorted((ROOT / "requirements" / "servers").glob("*.in")):
         path = source.relative_to(ROOT)
-        compile_lock(str(path), str(path.with_suffix(".lock")))
+        compile_lock(str(path), str(path.with_suffix(".lock")), "--no-strip-extras")  # pip wants extras pinned too
     return 0
 
 

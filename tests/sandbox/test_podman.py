@@ -34,6 +34,7 @@ def run(prepared: Prepared, feed: bytes = b"") -> tuple[str, str]:
     process = subprocess.Popen(
         prepared.argv,
         env=dict(prepared.environment),
+        cwd=prepared.cwd,
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

@@ -90,6 +90,7 @@ def _prepared(
         return Prepared(
             argv=call,
             environment=environment,
+            cwd=work.path,  # where the engine's monitor leaves a note when it killed for memory
             backend=engine.name,
             not_enforced=missing,
             started=lambda _pid: running,
@@ -104,6 +105,7 @@ def _prepared(
     return Prepared(
         argv=(engine.program, *engine.options, "start", "--attach", "--interactive", job.name),
         environment=environment,
+        cwd=work.path,
         backend=engine.name,
         not_enforced=missing,
         started=lambda _pid: running,
@@ -237,6 +239,7 @@ class ContainerRunning:
             subprocess.run(
                 command,
                 env=dict(self._environment),
+                cwd=self._work.path,
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
@@ -254,15 +257,16 @@ class ContainerRunning:
         return ("--time=0", "--ignore") if self._engine.name == "podman" else ()
 
     def _ask(self, command: Sequence[str]) -> str:
-        return ask(command, self._environment)
+        return ask(command, self._environment, self._work.path)
 
 
-def ask(command: Sequence[str], environment: Mapping[str, str]) -> str:
+def ask(command: Sequence[str], environment: Mapping[str, str], cwd: str | None = None) -> str:
     """One command to the engine; its answer. Raises SandboxError with what the engine said."""
     try:
         done = subprocess.run(
             list(command),
             env=dict(environment),
+            cwd=cwd,
             stdin=subprocess.DEVNULL,
             capture_output=True,
             timeout=SECONDS,
