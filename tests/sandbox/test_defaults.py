@@ -495,3 +495,21 @@ def test_a_name_that_is_no_name_is_refused(world: SimpleNamespace, name: str) ->
 def test_a_host_that_is_none_is_refused(world: SimpleNamespace, host: str) -> None:
     with pytest.raises(SandboxError):
         make(world, ["env"], network=(host,))
+
+
+def test_a_database_named_on_the_command_line_can_be_written_at_its_second_start_too(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    data.mkdir()
+    for _ in range(2):
+        spec, _argv = spec_for(
+            "db",
+            ["/usr/bin/env", "--db-path", str(data / "data.db")],
+            environment={"PATH": "/usr/bin"},
+            cwd=str(tmp_path),
+            state=tmp_path / "state",
+            config=SandboxConfig(write=(str(data),)),
+        )
+        assert [(mount.source, mount.writable) for mount in spec.mounts if "data" in mount.source] == [
+            (str(data), True)
+        ]
+        (data / "data.db").write_bytes(b"SQLite")

@@ -106,11 +106,11 @@ class _Builder:
         for path in runtime.in_place:
             self._notices.append(f"it may read {visible(path, 200)}, where a package of it is installed in place")
         known = needs(runtime.package, runtime.kind) or Needs()
+        for path in config.write:
+            self._configured(path, writable=True)
         self._named(runtime, known)
         for path in config.read:
             self._configured(path, writable=False)
-        for path in config.write:
-            self._configured(path, writable=True)
         self._refuse_own_links()
         self._guard()
         self._known(runtime.package, known, network)
@@ -145,12 +145,13 @@ class _Builder:
 
     def _named(self, runtime: Runtime, known: Needs) -> None:
         own = runtime.argv[runtime.first_argument :]
+        # First what it writes: a file in a directory that is given then needs no mount of its own, read-only at that.
+        for value in _written(own, self._environment, known):
+            self._directory_of(value)
         for path in defaults_paths.named_in(own, self._cwd):
             self._give(path, "the directory" if os.path.isdir(path) else "the file")
         for name, path in defaults_paths.named_by(self._environment):
             self._give(path, f"what the variable {visible(name, 60)} names,")
-        for value in _written(own, self._environment, known):
-            self._directory_of(value)
 
     def _give(self, path: str, what: str) -> None:
         real = os.path.realpath(path)
