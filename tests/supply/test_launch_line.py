@@ -156,6 +156,12 @@ RULE_CASES = [
     ("npx pkg postgres://user:word@h.test/db", "launch-secret-argument"),
     ("npx pkg https://h.test/mcp?token=abcdef1234", "launch-secret-argument"),
     ("sh -c 'npx pkg --api-key abcdef1234'", "launch-secret-argument"),
+    ("npx mcp-remote https://h.test/mcp --header 'Authorization: Bearer abcdef1234'", "launch-secret-argument"),
+    ("npx mcp-remote https://h.test/mcp --header X-Api-Key:abcdef1234", "launch-secret-argument"),
+    ("npx pkg 'Authorization: Bearer abcdef1234'", "launch-secret-argument"),
+    ("env DB=postgres://user:word@h.test/db npx pkg", "launch-secret-argument"),
+    ("npx pkg --db=postgres://user:word@h.test/db", "launch-secret-argument"),
+    ("""npx pkg '{"a": 1, "token": "abcdef1234"}'""", "launch-secret-argument"),
 ]
 
 
@@ -177,6 +183,12 @@ def test_every_rule_is_known_and_tried() -> None:
         "uvx tool@1.2 --repository /srv/git/Repo2024Archive",
         "npx pkg@1.0.0 --api-key-env GITHUB_TOKEN",
         "npx pkg@1.0.0 --token-file /run/secrets/token",
+        "npx mcp-remote@1.0.0 https://h.test/mcp --header 'Authorization: Bearer ${TOKEN}'",
+        "npx mcp-remote@1.0.0 https://h.test/mcp --header Authorization:${AUTH_HEADER}",
+        "npx mcp-remote@1.0.0 https://h.test/mcp --header 'Accept: application/json'",
+        "docker run token-server:latest",
+        """npx pkg@1.0.0 '{"token": "${TOKEN}", "a": "b"}'""",
+        "npx pkg@1.0.0 --db=postgres://h.test/db",
         "npx pkg@1.0.0 --token ${input:token}",
         "npx pkg@1.0.0 --token vault://secret/mcp#token",
         "docker run -e GITHUB_TOKEN img@sha256:0123",

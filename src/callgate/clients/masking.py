@@ -71,8 +71,14 @@ def _mask_word(word: str, before: str) -> str:
                 return f"{name}{separator}{MASK}"
         return word if before in ("-e", "--env") else MASK
     name, found, value = word.partition("=")
-    if found and value and (telling(name) or name in _PAIRS):
-        return f"{name}={MASK}"
+    if "://" not in name:
+        if found and value and (telling(name) or name in _PAIRS):
+            return f"{name}={MASK}"
+        name, found, _ = word.partition(":")
+        if found and name and telling(name) and not any(c in " /" for c in name.lstrip('{["')):
+            return f"{name}:{MASK}"  # a header
+        if word.startswith(("{", "[")) and telling(word):
+            return MASK
     if " " in word:
         return " ".join(mask_words(word.split(" ")))
     return mask_line(mask_url(word))

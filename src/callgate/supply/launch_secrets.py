@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from itertools import pairwise
 
 from callgate.text import visible
 
@@ -29,6 +30,12 @@ def secret_arguments(argv: Sequence[str]) -> list[str]:
 
 def _secret_in(word: str, before: str) -> str | None:
     """The name under which `word` holds a secret ('' for none), or None."""
+    header, colon, value = word.partition(":")
+    said = before in _PAIRS or value.startswith(" ")
+    if colon and said and _telling(header) and not any(char in " /=" for char in header):
+        return header if _secret_value(value.strip(), telling=True) else None
+    if word.startswith(("{", "[")):
+        return _in_json(word)
     if " " in word:  # a whole command in one word
         inner = ""
         for part in word.split():
@@ -42,6 +49,8 @@ def _secret_in(word: str, before: str) -> str | None:
     if before in _PAIRS and not given:
         name, given, value = word.partition(":")
     if given and name:
+        if "://" in value and _in_url(value) is not None:
+            return name
         return name if _secret_value(value, telling=_telling(name)) else None
     if before.startswith("-") and "=" not in before and _telling(before) and not word.startswith("-"):
         return before if _secret_value(word, telling=True) else None
@@ -58,6 +67,14 @@ def _in_url(word: str) -> str | None:
     for pair in query.split("&"):
         name, _, value = pair.partition("=")
         if value and _secret_value(value, telling=_telling(name)):
+            return name
+    return None
+
+
+def _in_json(word: str) -> str | None:
+    """The member of a JSON text that holds a secret: of each two strings the first may be the second's name."""
+    for name, value in pairwise(["", *word.split('"')[1::2]]):
+        if _secret_value(value, telling=_telling(name)):
             return name
     return None
 
