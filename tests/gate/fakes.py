@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from callgate.config import Config
+from callgate.config import Config, LaunchConfig
 from callgate.errors import AuditError
 from callgate.gate.channel import Channel
 from callgate.gate.control import ControlMeta, Pattern
@@ -59,7 +59,9 @@ def control(id: str, pattern: bytes = b"", **hooks: Any) -> Any:
 
 
 def gate_of(*controls: Any, mode: str = "enforce", **config: Any) -> tuple[Gate, FakeJournal]:
+    """Servers start unconfined unless `launch` says otherwise, as in all tests that are about messages."""
     journal = FakeJournal()
+    config.setdefault("launch", LaunchConfig(sandbox="none"))
     return Gate(Config(mode=mode, **config), controls, journal), journal  # type: ignore[arg-type]
 
 
