@@ -131,10 +131,11 @@ class TestFence:
     @pytest.mark.parametrize(
         "named",
         ["", ".ssh", ".aws", "..", "../..", "/", "/etc", "/proc", "/tmp", "/var", ".local", ".local/state/callgate",
-         ".local/state/callgate/keys", "../../../../../../.."],
+         ".local/state/callgate/keys", ".config/callgate", "../../../../../../.."],
     )  # fmt: skip
     def test_what_is_never_given(self, world: SimpleNamespace, named: str) -> None:
         (world.state / "keys").mkdir()
+        (world.home / ".config" / "callgate").mkdir(parents=True)
         path = os.path.join(world.home, named)
         for argv in (["env", path], ["env", f"--root={path}"]):
             with pytest.raises(SandboxError) as caught:
