@@ -238,7 +238,9 @@ class _Preparation:
         words.append("names, sizes and times of all your files can be seen, not their content")
         words.append("its files in memory and in its temporary directory are counted, not held")
         if self._spec.secret_files:
-            words.append("secret files lie in a private temporary directory, and stay where callgate is killed (SIGKILL)")
+            words.append(
+                "secret files lie in a private temporary directory, and stay where callgate is killed (SIGKILL)"
+            )
         if self._port:
             words.append(f"connections to port {self._port} of other hosts are possible beside the egress gate")
         kept = self._kept()
