@@ -7,7 +7,7 @@ import pytest
 
 from callgate.clients.diffs import file_diff, value_diff
 from callgate.clients.formats import FormatName, parse
-from callgate.clients.masking import mask_text, mask_url, mask_value, mask_words
+from callgate.clients.masking import mask_address, mask_text, mask_url, mask_value, mask_words
 from callgate.clients.tree import canonical
 from tests.clients.roundtrip import Desk
 
@@ -48,6 +48,11 @@ def test_words(words: list[str], shown: list[str]) -> None:
 def test_urls() -> None:
     assert mask_url(f"http://a:{SECRET}@h:1/p?q={SECRET}#f") == "http://***@h:1/p?q=***"
     assert mask_url("http://h/p") == "http://h/p"
+    for path in ("s/OTdhYmM0NTY3ODkwMTIzNDU2Zz/mcp", "0f8fad5b-d9cb-469f-a165-70867728950e/mcp", f"mcp#token={SECRET}"):
+        for shown in (mask_address(f"https://h.test/{path}"), *mask_words([f"https://h.test/{path}"])):
+            assert shown.startswith("https://h.test/")
+            assert not any(part in shown for part in ("OTdh", "0f8f", SECRET))
+    assert mask_address("https://h.test/api/mcp") == "https://h.test/api/mcp"
 
 
 ENTRY = {

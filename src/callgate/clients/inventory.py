@@ -17,7 +17,7 @@ from callgate.clients.entries import entries, gate_at
 from callgate.clients.files import read
 from callgate.clients.formats import parse
 from callgate.clients.machine import Found
-from callgate.clients.masking import mask_url, mask_words
+from callgate.clients.masking import mask_address, mask_words
 from callgate.clients.names import launch_line
 from callgate.clients.processes import Listener, Machine, Process
 from callgate.clients.tree import ClientFileError
@@ -100,7 +100,7 @@ def take(found: Iterable[Found], configured: Iterable[Configured], machine: Mach
     """The whole inventory."""
     declared, unread = _declared(found)
     for one in configured:
-        launches = mask_url(one.url) if one.url else " ".join(mask_words(one.command))
+        launches = mask_address(one.url) if one.url else " ".join(mask_words(one.command))
         server = Server(
             one.name, launches, ("callgate.toml",), "yes", gate_name=one.name, command=one.command, url=one.url
         )
@@ -130,7 +130,9 @@ def _declared(found: Iterable[Found]) -> tuple[list[Server], list[str]]:
             words = list(entry.command[0].split() if len(entry.command) == 1 else entry.command)
             wrapped = entry.kind == "wrapped"
             name = words[words.index("--name") + 1] if wrapped and "--name" in words[:-1] else ""
-            launches = mask_url(entry.url) if entry.url else " ".join(mask_words(_behind(words) if wrapped else words))
+            launches = (
+                mask_address(entry.url) if entry.url else " ".join(mask_words(_behind(words) if wrapped else words))
+            )
             where = f"{one.client.title}: {one.path}"
             answer: Answer = "yes" if wrapped else "no"
             servers.append(

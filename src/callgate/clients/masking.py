@@ -81,7 +81,7 @@ def _mask_word(word: str, before: str) -> str:
             return MASK
     if " " in word:
         return " ".join(mask_words(word.split(" ")))
-    return mask_line(mask_url(word))
+    return mask_address(word) if "://" in word else mask_line(word)
 
 
 def mask_url(word: str) -> str:
@@ -96,6 +96,12 @@ def mask_url(word: str) -> str:
     if query:
         values = "&".join(f"{one.partition('=')[0]}={MASK}" if "=" in one else MASK for one in values.split("&"))
     return f"{scheme}://{authority}{slash}{path}{query}{values}"
+
+
+def mask_address(url: str) -> str:
+    """A server's URL without its secrets; who knows the path of some may use them."""
+    place, mark, _ = url.partition("#")
+    return mask_line(mask_url(place)) + (mark and mark + MASK)
 
 
 def mask_line(line: str) -> str:

@@ -14,7 +14,7 @@ from callgate.clients.files import Content, check_replaceable, read
 from callgate.clients.formats import FormatName, Splice, parse, splice
 from callgate.clients.launcher import wrapper_missing
 from callgate.clients.machine import Found
-from callgate.clients.masking import mask_url, mask_words
+from callgate.clients.masking import mask_address, mask_words
 from callgate.clients.moving import (
     Keeper,
     Move,
@@ -194,7 +194,7 @@ class _Install:
 
     def _wrapped(self, one: _Wrap) -> None:
         entry = one.entry
-        detail = mask_url(entry.url) if entry.kind == "remote" else " ".join(mask_words(entry.command))
+        detail = mask_address(entry.url) if entry.kind == "remote" else " ".join(mask_words(entry.command))
         next_step = _NO_SIGN_IN if entry.kind == "remote" else ""
         step = Step(
             self._plan.client,

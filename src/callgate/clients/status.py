@@ -12,7 +12,7 @@ from callgate.clients.files import read, temporary
 from callgate.clients.formats import parse
 from callgate.clients.launcher import wrapper_missing
 from callgate.clients.machine import Found
-from callgate.clients.masking import mask_url, mask_words
+from callgate.clients.masking import mask_address, mask_words
 from callgate.clients.moving import same_apart
 from callgate.clients.records import Record, Records
 from callgate.clients.table import BY_NAME
@@ -76,7 +76,7 @@ def survey(found: Iterable[Found], records: Records, clients: tuple[str, ...] = 
 
 
 def _state(entry: Entry, record: Record | None) -> ServerState:
-    launches = mask_url(entry.url) if entry.url else " ".join(mask_words(entry.command))
+    launches = mask_address(entry.url) if entry.url else " ".join(mask_words(entry.command))
 
     def state(which: State, detail: str = "") -> ServerState:
         return ServerState(entry.name, entry.where, which, detail, launches)
