@@ -21,7 +21,8 @@ _NEVER_IN_HOME = (
     ".password-store", ".config/gcloud", ".config/gh", ".config/op", ".config/systemd", ".config/autostart",
     ".local/share/keyrings", ".mozilla", ".config/google-chrome", ".config/chromium", ".config/callgate",
     ".config/rclone", ".vault-token", ".pgpass", ".cargo/credentials.toml", ".zprofile", ".config/fish", ".bashrc",
-    ".bash_profile", ".profile", ".zshrc", ".zshenv", ".bash_history", ".zsh_history", "Library/Keychains", "Library/LaunchAgents",
+    ".bash_profile", ".profile", ".zshrc", ".zshenv", ".bash_history", ".zsh_history", "Library/Keychains",
+    "Library/LaunchAgents",
 )  # fmt: skip
 _NOT_WHOLE_IN_HOME = (".config", ".local", ".local/share", ".local/bin", ".local/state", ".cache", "Library")
 SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
