@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import subprocess
 import sys
 import tarfile
@@ -225,6 +226,10 @@ def test_what_others_put_beside_the_work_counts_for_nothing(
     program.write_text(f'#!/bin/sh\n: > {witness}\nexec {sys.executable} "$@"\n')
     program.chmod(0o755)
     (shared / ".python-version").write_text(f"{program}\n")
+    (shared / ".venv" / "bin").mkdir(parents=True)
+    (shared / ".venv" / "pyvenv.cfg").write_text(f"home = {os.path.dirname(sys.executable)}\n")
+    for name in ("python", "python3"):
+        (shared / ".venv" / "bin" / name).symlink_to(program)
     hostile = 'index-url = "http://127.0.0.1:9/simple/"\n'
     (shared / "uv.toml").write_text(hostile)
     (shared / "pyproject.toml").write_text(

@@ -64,10 +64,9 @@ def interpreter(asked: str, work: Path) -> Interpreter:
     path = ""
     uv = resolve_client.find("uv")
     if uv:
-        # Without --no-config, a `.python-version` of any directory above names a program, which uv then runs.
-        output = resolve_client.run(
-            (uv, "python", "find", "--no-project", "--no-config", *((asked,) if asked else ())), work, seconds=300
-        )
+        # Else a `.python-version` or `.venv` of any directory above the work names a program, which uv then runs.
+        ours = ("--no-project", "--no-config", *(() if os.sep in asked else ("--system",)))
+        output = resolve_client.run((uv, "python", "find", *ours, *((asked,) if asked else ())), work, seconds=300)
         path = "" if output.code else output.out.decode("utf-8", "replace").strip()
     elif os.sep in asked:
         path = asked
