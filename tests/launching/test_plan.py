@@ -168,7 +168,11 @@ def test_a_reference_is_resolved_for_an_unconfined_server_too_and_the_ladder_is_
     secret = tmp_path / "token"
     secret.write_text("s3cr3t-value-of-the-file")
     secret.chmod(0o600)
-    document = {"servers": {"s": {"command": ["x"], "secrets": {"API_TOKEN": {"ref": f"file://{secret}"}}}}}
+    settings: dict[str, Any] = {"secrets": {"API_TOKEN": {"ref": f"file://{secret}"}}}
+    document = {"servers": {"s": {"command": ["x"], **settings}}}
+    with pytest.raises(SecretError, match="for another command"):
+        plan(parse(document), wish(sandbox="none"), tmp_path / "state")
+    document = {"servers": {"s": {"command": list(wish().command), **settings}}}
     launch = plan(parse(document), wish(sandbox="none"), tmp_path / "state")
     assert launch.environment["API_TOKEN"] == "s3cr3t-value-of-the-file"
     assert launch.facts["secrets"][0]["delivered"] == "environment"  # type: ignore[index]
@@ -182,7 +186,7 @@ def test_a_sentinel_opens_the_way_to_its_hosts_and_to_no_others(tmp_path: Path) 
     secret.write_text("s3cr3t-value-of-the-file-28491")
     secret.chmod(0o600)
     table = {"ref": f"file://{secret}", "hosts": ["api.example.com"]}
-    document = {"servers": {"s": {"command": ["x"], "secrets": {"API_TOKEN": table}}}}
+    document = {"servers": {"s": {"command": list(wish().command), "secrets": {"API_TOKEN": table}}}}
     launch = plan(parse(document), wish(sandbox="bubblewrap"), tmp_path / "state")
     try:
         assert launch.facts["sandbox"]["network"] == ["api.example.com:443"]  # type: ignore[index]

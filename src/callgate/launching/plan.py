@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
-from callgate.errors import LaunchError, SandboxError
+from callgate.errors import LaunchError, SandboxError, SecretError
 from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
 from callgate.launching.pinned import Pinning, pinning
@@ -55,6 +55,11 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
     if not wish.command:
         raise LaunchError("no server command", next_step="write: callgate run -- COMMAND ARGS…")
     server = config.servers.get(wish.name, _NO_SERVER)
+    if server.secrets and server.command and server.command != wish.command:
+        raise SecretError(
+            f"the secrets of {wish.name} are for another command: the one in its settings",
+            next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
+        )
     asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
     settings = server_settings(server.sandbox, pinned, wish)
