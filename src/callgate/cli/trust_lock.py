@@ -22,7 +22,7 @@ from callgate.cli.trust_common import (
     told,
 )
 from callgate.config import Config, SandboxConfig, SecretConfig
-from callgate.errors import ConfigError, TrustError
+from callgate.errors import CallgateError, ConfigError, TrustError
 from callgate.supply import lockfile, resolve
 from callgate.supply.launch_line import RULES, parse, program_name
 from callgate.supply.lockfile import LockedServer
@@ -70,9 +70,25 @@ def main_lock(argv: list[str]) -> int:
             print("  not locked")
             code = EXIT_NO
             continue
+        if server.store:
+            server = _with_definitions(server, where.state)
         resolve.commit(server, where.lock, approved=f"locked {server.purl}")
         print(f"  written to {visible(str(where.lock), 300)}")
     return code
+
+
+def _with_definitions(server: LockedServer, state: Path) -> LockedServer:
+    """With what it offers, asked of it in its sandbox; as it was where it does not say."""
+    from callgate.launching.definitions import definitions_of
+
+    try:
+        with told(f"asking {server.name} what it offers"):
+            found = definitions_of(server, state)
+    except CallgateError as error:
+        print(f"  its definitions are not in the lock: {error.what}")
+        return server
+    print(f"  {len(found)} definitions recorded")
+    return replace(server, definitions=found)
 
 
 Job = tuple[str, tuple[str, ...], SandboxConfig | None, dict[str, SecretConfig]]

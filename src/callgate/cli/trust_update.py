@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 from callgate.cli import trust_checks
 from callgate.cli.trust_common import (
     EXIT_NO,
@@ -19,7 +21,7 @@ from callgate.cli.trust_common import (
     title,
     told,
 )
-from callgate.errors import TrustError
+from callgate.errors import CallgateError, TrustError
 from callgate.supply import resolve
 from callgate.supply.cooldown import Cooldown, parse_time
 from callgate.supply.lockfile import LockedServer
@@ -39,6 +41,22 @@ old enough to be taken or not.
 """
 
 
+def asking(state: Path) -> Definitions:
+    """Start what was fetched, in its sandbox, and ask it what it offers."""
+
+    def ask(server: LockedServer) -> dict[str, str]:
+        from callgate.launching.definitions import definitions_of
+
+        try:
+            return definitions_of(server, state)
+        except TrustError:
+            raise
+        except CallgateError as error:
+            raise TrustError(error.what, next_step=error.next_step) from error
+
+    return ask
+
+
 def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
     """0: all are up to date or were updated; 1: something was not taken."""
     made = parser("update", UPDATE)
@@ -51,7 +69,7 @@ def main_update(argv: list[str], definitions: Definitions | None = None) -> int:
     for server in chosen(where, arguments.names):
         try:
             with told(f"looking for a newer {server.name}"):
-                proposal = propose(server, where.state, options(arguments, where), definitions)
+                proposal = propose(server, where.state, options(arguments, where), definitions or asking(where.state))
         except TrustError as error:
             print(f"{title(server)}: not updated")
             say_error(error)
@@ -103,7 +121,7 @@ def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
     server = chosen(where, [arguments.name])[0]
     looking = Options(no_cooldown=True, allow_sdist=arguments.allow_sdist, version=arguments.version, cwd=where.cwd)
     with told(f"fetching {server.name}"):
-        proposal = propose(server, where.state, looking, definitions)
+        proposal = propose(server, where.state, looking, definitions or asking(where.state))
     if proposal.nothing:
         print(f"{title(server)}: nothing would change")
         return EXIT_OK
