@@ -280,6 +280,33 @@ def test_secrets_are_renewed_in_a_running_gate(gates, world):
         gate.replace_secrets([Sentinel("TOKEN", TOKEN.placeholder, b"x", ("evil.test",))])
 
 
+def test_a_renewal_waits_while_the_process_is_started(gates, world, monkeypatch):
+    """It comes from another thread; told before the settings, it would end the process or be lost."""
+    import threading
+
+    host = world.add("api.test")
+    gate = gates(spec([("api.test", 443)], [TOKEN]), lab=world.lab())
+    port, _ = gate.listen_loopback()
+    renewed = [Sentinel("TOKEN", TOKEN.placeholder, b"second-value", TOKEN.hosts)]
+    thread = threading.Thread(target=gate.replace_secrets, args=(renewed,))
+    spawn = os.posix_spawn
+    waited = []
+
+    def slow(*args, **named):
+        thread.start()
+        thread.join(0.3)
+        waited.append(thread.is_alive())
+        return spawn(*args, **named)
+
+    monkeypatch.setattr(os, "posix_spawn", slow)
+    with socket.create_connection((LOOPBACK, port), 1):
+        select.select([gate.events_fd], [], [], 20)
+        assert gate.read_events()[0]["outcome"] == "started"
+    thread.join(20)
+    assert waited == [True] and not thread.is_alive()
+    assert not host.seen
+
+
 PARENT = """
 import select, socket, sys
 from callgate.sandbox.egress.gate import EgressGate

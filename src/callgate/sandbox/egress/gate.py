@@ -12,6 +12,7 @@ listeners die with it, nothing starts it again, and the sandbox has no way out a
 from __future__ import annotations
 
 import _socket
+import _thread
 import os
 import select
 import sys
@@ -46,7 +47,7 @@ _EXIT_POLL_S = 0.002
 
 
 class EgressGate:
-    """The egress gate of one server. Not for several threads at once. `close` is safe to call twice."""
+    """The egress gate of one server. Only `replace_secrets` is for other threads. `close` is safe to call twice."""
 
     def __init__(self, spec: SandboxSpec, *, ca_path: str = CA_PATH, lab: Lab | None = None) -> None:
         self._name = spec.name
@@ -62,6 +63,8 @@ class EgressGate:
         self._unread = b""
         self._last: list[dict[str, object]] = []
         self._closed = False
+        self._telling = _thread.allocate_lock()
+        """Held while something is written to the process, or its socket changes: renewals come from a thread."""
         self._poller = select.epoll() if hasattr(select, "epoll") else None
         self._events_fd = self._poller.fileno() if self._poller else -1
         self._authority = self._authority_key = b""
@@ -162,17 +165,18 @@ class EgressGate:
         from callgate.sandbox.egress import wanted
 
         wanted.check_sentinels(sentinels)
-        self._sentinels = tuple(sentinels)
-        if self._control is not None:
-            import orjson
+        with self._telling:
+            self._sentinels = tuple(sentinels)
+            if self._control is not None:
+                import orjson
 
-            from callgate.sandbox.egress.settings import encode_sentinels
+                from callgate.sandbox.egress.settings import encode_sentinels
 
-            try:
-                self._control.settimeout(_CLOSE_S)
-                self._control.sendall(orjson.dumps({"sentinels": encode_sentinels(self._sentinels)}) + b"\n")
-            except OSError:
-                pass  # it has died: then no secret goes anywhere, and `read_events` says so
+                try:
+                    self._control.settimeout(_CLOSE_S)
+                    self._control.sendall(orjson.dumps({"sentinels": encode_sentinels(self._sentinels)}) + b"\n")
+                except OSError:
+                    pass  # it has died: then no secret goes anywhere, and `read_events` says so
 
     def close(self) -> None:
         """Stop the process and close everything. What it still had to tell can be read afterwards."""
@@ -221,7 +225,8 @@ class EgressGate:
         """Start the process and hand it the listeners. Whatever goes wrong closes the way out."""
         listeners, self._listeners = self._listeners, []
         try:
-            self._spawn(listeners)
+            with self._telling:
+                self._spawn(listeners)
         except OSError as error:
             self._drop_control()
             return {"kind": "egress-gate", "outcome": "failed", "reason": str(error.strerror)}
@@ -328,8 +333,9 @@ class EgressGate:
                     self._poller.unregister(self._control.fileno())
                 except (OSError, ValueError):
                     pass  # it was never registered
-            self._control.close()
-            self._control = None
+            with self._telling:
+                self._control.close()
+                self._control = None
 
     def _reap(self) -> None:
         """The process ends with its pipe; one that does not is killed."""
