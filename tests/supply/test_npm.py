@@ -267,7 +267,7 @@ def test_what_others_put_beside_the_work_counts_for_nothing(
 ) -> None:
     shared = tmp_path / "shared"
     shared.mkdir()
-    (shared / "package.json").write_text("{}")
+    (shared / "package.json").write_text('{"workspaces": ["callgate-*", "callgate-*/*"]}')
     (shared / ".npmrc").write_text("registry=http://127.0.0.1:9/\n")
     monkeypatch.setattr(tempfile, "tempdir", str(shared))
     mine = tmp_path / "mine"

@@ -24,7 +24,8 @@ from callgate.supply.resolve_types import Fetched, Resolved, Wanted, inside, pla
 from callgate.text import visible
 
 MAX_PACKAGES = 20_000
-_QUIET = ("--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--ignore-scripts")
+_QUIET = ("--no-workspaces", "--no-audit", "--no-fund", "--no-update-notifier", "--loglevel=error", "--ignore-scripts")
+"""`--no-workspaces`: else a package.json above that claims this directory brings its registry with it."""
 _FROM_REGISTRY = (
     "--allow-git=none",
     "--allow-remote=none",
