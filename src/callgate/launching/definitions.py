@@ -52,7 +52,8 @@ def definitions_of(server: LockedServer, state: Path) -> dict[str, str]:
         raise TrustError("only what was pinned into the store is started to be looked at")
     with tempfile.TemporaryDirectory(prefix="callgate-") as folder:
         lock = Path(folder) / lockfile.FILE_NAME
-        lock.write_bytes(lockfile.serialise(LockFile(lock).put(replace(server, secrets={}))))
+        bare = replace(server, secrets={}, sandbox=replace(server.sandbox, network=()))
+        lock.write_bytes(lockfile.serialise(LockFile(lock).put(bare)))
         config = Config(launch=LaunchConfig(lock=str(lock)), state_dir=str(state))
         wish = Wish(
             name=server.name,
