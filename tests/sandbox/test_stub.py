@@ -36,6 +36,7 @@ def order(**changes: Any) -> Order:
         outside=[],
         no_capabilities=[],
         control_groups=[],
+        same=[],
         alone=True,
     )
     return {**made, **changes}  # type: ignore[typeddict-item]

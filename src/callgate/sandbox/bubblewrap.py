@@ -217,6 +217,7 @@ class _Preparation:
             outside=stub_start.namespaces(_NAMESPACES),
             no_capabilities=[b"CapEff", b"CapPrm", b"CapBnd", b"CapAmb"],
             control_groups=groups,
+            same=bubblewrap_root.judged(spec),
             alone=False,
         )
         order_fd = opened.add(stub_start.order_file(order))

@@ -126,6 +126,33 @@ def check(mount: Mount) -> None:
         )
 
 
+def judged(spec: SandboxSpec) -> list[tuple[str, int, int]]:
+    """(path inside, device, inode) of what was judged, for the stub to find there. Raises SandboxError.
+
+    Between the judgement and the mount another server may exchange a directory for a link. `source` was resolved when
+    it was judged, so a source that is reached through a link now is another place.
+    """
+    found: dict[str, tuple[str, int, int]] = {}
+    for mount in (*([Mount(spec.home, writable=True)] if spec.home else ()), *spec.mounts):
+        try:
+            fd = os.open(mount.source, os.O_PATH | os.O_CLOEXEC)
+        except OSError as error:
+            raise SandboxError(f"'{visible(mount.source, 200)}' cannot be shown: {error.strerror}") from error
+        try:
+            if os.readlink(f"/proc/self/fd/{fd}") != mount.source:
+                raise SandboxError(
+                    f"'{visible(mount.source, 200)}' was exchanged while the server was started",
+                    next_step="start it again; if it stays, another program changes that place",
+                )
+            seen = os.fstat(fd)
+        finally:
+            os.close(fd)
+        target = where(mount)
+        if mount.writable or target not in found:
+            found[target] = (target, seen.st_dev, seen.st_ino)
+    return list(found.values())
+
+
 def landlock_paths(spec: SandboxSpec, home: str, files: Sequence[str]) -> list[tuple[str, str]]:
     """What Landlock allows inside: read all that is there, execute only where nothing can be written."""
     written = [where(mount) for mount in spec.mounts if mount.writable] + [home]

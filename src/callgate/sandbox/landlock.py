@@ -12,7 +12,7 @@ import os
 from collections.abc import Sequence
 
 from callgate.errors import SandboxError
-from callgate.sandbox import stub_start
+from callgate.sandbox import bubblewrap_root, stub_start
 from callgate.sandbox.backend import Prepared, Probe, Running
 from callgate.sandbox.backend_limits import not_held, resource_limits
 from callgate.sandbox.backend_running import Opened, Together
@@ -194,6 +194,7 @@ class _Preparation:
             outside=[],
             no_capabilities=[],
             control_groups=list(self._group.fds) if self._group else [],
+            same=bubblewrap_root.judged(spec),
             alone=True,
         )
 

@@ -131,13 +131,17 @@ def restrict(order: "Order") -> None:
     size = 24 if abi >= 6 else 16 if abi >= 4 else 8
     attributes = b"".join(one.to_bytes(8, sys.byteorder) for one in (kinds["all"], network, scopes))
     ruleset = _call(syscall, "landlock_create_ruleset", _CREATE_RULESET, attributes, size, 0)
+    judged = {path: (device, inode) for path, device, inode in order["same"]}
     for path, kind in order["paths"]:
         try:
             at = posix.open(path, _PATH_ONLY)
         except FileNotFoundError:
             continue  # nothing there: nothing to allow
         allowed = kinds[kind]
-        if posix.fstat(at).st_mode & 0o170000 != 0o040000:
+        found = posix.fstat(at)
+        if judged.get(path, (found.st_dev, found.st_ino)) != (found.st_dev, found.st_ino):
+            raise OSError(1, path + " is not what was named")
+        if found.st_mode & 0o170000 != 0o040000:
             allowed &= _ON_FILES
         beneath = allowed.to_bytes(8, sys.byteorder) + at.to_bytes(4, sys.byteorder)
         _call(syscall, "landlock_add_rule " + path, _ADD_RULE, ruleset, 1, beneath, 0)
@@ -170,6 +174,10 @@ def prove(order: "Order") -> None:
     for name, number in order["outside"]:
         if posix.stat("/proc/self/ns/" + name).st_ino == number:
             raise OSError(1, "the " + name + " namespace is the host's")
+    for path, device, inode in order["same"]:
+        found = posix.stat(path)
+        if (found.st_dev, found.st_ino) != (device, inode):
+            raise OSError(1, path + " is not what was named")
 
 
 def main(order: "Order", source: "Any") -> None:

@@ -38,6 +38,8 @@ class Order(TypedDict):
     """Members of /proc/self/status that must be zero."""
     control_groups: list[int]
     """Descriptors of `cgroup.procs` files to enter."""
+    same: list[tuple[str, int, int]]
+    """(path, device, inode): what must be found there. Somebody may have laid a link in its place meanwhile."""
     alone: bool
     """No process namespace: end with the parent, keep orphans."""
 
