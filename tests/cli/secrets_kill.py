@@ -8,21 +8,19 @@ document: how many runs were killed, and what was wrong after which of them.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from callgate.cli import install, secrets
 from tests.cli.secrets_home import PREFIX, C, leaks
+from tests.support.kill import killed
 
-CALLS = ("open", "close", "replace", "unlink", "fsync", "fchmod", "mkdir", "write", "link", "chmod")
 FILES = {
     ".cursor/mcp.json": f'{{\n  "mcpServers": {{\n    // c\n    "a": {{"command": "npx", "env": {{"A_TOKEN": "{C[0]}"}}}}}}}}\n',
     ".config/callgate/callgate.toml": f"[servers.s]\ncommand = ['s']\n[servers.s.environment]\nS_TOKEN = '{C[1]}' # c\n",
@@ -40,27 +38,8 @@ def quiet(run: Any, *arguments: str) -> tuple[int, str]:
 
 
 def dying(arguments: tuple[str, ...], step: int) -> bool:
-    """Whether the command was killed before its `step`th call; false when it had fewer."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def counted(original: Any) -> Any:
-            def call(*given: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(*given, **named)
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        builtins.open = counted(builtins.open)
-        os._exit(quiet(secrets, *arguments)[0])
-    _, code = os.waitpid(child, 0)
-    return os.WIFSIGNALED(code)
+    """Whether the command was killed before its `step`th step; false when it had fewer."""
+    return killed(lambda: quiet(secrets, *arguments)[0], step)[0]
 
 
 class Desk:

@@ -8,21 +8,19 @@ document: how many runs were killed, and what was wrong after which of them.
 
 from __future__ import annotations
 
-import builtins
 import contextlib
 import io
 import json
 import os
 import shutil
-import signal
 import sys
 from pathlib import Path
 from typing import Any
 
 from callgate.cli import install, status, uninstall
 from tests.clients.roundtrip import MARK
+from tests.support.kill import killed
 
-CALLS = ("open", "close", "replace", "unlink", "fsync", "fchmod", "mkdir", "write", "rename", "link")
 FILES = {
     ".cursor/mcp.json": (
         '{\n  "mcpServers": {\n    // c\n    "a": {"command": "npx", "env": {"API_TOKEN": "'
@@ -46,27 +44,9 @@ def quiet(run: Any, *arguments: str) -> tuple[int, str]:
 
 
 def dying(run: Any, step: int) -> bool:
-    """Whether the command was killed before its `step`th call; false when it had fewer."""
-    child = os.fork()
-    if child == 0:
-        left = step
-
-        def counted(original: Any) -> Any:
-            def call(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(*arguments, **named)
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        builtins.open = counted(builtins.open)
-        os._exit(quiet(run, *(INSTALL if run is install else ("--yes",)))[0])
-    _, code = os.waitpid(child, 0)
-    return os.WIFSIGNALED(code)
+    """Whether the command was killed before its `step`th step; false when it had fewer."""
+    arguments = INSTALL if run is install else ("--yes",)
+    return killed(lambda: quiet(run, *arguments)[0], step)[0]
 
 
 def main(folder: Path, which: str) -> None:

@@ -8,15 +8,11 @@ SIGKILL. Prints one JSON document: how many runs were killed, and what was wrong
 
 from __future__ import annotations
 
-import builtins
 import json
-import os
 import shutil
-import signal
 import subprocess
 import sys
 from pathlib import Path
-from typing import Any
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts, lockfile, npm
@@ -24,8 +20,8 @@ from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.pinned import pinned_launch
 from callgate.supply.resolve import Options, lock_server
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted
+from tests.support.kill import killed
 
-CALLS = ("open", "close", "replace", "rename", "unlink", "fsync", "sync", "chmod", "mkdir", "write", "rmdir")
 LINE = ("npx", "-y", "mail")
 VERSION = "1.0.0"
 
@@ -50,30 +46,16 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
 
 
 def dying(state: Path, step: int, *, fresh: bool) -> bool:
-    """Whether the run was killed before its `step`th call; false when it had fewer."""
-    child = os.fork()
-    if child == 0:
-        left = step
+    """Whether the run was killed before its `step`th step; false when it had fewer."""
 
-        def counted(original: Any) -> Any:
-            def call(*arguments: Any, **named: Any) -> Any:
-                nonlocal left
-                left -= 1
-                if left < 0:
-                    os.kill(os.getpid(), signal.SIGKILL)
-                return original(*arguments, **named)
-
-            return call
-
-        for name in CALLS:
-            setattr(os, name, counted(getattr(os, name)))
-        builtins.open = counted(builtins.open)
+    def work() -> int:
         lock_server("mail", LINE, state=state, options=Options(fresh=fresh))
-        os._exit(0)
-    _, code = os.waitpid(child, 0)
-    if not os.WIFSIGNALED(code) and code:
+        return 0
+
+    ended, code = killed(work, step)
+    if code:
         raise SystemExit(f"the run failed at step {step}")
-    return os.WIFSIGNALED(code)
+    return ended
 
 
 def look(state: Path, allowed: set[str]) -> list[str]:

@@ -219,7 +219,7 @@ class TestNpmProvenance:
         without = LAB.certificate(key, sct=False)
         refused(lambda: check(bundle(key=key, certificate=without), root), "does not verify")
         log = Lab(authority_key=LAB.authority_key, log=LAB.log)
-        log.authority = LAB.authority
+        log.authority, log.now = LAB.authority, LAB.now
         refused(lambda: check(bundle(key=key, certificate=log.certificate(key)), root), "SCT")
         refused(lambda: check(bundle(key=new_key(), certificate=LAB.certificate(key)), root), "invalid signature")
 
