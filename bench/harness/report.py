@@ -85,7 +85,8 @@ What callgate adds to a call, measured beside floors that look at nothing and be
 run on one machine. This page is written by `bench/run.py --write-docs` from the results of such a run; do not
 edit it by hand.
 
-callgate ran as it is installed: default controls, `enforce`, every decision written to the evidence log.
+callgate ran as it is installed: default controls, `enforce`, every decision written to the evidence log. Servers ran
+unconfined, as beside every other gateway; what the sandbox adds is on [its page](sandbox.md#what-it-costs).
 """
 
 _METHOD = """\
