@@ -69,7 +69,7 @@ def plan(config: Config, wish: Wish, state: Path) -> Launch:
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
     refuse_in_arguments(pinned.argv)
-    chosen = _chosen(wanted, pinned.argv, state) if wanted != "none" else None
+    chosen = _chosen(wanted, state) if wanted != "none" else None
     handover = _handover(wish, environment, {**pinned.secrets, **server.secrets}, settings, state, chosen)
     if handover is not None:
         environment = dict(handover.environment)
@@ -132,12 +132,11 @@ def _environment(wish: Wish, settings: SandboxConfig, *, confined: bool) -> dict
     return {**chosen, **wish.given}
 
 
-def _chosen(wanted: str, argv: tuple[str, ...], state: Path) -> Chosen:
+def _chosen(wanted: str, state: Path) -> Chosen:
     """The backend that will confine it. Raises SandboxError."""
     from callgate.sandbox.choose import choose
 
-    container = os.path.basename(argv[0]) in CONTAINER_ENGINES
-    return choose(wanted, state, kind="container" if container else "")
+    return choose(wanted, state)
 
 
 def _handover(

@@ -14,7 +14,7 @@ from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan
 from callgate.sandbox.backend import Running
 from callgate.transport.launch import launch_record
-from callgate.transport.process import ProcessEvents, ServerProcess, server_environment
+from callgate.transport.process import INHERITED, ProcessEvents, ServerProcess, server_environment
 from callgate.transport.sandboxed import WatchedSandbox
 from callgate.transport.stderr_relay import StderrRelay
 
@@ -111,7 +111,7 @@ class Launcher:
             variables=os.environ,
             given=given,
             cwd=server.cwd,
-            unconfined_names=tuple(server_environment({})),
+            unconfined_names=tuple(INHERITED),
         )
         return plan(gate.config, wish, state_directory(gate.config))
 
