@@ -36,13 +36,8 @@ class Launcher:
         gate = self._gate
         try:
             launch = self._planned()
-        except CallgateError as error:
-            gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
-            if isinstance(error, LaunchError):
-                raise
-            raise LaunchError(error.what, next_step=error.next_step) from error
-        except OSError as error:
-            raise self._failed(error) from error
+        except (CallgateError, OSError) as error:
+            raise self._refused(error) from error
         limit = gate.config.limits.response_bytes
         running: Running | None = None
         try:
@@ -58,22 +53,13 @@ class Launcher:
                 confined=launch.confined,
                 redactor=launch.stderr(),
             )
-        except LaunchError as error:
+        except (LaunchError, OSError) as error:
             launch.abandon()
-            gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
-            raise
-        except OSError as error:
-            launch.abandon()
-            raise self._failed(error) from error
+            raise self._refused(error) from error
         try:
             running = launch.started(process.pid)
             self._watch(process, running, launch)
             gate.journal.note("launch", {**launch_record(server.command, process.pid, server.name), **launch.facts})
-        except LaunchError as error:
-            process.kill()
-            launch.close()
-            gate.journal.note("launch-failed", {"server": server.name, "reason": error.what})
-            raise
         except AuditError:
             if gate.config.mode_of(server.name) == "enforce":
                 process.kill()
@@ -83,16 +69,21 @@ class Launcher:
             if running is not None:
                 running.close()
             launch.abandon()
-            if not isinstance(error, OSError):
+            if not isinstance(error, LaunchError | OSError):
                 raise
-            raise self._failed(error) from error
+            raise self._refused(error) from error
         return process
 
-    def _failed(self, error: OSError) -> LaunchError:
-        """What the system refused on the way, descriptors that are used up for example: evidence, and words for it."""
-        reason = f"it could not be started: {error.strerror}"
+    def _refused(self, error: CallgateError | OSError) -> LaunchError:
+        """Why there is no process: evidence, and one kind of error for whoever asked for it."""
+        if isinstance(error, CallgateError):
+            reason, next_step = error.what, error.next_step
+        else:  # what the system refused on the way, descriptors that are used up for example
+            reason = f"it could not be started: {error.strerror}"
+            next_step = "start it again; if it stays: callgate sandbox doctor"
         self._gate.journal.note("launch-failed", {"server": self._server.name, "reason": reason})
-        return LaunchError(reason, next_step="start it again; if it stays: callgate sandbox doctor")
+        effect = error.effect if isinstance(error, LaunchError) else ""
+        return LaunchError(reason, effect=effect, next_step=next_step)
 
     def _planned(self) -> Launch:
         """The launch, if the controls and the launch boundary let it be."""
