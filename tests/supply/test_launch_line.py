@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.errors import TrustError
-from callgate.supply.launch_line import MAX_CHARACTERS, MAX_WORDS, RULES, LaunchLine, parse, program_name
+from callgate.supply.launch_line import MAX_CHARACTERS, MAX_WORDS, RULES, LaunchLine, parse
 
 CORPUS = [
     # line, kind, package, requested, entry, arguments
@@ -240,12 +240,6 @@ def test_the_environment_of_a_line_is_kept_apart() -> None:
     found = parse(["env", "A=1", "sh", "-c", "B=2 npx pkg"])
     assert found.environment == {"A": "1", "B": "2"}
     assert found.prefixes == ("env", "sh")
-
-
-def test_programs_are_known_by_name_only() -> None:
-    assert program_name("/usr/bin/npx") == "npx"
-    assert program_name("C:\\Program Files\\nodejs\\NPX.CMD") == "npx"
-    assert program_name("C:/x/node.exe") == "node"
 
 
 WORDS = st.sampled_from(

@@ -23,8 +23,9 @@ from callgate.cli.trust_common import (
 )
 from callgate.config import Config, SandboxConfig, SecretConfig
 from callgate.errors import CallgateError, ConfigError, TrustError
+from callgate.runners import program_name
 from callgate.supply import lockfile, resolve
-from callgate.supply.launch_line import RULES, parse, program_name
+from callgate.supply.launch_line import RULES, parse
 from callgate.supply.lockfile import LockedServer
 from callgate.text import visible
 

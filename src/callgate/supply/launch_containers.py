@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 from callgate.errors import TrustError
-from callgate.supply.launch_line import LaunchLine, LaunchNote, assigned, program_name
+from callgate.runners import CONTAINER_ENGINES, program_name
+from callgate.supply.launch_line import LaunchLine, LaunchNote, assigned
 from callgate.supply.launch_words import Options, names, read_options
 from callgate.text import visible
-
-PROGRAMS = names("docker podman nerdctl")
 
 VALUED = names(
     "-a --attach --add-host --annotation --blkio-weight --cap-add --cap-drop --cgroup-parent --cgroupns --cidfile "
@@ -39,7 +38,7 @@ _SECRET_PLACES = (".ssh", ".aws", ".gnupg", ".kube", ".docker", ".config", ".net
 
 def knows(name: str, words: tuple[str, ...]) -> bool:
     """Whether `words` run a container."""
-    return name in PROGRAMS and ("run" in words[1:12])
+    return name in CONTAINER_ENGINES and ("run" in words[1:12])
 
 
 def image_at(words: tuple[str, ...]) -> tuple[int, int, Options]:

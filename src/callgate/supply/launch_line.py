@@ -13,7 +13,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from hashlib import sha256
@@ -154,17 +153,6 @@ def _with_secrets(line: LaunchLine, words: tuple[str, ...]) -> tuple[LaunchNote,
 
     found = tuple(LaunchNote("launch-secret-argument", place) for place in secret_arguments(words))
     return tuple(dict.fromkeys(line.warnings + found))
-
-
-def program_name(word: str) -> str:
-    """The name of a program without its directory and the endings of Windows (`npx.cmd` is `npx`)."""
-    name = word.replace("\\", "/").rpartition("/")[2] if "\\" in word and "/" not in word else os.path.basename(word)
-    name = name.rpartition("\\")[2] or name
-    lower = name.lower()
-    for ending in (".exe", ".cmd", ".bat", ".ps1"):
-        if lower.endswith(ending):
-            return lower[: -len(ending)]
-    return name
 
 
 def assigned(environment: Mapping[str, str]) -> tuple[LaunchNote, ...]:

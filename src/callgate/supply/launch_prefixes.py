@@ -7,8 +7,9 @@ from collections.abc import Callable, Mapping
 from dataclasses import replace
 
 from callgate.errors import TrustError
+from callgate.runners import program_name
 from callgate.supply import launch_containers, launch_runners
-from callgate.supply.launch_line import MAX_PREFIXES, LaunchLine, LaunchNote, assigned, program_name
+from callgate.supply.launch_line import MAX_PREFIXES, LaunchLine, LaunchNote, assigned
 from callgate.supply.launch_words import Options, names, read_options
 from callgate.text import visible
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from callgate.supply.launch_line import LaunchLine, LaunchNote, program_name
+from callgate.runners import program_name
+from callgate.supply.launch_line import LaunchLine, LaunchNote
 from callgate.supply.launch_packages import Spec, pypi_spec
 from callgate.supply.launch_scripts import Words, missing, script, unknown
 from callgate.supply.launch_words import Options, names, read_options

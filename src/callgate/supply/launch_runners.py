@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 
-from callgate.supply.launch_line import LaunchLine, LaunchNote, program_name
+from callgate.runners import program_name
+from callgate.supply.launch_line import LaunchLine, LaunchNote
 from callgate.supply.launch_packages import npm_spec
 from callgate.supply.launch_python import pipx, python, python_like, uv, uvx
 from callgate.supply.launch_scripts import Words, deno, java, missing, node, script, tsx, unknown

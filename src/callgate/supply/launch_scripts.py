@@ -5,7 +5,8 @@ from __future__ import annotations
 from dataclasses import replace
 
 from callgate.errors import TrustError
-from callgate.supply.launch_line import LaunchLine, LaunchNote, program_name
+from callgate.runners import program_name
+from callgate.supply.launch_line import LaunchLine, LaunchNote
 from callgate.supply.launch_packages import npm_spec
 from callgate.supply.launch_words import Options, names, read_options
 from callgate.text import visible
