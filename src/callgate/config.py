@@ -8,19 +8,21 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
-from pathlib import Path
-from typing import Any, Literal, TypeAlias, cast
 
 from callgate.errors import ConfigError
+from callgate.frozen import dataclass, field, fields
 from callgate.protocol.limits import Limits
 
-Mode: TypeAlias = Literal["enforce", "observe"]
-ContentDetail: TypeAlias = Literal["digest", "shape", "full"]
-ServerTransport: TypeAlias = Literal["stdio", "http", "sse"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any, Literal, TypeAlias
 
-SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "landlock", "podman", "docker", "seatbelt", "none"]
+    Mode: TypeAlias = Literal["enforce", "observe"]
+    ContentDetail: TypeAlias = Literal["digest", "shape", "full"]
+    ServerTransport: TypeAlias = Literal["stdio", "http", "sse"]
+    SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "landlock", "podman", "docker", "seatbelt", "none"]
 
 SANDBOXES = ("auto", "bubblewrap", "landlock", "podman", "docker", "seatbelt", "none")
 MODES = ("enforce", "observe")
@@ -36,12 +38,17 @@ class AuditConfig:
     `content`: `digest` keeps SHA-256 and size of arguments and results; `shape` (default) also the names
     and types of their members; `full` also the values: use it only where the log may hold secrets.
     `sync_ms`: at most this long until a record is on disk (0: fsync each record).
+    `keep_days`, `keep_bytes`: what is older, or beyond so many bytes, is removed (0: nothing for that reason);
+    `keep_bytes` removes nothing of the last `keep_at_least_days`.
     """
 
     content: ContentDetail = "shape"
     sync_ms: int = 1000
     segment_bytes: int = 8 * 1024 * 1024
     checkpoint_records: int = 10_000
+    keep_days: int = 0
+    keep_bytes: int = 2 * 1024 * 1024 * 1024
+    keep_at_least_days: int = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -170,31 +177,35 @@ class Config:
 
 
 def state_directory(config: Config | None = None) -> Path:
+    """`state_path` as a path object."""
+    from pathlib import Path
+
+    return Path(state_path(config))
+
+
+def state_path(config: Config | None = None) -> str:
     """Where pins, keys and evidence live: `state_dir`, $CALLGATE_STATE_DIR, or the platform's user state dir.
 
     Created with mode 0700. Raises ConfigError for one that other users may change: what is locked, pinned and signed
     lies there.
     """
     chosen = (config.state_dir if config else "") or os.environ.get("CALLGATE_STATE_DIR", "")
-    if chosen:
-        path = Path(chosen).expanduser()
-    else:
-        path = _user_directory("state")
-    path.mkdir(parents=True, exist_ok=True, mode=0o700)
+    path = os.path.expanduser(chosen) if chosen else _user_directory("state")
+    os.makedirs(path, exist_ok=True, mode=0o700)
     if hasattr(os, "geteuid"):
-        status = path.stat()
+        status = os.stat(path)
         own = os.geteuid()  # root in a container often works in a directory that is mounted from a user
         if status.st_mode & 0o002 or (own and status.st_uid not in (own, 0)):
             from callgate.text import visible
 
             raise ConfigError(
-                f"other users may change the state directory {visible(str(path), 300)}",
+                f"other users may change the state directory {visible(path, 300)}",
                 next_step="name a directory of your own (state_dir, $CALLGATE_STATE_DIR), or: chmod o-w",
             )
     return path
 
 
-def _user_directory(kind: Literal["state", "config"]) -> Path:
+def _user_directory(kind: Literal["state", "config"]) -> str:
     """The platform's per-user directory for callgate.
 
     On Linux this is the XDG Base Directory rule, written out: importing platformdirs would be a twentieth of
@@ -202,11 +213,11 @@ def _user_directory(kind: Literal["state", "config"]) -> Path:
     """
     if "linux" in sys.platform:
         chosen = os.environ.get(f"XDG_{kind.upper()}_HOME", "")
-        default = Path.home() / (".local/state" if kind == "state" else ".config")
-        return (Path(chosen) if os.path.isabs(chosen) else default) / "callgate"
+        default = os.path.expanduser("~/.local/state" if kind == "state" else "~/.config")
+        return os.path.join(chosen if os.path.isabs(chosen) else default, "callgate")
     import platformdirs
 
-    found = platformdirs.user_state_path if kind == "state" else platformdirs.user_config_path
+    found = platformdirs.user_state_dir if kind == "state" else platformdirs.user_config_dir
     return found("callgate", appauthor=False)
 
 
@@ -215,8 +226,8 @@ def user_config_file() -> str:
     chosen = os.environ.get("CALLGATE_CONFIG", "")
     if chosen:
         return chosen
-    path = _user_directory("config") / "callgate.toml"
-    return str(path) if path.is_file() else ""
+    path = os.path.join(_user_directory("config"), "callgate.toml")
+    return path if os.path.isfile(path) else ""
 
 
 def load(path: str | os.PathLike[str]) -> Config:
@@ -242,7 +253,7 @@ def parse(document: Mapping[str, Any], source: str = "") -> Config:
     reader = _Reader(source or "configuration")
     known = {"mode", "state_dir", "listen", "limits", "audit", "controls", "servers", "launch"}
     reader.only(document, known, "")
-    base = Path(source).parent if source else Path()
+    base = os.path.dirname(source)
     return Config(
         mode=reader.choice(document, "mode", MODES, "enforce", ""),
         listen=_listen(reader, reader.table(document, "listen", ""), base),
@@ -265,11 +276,11 @@ def parse_address(text: str, where: str = "listen") -> tuple[str, int]:
     return host, int(port)
 
 
-def _path(base: Path, value: str) -> str:
-    return str(base / Path(value).expanduser()) if value else ""
+def _path(base: str, value: str) -> str:
+    return os.path.join(base, os.path.expanduser(value)) if value else ""
 
 
-def _listen(reader: _Reader, table: Mapping[str, Any], base: Path) -> ListenConfig:
+def _listen(reader: _Reader, table: Mapping[str, Any], base: str) -> ListenConfig:
     where = "listen."
     names = {f.name for f in fields(ListenConfig)} - {"host", "port"}
     reader.only(table, names | {"address"}, where)
@@ -325,6 +336,9 @@ def _audit(reader: _Reader, table: Mapping[str, Any]) -> AuditConfig:
         sync_ms=reader.number(table, "sync_ms", default.sync_ms, 0, 60_000, where),
         segment_bytes=reader.number(table, "segment_bytes", default.segment_bytes, 65536, 1 << 30, where),
         checkpoint_records=reader.number(table, "checkpoint_records", default.checkpoint_records, 1, 10_000_000, where),
+        keep_days=reader.number(table, "keep_days", default.keep_days, 0, 36_500, where),
+        keep_bytes=reader.number(table, "keep_bytes", default.keep_bytes, 0, 1 << 50, where),
+        keep_at_least_days=reader.number(table, "keep_at_least_days", default.keep_at_least_days, 0, 36_500, where),
     )
 
 
@@ -338,7 +352,7 @@ def _controls(reader: _Reader, table: Mapping[str, Any]) -> Mapping[str, Control
     return controls
 
 
-def _launch(reader: _Reader, table: Mapping[str, Any], base: Path) -> LaunchConfig:
+def _launch(reader: _Reader, table: Mapping[str, Any], base: str) -> LaunchConfig:
     where = "launch."
     reader.only(table, {f.name for f in fields(LaunchConfig)}, where)
     signers = tuple(_path(base, one) for one in reader.strings(table, "signers", where))
@@ -364,7 +378,7 @@ _SANDBOX_RANGES = {
 }
 
 
-def _sandbox(reader: _Reader, table: Mapping[str, Any], where: str, base: Path) -> SandboxConfig:
+def _sandbox(reader: _Reader, table: Mapping[str, Any], where: str, base: str) -> SandboxConfig:
     reader.only(table, {f.name for f in fields(SandboxConfig)}, where)
     numbers = {
         name: reader.number(table, name, 0, low, high, where) if name in table else None
@@ -398,7 +412,7 @@ def _secrets(reader: _Reader, table: Mapping[str, Any], where: str) -> dict[str,
     return secrets
 
 
-def _servers(reader: _Reader, table: Mapping[str, Any], base: Path) -> Mapping[str, ServerConfig]:
+def _servers(reader: _Reader, table: Mapping[str, Any], base: str) -> Mapping[str, ServerConfig]:
     servers: dict[str, ServerConfig] = {}
     for name in table:
         if not valid_server_name(name):
@@ -414,7 +428,7 @@ def valid_server_name(name: str) -> bool:
     return 0 < len(name) <= 64 and name.isascii() and name[0].isalnum() and all(c.isalnum() or c in "._-" for c in name)
 
 
-def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: Path) -> ServerConfig:
+def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: str) -> ServerConfig:
     where = f"servers.{name}."
     reader.only(entry, {f.name for f in fields(ServerConfig)} - {"name"}, where)
     command = reader.strings(entry, "command", where)
@@ -466,7 +480,8 @@ class _Reader:
         value = table.get(key, {})
         if not isinstance(value, dict):
             raise self.error(where + key, "must be a table")
-        return cast("Mapping[str, Any]", value)
+        found: Mapping[str, Any] = value
+        return found
 
     def choice(self, table: Mapping[str, Any], key: str, choices: tuple[str, ...], default: Any, where: str) -> Any:
         value = table.get(key, default)
