@@ -118,6 +118,16 @@ def test_a_call_goes_through_and_the_end_of_input_ends_both(state: Path) -> None
     assert (code, stderr) == (0, "")
 
 
+def test_the_state_directory_can_be_named(state: Path, tmp_path: Path) -> None:
+    elsewhere = tmp_path / "elsewhere"
+    guarded = Guarded(state, ECHO, "--state", str(elsewhere))
+    guarded.send(call())
+    assert guarded.read()["result"]["content"][0]["text"] == "hi"
+    assert guarded.finish() == (0, "")
+    assert list((elsewhere / "audit").iterdir())
+    assert not state.exists()
+
+
 def test_the_last_line_needs_no_newline(state: Path) -> None:
     guarded = Guarded(state, ECHO)
     out, _ = guarded.process.communicate(json.dumps(call()).encode(), timeout=30)

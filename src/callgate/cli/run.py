@@ -35,6 +35,8 @@ the gate and leaves evidence.
                      (default: from the command or URL)
   --config FILE      settings (default: callgate.toml in the user's
                      configuration directory)
+  --state DIR        where pins, keys and evidence live (default: as settings
+                     say)
   --mode MODE        enforce (default) or observe
   --url URL          the server speaks HTTP: offer it on stdin and stdout
   --env NAME         a variable the server gets; NAME* for all that begin so
@@ -47,18 +49,28 @@ the gate and leaves evidence.
 The server's exit code is callgate's. Put the prefix before any command of a client's configuration:
   "command": "callgate", "args": ["run", "--", "npx", "-y", "SOME-SERVER"]
 """
-_OPTIONS = {"--name": "name", "--config": "config", "--mode": "mode", "--url": "url", "--sandbox": "sandbox"}
+_OPTIONS = {
+    "--name": "name",
+    "--config": "config",
+    "--state": "state",
+    "--mode": "mode",
+    "--url": "url",
+    "--sandbox": "sandbox",
+}
 _LISTS = {"--env": "env", "--read": "read", "--write": "write", "--network": "network"}
 
 
 class Arguments:
     """What was asked for on the command line."""
 
-    __slots__ = ("command", "config", "env", "help", "mode", "name", "network", "read", "sandbox", "url", "write")
+    __slots__ = (
+        *("command", "config", "env", "help", "mode", "name", "network", "read", "sandbox", "state", "url", "write"),
+    )
 
     def __init__(self) -> None:
         self.name = ""
         self.config = ""
+        self.state = ""
         self.mode = ""
         self.url = ""
         self.sandbox = ""
@@ -243,6 +255,8 @@ def _configuration(arguments: Arguments) -> Config:
 
     path = arguments.config or user_config_file()
     config = load(path) if path else Config()
+    if arguments.state:
+        config = replace(config, state_dir=os.path.abspath(arguments.state))
     return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it
 
 
