@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import hashlib
 import hmac
+from typing import Any
 
 from callgate.gate import answers
 from callgate.transport.http.client import Origin, Pool, Request
@@ -70,6 +71,17 @@ class WorkerSockets:
             pool.close()
 
 
+class _Place:
+    """Where a request belongs, and its header as the route there is to see it. Depends on the header alone."""
+
+    __slots__ = ("headers", "memo", "worker")
+
+    def __init__(self, worker: int, headers: Headers, memo: dict[object, Any] | None) -> None:
+        self.worker = worker
+        self.headers = headers
+        self.memo = memo
+
+
 class AffinityRoute:
     """A route whose session ids name the worker. Implements `exchange.Route`."""
 
@@ -79,29 +91,42 @@ class AffinityRoute:
         self._sockets = sockets
 
     def handle(self, exchange: Exchange) -> None:
-        seal = self._seal
-        sealed = exchange.header(SESSION_HEADER)
-        worker = seal.worker
-        if sealed is not None:
-            found = seal.open(sealed, exchange.principal)
-            if found is None:
+        memo = exchange.memo
+        place = memo.get(self) if memo is not None else None
+        if place is None:
+            place = self._place(exchange)
+            if place is None:
                 text = "callgate: no such session; initialize again"
                 exchange.respond(404, [JSON, NO_STORE], answers.error(None, -32600, text, "session-unknown"))
                 return
+            if memo is not None:
+                memo[self] = place
+        if place.worker != self._seal.worker:
+            self._pass_on(exchange, place.worker)
+            return
+        exchange.headers = place.headers
+        exchange.memo = place.memo
+        if exchange.sink is not None:
+            exchange.sink = _Sealing(exchange.sink, self._seal)
+        self.route.handle(exchange)
+
+    def _place(self, exchange: Exchange) -> _Place | None:
+        """None for a session id that this gate did not hand to this principal."""
+        worker = self._seal.worker
+        headers = exchange.headers
+        # The route below sees another header than the client sent, so what it derives is kept apart.
+        memo: dict[object, Any] | None = None if exchange.memo is None else {}
+        sealed = exchange.header(SESSION_HEADER)
+        if sealed is not None:
+            found = self._seal.open(sealed, exchange.principal)
+            if found is None:
+                return None
             session_id, worker = found
-            if worker == seal.worker:
-                exchange.memo = None
-                exchange.headers = [
-                    (name, session_id if name == SESSION_HEADER else value) for name, value in exchange.headers
-                ]
+            if worker == self._seal.worker:
+                headers = [(name, session_id if name == SESSION_HEADER else value) for name, value in headers]
         elif not exchange.path.endswith("/mcp"):
             worker = HOME_OF_STREAMS
-        if worker != seal.worker:
-            self._pass_on(exchange, worker)
-            return
-        if exchange.sink is not None:
-            exchange.sink = _Sealing(exchange.sink, seal)
-        self.route.handle(exchange)
+        return _Place(worker, headers, memo)
 
     def _pass_on(self, exchange: Exchange, worker: int) -> None:
         pool = self._sockets.pool(worker)
@@ -130,6 +155,11 @@ class _Sealing:
         self._seal = seal
 
     def _sealed(self, exchange: Exchange, headers: Headers) -> Headers:
+        for name, _ in headers:
+            if name == SESSION_HEADER:
+                break
+        else:
+            return headers  # nearly all answers: only one that opens a session names it
         seal = self._seal
         return [
             (name, seal.seal(value, exchange.principal) if name == SESSION_HEADER else value) for name, value in headers
