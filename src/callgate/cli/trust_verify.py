@@ -42,7 +42,7 @@ def main_verify(argv: list[str]) -> int:
         print("no signers are named (launch.signers): signatures were not asked for")
     for server in servers:
         with told(f"reading {server.name}"):
-            problems = tree_check.problems(server, where.lock, where.state)
+            problems = tree_check.problems(server, where.lock, where.state, signed=bool(launch.signers))
         if problems:
             code = EXIT_NO
         for one in problems:

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from hashlib import sha256
 from pathlib import Path
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts, local_rules, place, resolve_client
+from callgate.supply.launch_line import LaunchLine
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, platform_name, refuse_placeholders
 from callgate.text import visible
@@ -16,8 +18,7 @@ from callgate.text import visible
 def resolve(wanted: Wanted, _work: Path) -> Resolved:
     """The program's file and what belongs to it. Raises TrustError."""
     line = wanted.line
-    program = _program(wanted)
-    top = None if line.kind == "binary" else local_rules.project(program)
+    program, top = _files(line, wanted.cwd)
     digest = artefacts.digest_of(program)
     address = f"pkg:generic/{''.join(c if c.isalnum() or c in '._-' else '-' for c in program.name)}"
     notes = ("local-dependencies",) if line.runtime else ()
@@ -34,22 +35,9 @@ def resolve(wanted: Wanted, _work: Path) -> Resolved:
 
 def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     """The digest of the project; only the listing is kept. Raises TrustError."""
-    line = wanted.line
     program: Path = resolved.payload["program"]
     top: Path | None = resolved.payload["top"]
-    refuse_placeholders(line.arguments)
-    words = _words(wanted, program)
-    entry = Entry(
-        argv=words,
-        file=str(program),
-        sha256=resolved.payload["digest"],
-        runtime=os.path.basename(line.program) if line.runtime else "",
-        runtime_path=(resolve_client.find(line.program) or line.program) if line.runtime else "",
-        own="." if top else "",
-        tree_root=str(top) if top else "",
-        directory=line.directory,
-        environment=dict(line.environment),
-    )
+    entry = replace(_words(wanted.line, program, top), sha256=resolved.payload["digest"])
     if top is None:
         return Fetched(entry)
     text = artefacts.listing(top, local_rules.LIMITS, local_rules.skipped)
@@ -64,9 +52,19 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     return Fetched(entry, "", where, digest, platform_name())
 
 
-def _program(wanted: Wanted) -> Path:
-    line = wanted.line
-    base = wanted.cwd / line.directory if line.directory else wanted.cwd
+def started(line: LaunchLine, cwd: Path) -> Entry:
+    """What a line starts in a directory. Raises TrustError."""
+    return _words(line, *_files(line, cwd))
+
+
+def _files(line: LaunchLine, cwd: Path) -> tuple[Path, Path | None]:
+    """The program's file and its project."""
+    program = _program(line, cwd)
+    return program, None if line.kind == "binary" else local_rules.project(program)
+
+
+def _program(line: LaunchLine, cwd: Path) -> Path:
+    base = cwd / line.directory if line.directory else cwd
     if line.kind == "binary":
         found = line.program if os.sep in line.program else resolve_client.find(line.program)
         if not found:
@@ -109,9 +107,22 @@ def _module(base: Path, program: str, module: str) -> Path:
     )
 
 
-def _words(wanted: Wanted, program: Path) -> tuple[str, ...]:
+def _words(line: LaunchLine, program: Path, top: Path | None) -> Entry:
     """The line as it was, with the program's file absolute."""
-    line = wanted.line
+    refuse_placeholders(line.arguments)
+    return Entry(
+        argv=_argv(line, program),
+        file=str(program),
+        runtime=os.path.basename(line.program) if line.runtime else "",
+        runtime_path=(resolve_client.find(line.program) or line.program) if line.runtime else "",
+        own="." if top else "",
+        tree_root=str(top) if top else "",
+        directory=line.directory,
+        environment=dict(line.environment),
+    )
+
+
+def _argv(line: LaunchLine, program: Path) -> tuple[str, ...]:
     if line.kind == "binary" or not line.runtime or line.program == line.entry:
         if line.program != line.entry and line.kind != "binary":
             return (*line.launcher, str(program), *line.arguments)

@@ -107,8 +107,7 @@ class _Fill:
             if option.required:
                 raise TrustError(
                     f"the bundle's option '{visible(name, 60)}' has no value",
-                    effect="the server was not started",
-                    next_step="give it a value in the server's configuration",
+                    next_step=f"give it in the command: BUNDLE.mcpb {visible(name, 60)}=VALUE",
                 )
             return ""
         if isinstance(value, list) and not option.multiple:

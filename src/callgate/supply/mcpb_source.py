@@ -1,11 +1,16 @@
-"""MCPB bundles as servers: unpacked into the store, started as their manifest says."""
+"""MCPB bundles as servers: unpacked into the store, started as their manifest says.
+
+The line `FILE.mcpb NAME=VALUE...` gives values to the options that the manifest asks its user for (mcpb_options.py).
+"""
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 from callgate.errors import TrustError
-from callgate.supply import artefacts, mcpb, mcpb_command, mcpb_signature, place, resolve_client
+from callgate.supply import artefacts, mcpb, mcpb_command, mcpb_options, mcpb_signature, place, resolve_client
+from callgate.supply.launch_line import LaunchLine
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.mcpb_manifest import Manifest
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, inside, platform_name, refuse_placeholders
@@ -25,13 +30,11 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
     refused = [one for one in bundle.findings if one.weight == "refuse"]
     if refused:
         raise TrustError(f"the bundle is refused: {refused[0].what}", next_step="get it again from its publisher")
-    if wanted.line.arguments:
-        raise TrustError("a bundle takes no arguments", next_step="leave them out: its manifest names them")
-    secrets = mcpb_command.command(bundle.manifest, Path("{store}"), _stand_ins(bundle.manifest)).secrets
+    values = mcpb_options.values(bundle.manifest, wanted.line.arguments, wanted.cwd)
+    secrets = mcpb_command.command(bundle.manifest, Path("{store}"), values).secrets
     signer = mcpb_signature.verify(data) if bundle.signed else None
     manifest = bundle.manifest
-    name = "".join(c if c.isalnum() or c in "._-" else "-" for c in manifest.name)
-    address = f"pkg:generic/{name}@{manifest.version}"
+    address = f"pkg:generic/{_name(manifest)}@{manifest.version}"
     return Resolved(
         "mcpb",
         str(path),
@@ -41,34 +44,39 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         notes=tuple(sorted({*(one.rule for one in bundle.findings), *(f"mcpb-secret {one}" for one in secrets)})),
         publisher=(f"signed by {visible(signer.subject, 150)}",) if signer else (),
         provenance={"mcpb": signer.as_record()} if signer else {},
-        payload={"bundle": copy, "manifest": manifest, "name": name},
+        payload={"bundle": copy, "manifest": manifest},
     )
-
-
-def _stand_ins(manifest: Manifest) -> dict[str, str]:
-    """Something in the place of each secret, so that the rest of the command can be worked out."""
-    return {name: "-" for name, option in manifest.options.items() if option.sensitive}
 
 
 def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     """Unpack the bundle into the store. Raises TrustError."""
-    where = artefacts.key("mcpb", resolved.payload["name"], resolved.version, resolved.digest.removeprefix("sha256:"))
+    manifest: Manifest = resolved.payload["manifest"]
+    where = place_of(manifest, resolved.digest)
     system = platform_name()
     with artefacts.building(wanted.state) as folder:
         tree = folder / artefacts.TREE
         tree.rmdir()
         mcpb.open_bundle(resolved.payload["bundle"], tree)
-        entry = _entry(wanted, resolved, tree)
+        entry = started(wanted.line, manifest, tree, wanted.cwd)
+        entry = replace(entry, sha256=artefacts.digest_of(tree / entry.file), own=".")
         (folder / "platform").write_text(system)
         _, digest = artefacts.seal(wanted.state, folder, where, ".")
     return Fetched(entry, f"{where}/{artefacts.TREE}", where, digest, system)
 
 
-def _entry(wanted: Wanted, resolved: Resolved, tree: Path) -> Entry:
-    manifest = resolved.payload["manifest"]
-    for word in (manifest.command, *manifest.args):
-        refuse_placeholders((word,))
-    command = mcpb_command.command(manifest, Path("{store}"), _stand_ins(manifest))
+def place_of(manifest: Manifest, digest: str) -> str:
+    """Where a bundle is in the store. `digest` is the one over its artefacts."""
+    return artefacts.key("mcpb", _name(manifest), manifest.version, digest.removeprefix("sha256:"))
+
+
+def _name(manifest: Manifest) -> str:
+    return "".join(c if c.isalnum() or c in "._-" else "-" for c in manifest.name)
+
+
+def started(line: LaunchLine, manifest: Manifest, tree: Path, cwd: Path) -> Entry:
+    """What a line starts of an unpacked bundle, as its manifest and the line's options say. Raises TrustError."""
+    refuse_placeholders((manifest.command, *manifest.args, *line.arguments))
+    command = mcpb_command.command(manifest, Path("{store}"), mcpb_options.values(manifest, line.arguments, cwd))
     file = inside(tree, manifest.entry_point, "the bundle's entry point")
     if not file.is_file():
         raise TrustError(
@@ -83,13 +91,11 @@ def _entry(wanted: Wanted, resolved: Resolved, tree: Path) -> Entry:
     return Entry(
         argv=("{runtime}" if runtime else program, *command.argv[1:]),
         file=file.relative_to(tree).as_posix(),
-        sha256=artefacts.digest_of(file),
         runtime=runtime,
         runtime_path=found,
-        own=".",
         # A secret is no part of a lock: the server gets it by name, from a secret store.
         environment={
             **{name: value for name, value in command.env.items() if name not in command.secrets},
-            **wanted.line.environment,
+            **line.environment,
         },
     )

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from urllib.parse import quote
 from callgate.errors import TrustError
 from callgate.supply import artefacts, place, resolve_client
 from callgate.supply.cooldown import iso, parse_time
+from callgate.supply.launch_line import LaunchLine
 from callgate.supply.launch_packages import exact_npm, npm_name
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, inside, platform_name, refuse_placeholders
@@ -260,8 +262,20 @@ def _manifest(path: Path) -> dict[str, Any]:
 
 def _entry(wanted: Wanted, resolved: Resolved, tree: Path, node: str) -> Entry:
     """How to start the package's program. Raises TrustError."""
-    line = wanted.line
-    own, file = _bin(tree, resolved.package, line.entry, line.more)
+    entry = started(wanted.line, tree)
+    version = resolve_client.run((node, "--version"), wanted.state).out.decode("ascii", "replace").strip()
+    return replace(
+        entry,
+        sha256=artefacts.digest_of(tree / entry.file),
+        runtime_path=node if entry.runtime else "",
+        runtime_version=visible(version, 40),
+        own=f"node_modules/{resolved.package}",
+    )
+
+
+def started(line: LaunchLine, tree: Path) -> Entry:
+    """What a line starts of an unpacked tree, as the package's own manifest says. Raises TrustError."""
+    own, file = _bin(tree, line.package, line.entry, line.more)
     path = inside(tree / "node_modules" / own, file, "the program")
     if not path.is_file():
         raise TrustError(
@@ -269,21 +283,12 @@ def _entry(wanted: Wanted, resolved: Resolved, tree: Path, node: str) -> Entry:
         )
     relative = path.relative_to(tree).as_posix()
     with open(path, "rb") as source:
-        first = source.readline(1024)
-    options = _node_options(first, file)
-    if options is None:
-        argv: tuple[str, ...] = (f"{{store}}/{relative}", *line.arguments)
-    else:
-        argv = ("{runtime}", *options, f"{{store}}/{relative}", *line.arguments)
-    version = resolve_client.run((node, "--version"), wanted.state).out.decode("ascii", "replace").strip()
+        options = _node_options(source.readline(1024), file)
+    runtime = () if options is None else ("{runtime}", *options)
     return Entry(
-        argv=argv,
+        argv=(*runtime, f"{{store}}/{relative}", *line.arguments),
         file=relative,
-        sha256=artefacts.digest_of(path),
-        runtime="node" if options is not None else "",
-        runtime_path=node if options is not None else "",
-        runtime_version=visible(version, 40),
-        own=f"node_modules/{resolved.package}",
+        runtime="node" if runtime else "",
         directory=line.directory,
         environment=dict(line.environment),
     )

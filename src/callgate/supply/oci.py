@@ -6,6 +6,7 @@ installed, skopeo. An image that no registry knows (built here) is named by its 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -14,6 +15,7 @@ from callgate.errors import TrustError
 from callgate.supply import place, resolve_client
 from callgate.supply.cooldown import iso, parse_time
 from callgate.supply.launch_containers import image_at
+from callgate.supply.launch_line import LaunchLine
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted, refuse_placeholders
 from callgate.text import visible
@@ -61,24 +63,32 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
 
 def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     """The line with the digest in the place of the tag; the image is in the container program's own store."""
-    words = wanted.line.argv if not wanted.line.prefixes else (*wanted.line.launcher, "IMAGE", *wanted.line.arguments)
+    entry = started(wanted.line, resolved.payload["reference"])
+    return Fetched(replace(entry, runtime_path=resolve_client.find(wanted.line.program)))
+
+
+def started(line: LaunchLine, reference: str) -> Entry:
+    """The line with `reference` in the place of its image. Raises TrustError."""
+    words = line.argv if not line.prefixes else (*line.launcher, "IMAGE", *line.arguments)
     refuse_placeholders(words)
     run, at, options = image_at(words)
     kept = [word for word in words[run + 1 : at] if not word.startswith("--pull")]
     if "--pull" in words[run + 1 : at]:
         value = options.last("--pull")
         kept.remove(value)
-    argv = (*words[: run + 1], "--pull=never", *kept, resolved.payload["reference"], *words[at + 1 :])
-    program = resolve_client.find(wanted.line.program)
-    return Fetched(
-        Entry(
-            argv=("{runtime}", *argv[1:]),
-            runtime=wanted.line.program,
-            runtime_path=program,
-            directory=wanted.line.directory,
-            environment={},
-        )
+    return Entry(
+        argv=("{runtime}", *words[1 : run + 1], "--pull=never", *kept, reference, *words[at + 1 :]),
+        runtime=line.program,
+        directory=line.directory,
+        environment={},
     )
+
+
+def digest_of(reference: str, line: LaunchLine) -> str:
+    """The digest of a reference to the image that a line names; '' where it is none."""
+    image, _, digest = reference.partition("@")
+    asked = line.requested if line.requested.startswith("sha256:") else digest
+    return digest if digest and digest == asked and _same_image(image, line.package) else ""
 
 
 def _inspect(program: str, name: str, work: Path) -> dict[str, Any] | None:

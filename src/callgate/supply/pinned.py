@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from typing import Any
 
 QUICK_ITEMS = 500
+OWN_LOCK = "callgate.lock"
 LOCK_BYTES = 16 * 1024 * 1024
 _MAGIC = b"callgate-quick-1\n"
 
@@ -65,11 +66,14 @@ class Pinned:
         }
 
 
-def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: Path) -> Pinned | None:
+def pinned_launch(
+    name: str, argv: Sequence[str], locks: Sequence[str | Path], state: str | Path, *, signed: bool = False
+) -> Pinned | None:
     """The pinned form of a launch line, or None where no lock knows the server.
 
-    The first of `locks` that exists and has the server decides, by `name`, else by the very same line. Raises
-    TrustError when the lock or what it pins is not as it was.
+    The first of `locks` that exists and has the server decides, by `name`, else by the very same line. A lock that is
+    not the user's own, and not `signed` (which the caller verifies), starts only what follows from the line
+    (derived.py). Raises TrustError when the lock or what it pins is not as it was.
     """
     line = sha256("\0".join(argv).encode("utf-8", "surrogateescape")).hexdigest()
     for path in locks:
@@ -92,7 +96,8 @@ def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: 
                 next_step=f"if you changed it: callgate trust lock {_shown(name)}",
             )
         try:
-            pinned = _launch(name or _name_of(servers, entry), entry, path, state)
+            ours = signed or os.path.abspath(path) == os.path.abspath(os.path.join(state, OWN_LOCK))
+            pinned = _launch(name or _name_of(servers, entry), entry, path, state, ours=ours)
         except (KeyError, TypeError, ValueError, AttributeError) as error:
             raise _damaged(path) from error
         pinned.lock_sha256 = digest
@@ -100,7 +105,7 @@ def pinned_launch(name: str, argv: Sequence[str], locks: Sequence[Path], state: 
     return None
 
 
-def _servers(path: Path) -> tuple[dict[str, Any], str] | None:
+def _servers(path: str | Path) -> tuple[dict[str, Any], str] | None:
     try:
         # Non-blocking: a named pipe in the lock's place must not hang the start.
         with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
@@ -127,7 +132,7 @@ def _servers(path: Path) -> tuple[dict[str, Any], str] | None:
     return servers, sha256(data).hexdigest()
 
 
-def _damaged(path: Path) -> TrustError:
+def _damaged(path: str | Path) -> TrustError:
     return TrustError(
         f"{_shown(str(path))} is not a lock file this callgate can read",
         effect="the server was not started",
@@ -139,11 +144,9 @@ def _name_of(servers: dict[str, Any], entry: dict[str, Any]) -> str:
     return next(name for name, one in servers.items() if one is entry)
 
 
-def _launch(name: str, entry: dict[str, Any], path: Path, state: Path) -> Pinned:
+def _launch(name: str, entry: dict[str, Any], path: str | Path, state: str | Path, *, ours: bool) -> Pinned:
     start = entry["entry"]
-    words: list[str] = start["argv"]
     store = ""
-    runtime = _runtime(start)
     if entry["store"]:
         store = os.path.join(state, "artefacts", _inside(entry["store"]))
         if not os.path.isdir(store):
@@ -152,6 +155,12 @@ def _launch(name: str, entry: dict[str, Any], path: Path, state: Path) -> Pinned
                 effect="the server was not started",
                 next_step=f"fetch it again: callgate trust lock {_shown(name)}",
             )
+    if not ours:
+        from callgate.supply import derived
+
+        start = derived.entry_of(name, entry, str(path), str(state))
+    words: list[str] = start["argv"]
+    runtime = _runtime(start)
     if start["sha256"]:
         file = start["file"]
         _check_file(name, os.path.join(store, _inside(file)) if store else file, start["sha256"])
@@ -190,7 +199,7 @@ def _check_file(name: str, path: str, expected: str) -> None:
         )
 
 
-def _check_tree(name: str, entry: dict[str, Any], store: str, state: Path) -> None:
+def _check_tree(name: str, entry: dict[str, Any], store: str, state: str | Path) -> None:
     """Sizes, times and inodes against what they were when the tree was made; in doubt the digest decides."""
     tree = store or entry["entry"]["tree_root"]
     record = os.path.join(state, "artefacts", _inside(entry["record"]), "quick")

@@ -12,12 +12,14 @@ Building from source runs the package's code and so needs `allow_sdist`.
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import quote
 
 from callgate.errors import TrustError
-from callgate.supply import artefacts, pypi_clients, pypi_entry, resolve_client
+from callgate.supply import artefacts, place, pypi_clients, pypi_entry, resolve_client
 from callgate.supply.cooldown import iso
+from callgate.supply.launch_line import LaunchLine
 from callgate.supply.launch_packages import exact_pypi, normal_pypi
 from callgate.supply.lockfile import Artefact, Entry
 from callgate.supply.pypi_clients import Interpreter
@@ -86,8 +88,7 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
         resolved.payload["client"].install(packages, tree, wanted, work)
         site = _tidy(tree, interpreter)
         installed = pypi_entry.installed(site)
-        module, function, own = pypi_entry.find(site, installed, resolved.package, line.entry, line.more)
-        launcher = pypi_entry.launcher(line.entry or resolved.package, module, function)
+        launcher, own = _launcher(line, site, installed)
         (tree / LAUNCHER).write_text(launcher, encoding="utf-8")
         scripts = pypi_entry.start_code(site) + tuple(
             f"{visible(one.name, 80)}@{visible(one.version, 40)}: built from source: its build code ran"
@@ -101,18 +102,43 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
         digest = artefacts.digest_of(tree / LAUNCHER)
         relative = site.relative_to(tree).as_posix()
         _, tree_digest = artefacts.seal(wanted.state, folder, where, f"{relative}/{own}", links)
-    entry = Entry(
-        argv=("{store}/bin/python", "-I", f"{{store}}/{LAUNCHER}", *line.arguments),
-        file=LAUNCHER,
+    entry = replace(
+        _words(line),
         sha256=digest,
-        runtime="python",
         runtime_path=interpreter.path,
         runtime_version=interpreter.version,
         own=f"{relative}/{own}",
+    )
+    return Fetched(entry, f"{where}/{artefacts.TREE}", where, tree_digest, system, scripts, taken)
+
+
+def started(line: LaunchLine, tree: Path) -> Entry:
+    """What a line starts of an unpacked tree, as the package's own entry points say. Raises TrustError."""
+    site = _site(tree)
+    launcher, _ = _launcher(line, site, pypi_entry.installed(site))
+    if place.read(tree / LAUNCHER).decode("utf-8", "replace") != launcher:
+        raise TrustError(
+            f"what is in the store starts another program of {visible(line.package, 100)}",
+            next_step="lock the server again: callgate trust lock",
+        )
+    return _words(line)
+
+
+def _words(line: LaunchLine) -> Entry:
+    return Entry(
+        argv=("{store}/bin/python", "-I", f"{{store}}/{LAUNCHER}", *line.arguments),
+        file=LAUNCHER,
+        runtime="python",
         directory=line.directory,
         environment=dict(line.environment),
     )
-    return Fetched(entry, f"{where}/{artefacts.TREE}", where, tree_digest, system, scripts, taken)
+
+
+def _launcher(line: LaunchLine, site: Path, installed: list[pypi_entry.Installed]) -> tuple[str, str]:
+    """The text of the program that starts the entry point, and the package's own directory in `site`."""
+    package = normal_pypi(line.package)
+    module, function, own = pypi_entry.find(site, installed, package, line.entry, line.more)
+    return pypi_entry.launcher(line.entry or package, module, function), own
 
 
 def _environment(interpreter: Interpreter, tree: Path, work: Path) -> None:
@@ -142,6 +168,10 @@ def _tidy(tree: Path, interpreter: Interpreter) -> Path:
     )
     if not (tree / "bin" / "python").is_symlink() or not (tree / "bin" / "python").exists():
         raise TrustError("a package replaces the Python interpreter", next_step="do not use it")
+    return _site(tree)
+
+
+def _site(tree: Path) -> Path:
     sites = sorted(tree.glob("lib/python*/site-packages"))
     if len(sites) != 1:
         raise TrustError("the Python environment has no site-packages", next_step="check the Python installation")

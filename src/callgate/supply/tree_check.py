@@ -40,13 +40,13 @@ def whole(name: str, entry: Mapping[str, Any], tree: str, record: str) -> None:
         place.write(Path(record), quick, 0o400)
 
 
-def problems(server: LockedServer, lock: Path, state: Path) -> list[TrustError]:
-    """Everything about a server that is not as it was locked; reads every file of its tree."""
+def problems(server: LockedServer, lock: Path, state: Path, *, signed: bool = False) -> list[TrustError]:
+    """Everything about a server that is not as it was locked; reads every file of its tree. `signed`: see pinned.py."""
     from callgate.supply.pinned import pinned_launch
 
     found = []
     try:
-        pinned_launch(server.name, server.argv, [lock], state)
+        pinned_launch(server.name, server.argv, [lock], state, signed=signed)
     except TrustError as error:
         found.append(error)
     if server.tree and (not found or os.path.isdir(artefacts.root(state) / server.record)):
