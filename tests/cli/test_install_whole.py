@@ -8,6 +8,7 @@ import os
 import shutil
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 from typing import Any
 
@@ -206,3 +207,37 @@ def test_a_file_of_hooks_that_does_not_parse(home: Path, capsys: pytest.CaptureF
     assert "line 1, column 3" in capsys.readouterr().out
     assert (home / ".claude/settings.json").read_text() == "{ broken"
     assert main(["status", "--client", "cursor"]) == 0
+
+
+def test_settings_that_only_a_variable_names_stand_in_the_entries(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Codex hands its servers a handful of variables; a gate without them would look for locks and keys elsewhere."""
+    before = everything(home)
+    settings, state = os.environ["CALLGATE_CONFIG"], os.environ["CALLGATE_STATE_DIR"]
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks"]) == 0
+    entry = tomllib.loads((home / ".codex/config.toml").read_text())["mcp_servers"]["echo"]
+    words = entry["args"]
+    assert words[:7] == ["run", "--name", "echo", "--config", settings, "--state", state]
+    plain = {"HOME": str(home), "PATH": os.environ["PATH"], "LANG": "C.UTF-8", **entry["env"]}
+    result = subprocess.run(
+        [entry["command"], *words],
+        input=json.dumps(HELLO) + "\n",
+        env=plain,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert json.loads(result.stdout)["result"]["instructions"].startswith("token "), result.stderr
+    assert not (home / ".local").exists()
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks"]) == 0
+    assert main(["uninstall", "--yes"]) == 0
+    assert everything(home) == before
+
+    # Where no variable says anything, nothing is written: the places are the same for every client.
+    monkeypatch.delenv("CALLGATE_CONFIG")
+    monkeypatch.delenv("CALLGATE_STATE_DIR")
+    for name in ("XDG_STATE_HOME", "XDG_CONFIG_HOME"):
+        monkeypatch.delenv(name, raising=False)
+    assert main(["install", "--yes", "--keep-secrets", "--no-hooks", "--no-lock"]) == 0
+    entry = tomllib.loads((home / ".codex/config.toml").read_text())["mcp_servers"]["echo"]
+    assert entry["args"][:5] == ["run", "--name", "echo", "--env", "API_TOKEN"]

@@ -10,15 +10,20 @@ import textwrap
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from callgate.cli.install import check_clients, clients_with_hooks, configuration, shown_path
+from callgate.cli.client_options import (
+    add_clients,
+    chosen_clients,
+    clients_with_hooks,
+    configuration,
+    shown_path,
+)
 from callgate.clients import hook_entries, hook_snapshot
-from callgate.clients.checks import Check, Facts, Level
-from callgate.clients.checks import check_clients as check_files
+from callgate.clients.checks import Check, Facts, Level, check_clients
 from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import Records
 from callgate.config import Config, state_directory
-from callgate.errors import CallgateError, ConfigError
+from callgate.errors import CallgateError
 from callgate.text import visible
 
 EXIT_OK, EXIT_NO = 0, 1
@@ -38,15 +43,11 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="callgate doctor", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
-    parser.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
+    add_clients(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     parser.add_argument("--all", action="store_true", help="list what is ok, too")
     arguments = parser.parse_args(argv)
-    check_clients(arguments.client)
-    if arguments.project and not os.path.isdir(arguments.project):
-        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
-    checks = list(examine(tuple(arguments.client), arguments.project))
+    checks = list(examine(chosen_clients(arguments), arguments.project))
     if arguments.json:
         _print_json(checks)
     else:
@@ -137,7 +138,7 @@ def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str
 
     facts = Facts(machine.system, lambda value, key: judge(value, key) is not None, _pinned(state), launcher_or_name())
     count = 0
-    for one in check_files(find(machine, clients, project), Records(state), clients, facts):
+    for one in check_clients(find(machine, clients, project), Records(state), clients, facts):
         count += 1
         yield one
     if not count:

@@ -7,10 +7,19 @@ import os
 import shutil
 import sys
 import textwrap
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from callgate.cli.client_options import (
+    PROJECT,
+    add_clients,
+    chosen_clients,
+    clients_with_hooks,
+    configuration,
+    settings_options,
+    shown_path,
+)
 from callgate.clients import hook_snapshot
 from callgate.clients.commit import carry_out
 from callgate.clients.files import lock
@@ -23,9 +32,8 @@ from callgate.clients.machine import Machine, find
 from callgate.clients.moving import Keeper
 from callgate.clients.plan import Plan, Step, Wish, plan_install
 from callgate.clients.records import Records
-from callgate.clients.surroundings import HOOK_FILES
 from callgate.clients.table import BY_NAME
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config, state_directory
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 
@@ -46,8 +54,7 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="callgate install", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    add_choice(made)
-    made.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
+    add_choice(made, project=PROJECT)
     made.add_argument("--managed", action="store_true", help="files an administrator manages too")
     made.add_argument("--keep-secrets", action="store_true", help="leave credentials in the files")
     made.add_argument(
@@ -72,9 +79,9 @@ def parser() -> argparse.ArgumentParser:
     return made
 
 
-def add_choice(made: argparse.ArgumentParser) -> None:
+def add_choice(made: argparse.ArgumentParser, *, project: str = "") -> None:
     """The options install and uninstall share."""
-    made.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
+    add_clients(made, project=project)
     made.add_argument("--server", metavar="NAME", action="append", default=[], help="only this server (repeatable)")
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--dry-run", action="store_true", help="show the change and write nothing")
@@ -86,21 +93,20 @@ def main(argv: list[str]) -> int:
     machine = Machine.here()
     if machine.system == "win32":
         raise ConfigError("callgate run is not available on Windows yet, so no client can be pointed to it")
-    if arguments.project and not os.path.isdir(arguments.project):
-        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
-    check_clients(arguments.client)
+    chosen = chosen_clients(arguments)
     config = configuration()
     state = state_directory(config)
     keeper = None if arguments.keep_secrets else open_keeper(state, arguments.secrets_to)
-    wish = Wish(launcher(), tuple(arguments.server), arguments.managed, keeper)
+    options = settings_options(config, state)
+    wish = Wish(launcher(), tuple(arguments.server), arguments.managed, keeper, options=options)
     with lock(state):
         records, hook_records = Records(state), HookRecords(state)
-        found = find(machine, tuple(arguments.client), arguments.project)
+        found = find(machine, chosen, arguments.project)
         plans = list(plan_install(found, records, wish))
         missing = [name for name in wish.servers if not any(s.server == name for p in plans for s in p.steps)]
         for name in missing:
             print(f"no server '{visible(name, 80)}' in these files")
-        hooked = clients_with_hooks(arguments.client) if arguments.hooks and not wish.servers else ()
+        hooked = clients_with_hooks(chosen) if arguments.hooks and not wish.servers else ()
         hooks = list(plan_add(machine, hook_records, hooked, wish.launcher, state))
         work = Work(plans, hooks, records, hook_records, state, keeper)
         before = _snapshot(machine, wish, config, arguments)
@@ -156,27 +162,11 @@ def gateways(config: Config | None) -> tuple[str, ...]:
     return tuple(f"http://{host}:{config.listen.port}/" for host in {config.listen.host, "localhost"})
 
 
-def clients_with_hooks(chosen: Sequence[str]) -> tuple[str, ...]:
-    """The clients callgate has hooks for, of the chosen ones (none chosen: all)."""
-    return tuple(name for name in HOOK_FILES if not chosen or name in chosen)
-
-
 def open_keeper(state: Path, to: str = "") -> Keeper:
     """Where credentials go: the store of that name, else the best on this machine. Raises SecretError."""
     from callgate.vault.move import keeper
 
     return keeper(state, to)
-
-
-def configuration() -> Config | None:
-    """The user's configuration; None where there is none."""
-    path = user_config_file()
-    return load(path) if path else None
-
-
-def state_of_user() -> Path:
-    """The state directory that the user's configuration names."""
-    return state_directory(configuration())
 
 
 def show_and_do(
@@ -306,12 +296,6 @@ def _filled(head: str, text: str, columns: int) -> str:
     return "\n".join([head.rstrip(), *(" " * 13 + line for line in lines)])
 
 
-def shown_path(path: str) -> str:
-    """A path, short and safe to print."""
-    home = os.path.expanduser("~")
-    return visible("~" + path[len(home) :] if path.startswith(home + os.sep) else path, 300)
-
-
 def _agreed(question: str, arguments: argparse.Namespace) -> bool:
     if arguments.dry_run:
         print("dry run: nothing was written")
@@ -330,12 +314,3 @@ def _agreed(question: str, arguments: argparse.Namespace) -> bool:
 
 def _plural(count: int, noun: str) -> str:
     return f"{count} {noun}" if count == 1 else f"{count} {noun}s"
-
-
-def check_clients(names: Iterable[str]) -> None:
-    """Raise ConfigError for a client nobody knows."""
-    for name in names:
-        if name not in BY_NAME:
-            raise ConfigError(
-                f"there is no client '{visible(name, 80)}'", next_step="one of: " + ", ".join(sorted(BY_NAME))
-            )

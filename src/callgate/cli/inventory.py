@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
-from callgate.cli.install import check_clients, configuration, shown_path
+from callgate.cli.client_options import add_clients, chosen_clients, configuration, shown_path
 from callgate.clients.inventory import Configured, Inventory, Known, Server, take
 from callgate.clients.machine import Machine, find, find_all
 from callgate.clients.probe import speaks_mcp
@@ -18,7 +18,7 @@ from callgate.clients.processes import Machine as Running
 from callgate.clients.processes import look
 from callgate.clients.records import Records
 from callgate.config import Config, state_directory
-from callgate.errors import CallgateError, ConfigError
+from callgate.errors import CallgateError
 from callgate.text import visible
 
 EXIT_OK, EXIT_NO = 0, 1
@@ -37,22 +37,19 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="callgate inventory", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
-    parser.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
+    add_clients(parser)
     parser.add_argument("--probe", action="store_true", help="ask unknown listeners on loopback whether they speak MCP")
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    check_clients(arguments.client)
-    if arguments.project and not os.path.isdir(arguments.project):
-        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
+    chosen = chosen_clients(arguments)
     config = configuration()
     state = state_directory(config)
     running = look()
     here = Machine.here()
-    found = list(find_all(here, tuple(arguments.client), arguments.project))
+    found = list(find_all(here, chosen, arguments.project))
     seen = {one.real for one in found}
     for folder in _projects(Records(state)):
-        found += [one for one in find(here, tuple(arguments.client), folder) if one.real not in seen]
+        found += [one for one in find(here, chosen, folder) if one.real not in seen]
         seen.update(one.real for one in found)
     inventory = take(found, _configured(config), running, _known(config or Config(), state))
     if arguments.probe:

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 
+from callgate.cli.client_options import add_clients
+
 EXIT_OK, EXIT_NO = 0, 1
 
 DESCRIPTION = """\
@@ -36,17 +38,15 @@ def parser() -> argparse.ArgumentParser:
 def _find(made: argparse.ArgumentParser) -> None:
     made.add_argument("path", metavar="PATH", nargs="*", help="look here instead of at the known places")
     made.add_argument("--home", action="store_true", help="all .env files below the home directory too")
-    made.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
-    made.add_argument("--project", metavar="DIR", default="", help="the clients' files of this project too")
+    add_clients(made)
     made.add_argument("--json", action="store_true", help="print one JSON document")
 
 
 def _move(made: argparse.ArgumentParser) -> None:
     made.add_argument("path", metavar="FILE", nargs="*", help="these .env files too")
     made.add_argument("--to", metavar="STORE", default="", help="keyring, age, vault or awssm (default: the best here)")
-    made.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
+    add_clients(made)
     made.add_argument("--server", metavar="NAME", action="append", default=[], help="only this server (repeatable)")
-    made.add_argument("--project", metavar="DIR", default="", help="the clients' files of this project too")
     made.add_argument("--undo", action="store_true", help="put the values back into the files")
     made.add_argument("--yes", action="store_true", help="do not ask")
     made.add_argument("--dry-run", action="store_true", help="show the change and write nothing")

@@ -11,7 +11,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any, cast
 
-from callgate.cli.install import check_clients, shown_path, state_of_user
+from callgate.cli.client_options import chosen_clients, shown_path, state_of_user
 from callgate.clients.entries import Entry, entries, gate_at
 from callgate.clients.files import MAX_BYTES
 from callgate.clients.formats import FormatName, parse
@@ -35,7 +35,7 @@ _SYSTEM = ("/usr/", "/bin/", "/sbin/", "/lib", "/etc/", "/proc/", "/dev/", "/sys
 
 def find(arguments: argparse.Namespace) -> int:
     """Look, and print what was found."""
-    check_clients(arguments.client)
+    chosen_clients(arguments)
     for path in arguments.path:
         if not os.path.lexists(path):
             raise ConfigError(f"there is no {visible(path, 300)}", next_step="name a file or directory that exists")

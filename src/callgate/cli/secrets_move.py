@@ -8,7 +8,7 @@ import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 
-from callgate.cli.install import check_clients, shown_path, state_of_user
+from callgate.cli.client_options import chosen_clients, shown_path, state_of_user
 from callgate.cli.secrets_files import FilePlan, Moves, carry_out_move, carry_out_undo, store
 from callgate.cli.secrets_find import search
 from callgate.cli.secrets_uses import uses
@@ -30,14 +30,12 @@ WIDTH = 80
 
 def move(arguments: argparse.Namespace) -> int:
     """Plan, show, ask, do."""
-    check_clients(arguments.client)
+    chosen_clients(arguments)
     for path in arguments.path:
         if not os.path.isfile(path) or not is_env_file(os.path.basename(path)):
             raise ConfigError(
                 f"{visible(path, 300)} is no .env file", next_step="clients' files are found without names"
             )
-    if arguments.project and not os.path.isdir(arguments.project):
-        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
     state = state_of_user()
     with lock(state):
         work = Work(state, keeper(state, arguments.to), Records(state), Moves(state), arguments.undo)

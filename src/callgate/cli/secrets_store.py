@@ -8,7 +8,7 @@ import sys
 import textwrap
 from pathlib import Path
 
-from callgate.cli.install import shown_path, state_of_user
+from callgate.cli.client_options import shown_path, state_of_user
 from callgate.cli.secrets_uses import Use, uses
 from callgate.errors import ConfigError, SecretError
 from callgate.text import visible

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from callgate.cli.client_options import configuration, settings_options
 from callgate.cli.secrets_files import FilePlan, Moves, Pick, plan_move, plan_undo
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import tidy
@@ -66,7 +67,7 @@ def tidy_up(work: Work, arguments: argparse.Namespace) -> None:
 
 def plan_there(work: Work, arguments: argparse.Namespace) -> None:
     """Credentials into the store."""
-    wish = Wish(launcher(), tuple(arguments.server), keeper=work.keeper, only_wrapped=True)
+    wish = replace(_wish(work, arguments), keeper=work.keeper)
     found = list(find(Machine.here(), tuple(arguments.client), arguments.project))
     work.entries = [plan for plan in plan_install(found, work.records, wish) if _matters(plan)]
     fingerprints = Fingerprints.of_state(work.state)
@@ -90,6 +91,11 @@ def plan_there(work: Work, arguments: argparse.Namespace) -> None:
         if plan.problem or plan.changes or plan.refused:
             work.files.append(plan)
     work.rotate = list(_exposed(work))
+
+
+def _wish(work: Work, arguments: argparse.Namespace) -> Wish:
+    options = settings_options(configuration(), work.state)
+    return Wish(launcher(), tuple(arguments.server), options=options, only_wrapped=True)
 
 
 def _matters(plan: Plan) -> bool:
@@ -144,7 +150,7 @@ class _Configured:
 
 def plan_back(work: Work, arguments: argparse.Namespace) -> None:
     """Credentials into the files again."""
-    wish = Wish(launcher(), tuple(arguments.server), managed=True, only_wrapped=True, put_back=work.keeper.fetch)
+    wish = replace(_wish(work, arguments), managed=True, put_back=work.keeper.fetch)
     found = find(Machine.here(), tuple(arguments.client), arguments.project)
     files = {record.file for record in work.records.all() if record.moved}
     work.entries = [

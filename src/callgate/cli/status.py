@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import textwrap
 from typing import Any
 
-from callgate.cli.install import check_clients, clients_with_hooks, shown_path, state_of_user
+from callgate.cli.client_options import add_clients, chosen_clients, clients_with_hooks, shown_path, state_of_user
 from callgate.clients.hook_entries import HookState
 from callgate.clients.hook_entries import survey as hook_survey
 from callgate.clients.launcher import launcher_or_name
@@ -16,7 +15,6 @@ from callgate.clients.machine import Machine, find_all
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, survey
 from callgate.clients.table import CLIENTS, NO_FILES
-from callgate.errors import ConfigError
 from callgate.text import visible
 
 EXIT_OK, EXIT_NO = 0, 1
@@ -32,14 +30,10 @@ def main(argv: list[str]) -> int:
     parser = argparse.ArgumentParser(
         prog="callgate status", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--client", metavar="NAME", action="append", default=[], help="only this client (repeatable)")
-    parser.add_argument("--project", metavar="DIR", default="", help="the files of this project too")
+    add_clients(parser)
     parser.add_argument("--json", action="store_true", help="print one JSON document")
     arguments = parser.parse_args(argv)
-    check_clients(arguments.client)
-    if arguments.project and not os.path.isdir(arguments.project):
-        raise ConfigError(f"{visible(arguments.project, 300)} is no directory")
-    chosen = tuple(arguments.client)
+    chosen = chosen_clients(arguments)
     records = Records(state_of_user())
     found = find_all(Machine.here(), chosen, arguments.project)
     states = list(survey(found, records, chosen))

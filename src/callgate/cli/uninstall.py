@@ -6,15 +6,8 @@ import argparse
 from collections.abc import Callable
 from pathlib import Path
 
-from callgate.cli.install import (
-    EXIT_NO,
-    Work,
-    add_choice,
-    check_clients,
-    clients_with_hooks,
-    show_and_do,
-    state_of_user,
-)
+from callgate.cli.client_options import chosen_clients, clients_with_hooks, state_of_user
+from callgate.cli.install import EXIT_NO, Work, add_choice, show_and_do
 from callgate.clients.files import lock
 from callgate.clients.hook_files import HookRecords, plan_remove
 from callgate.clients.machine import Machine
@@ -42,7 +35,7 @@ def main(argv: list[str]) -> int:
         help="of an edited entry, put back command and arguments, and keep the rest",
     )
     arguments = parser.parse_args(argv)
-    check_clients(arguments.client)
+    chosen_clients(arguments)
 
     def wanted(record: Record) -> bool:
         return (not arguments.client or record.client in arguments.client) and (

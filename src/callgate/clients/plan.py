@@ -95,12 +95,15 @@ class Wish:
     """What an install was asked for."""
 
     launcher: tuple[str, ...]
+    """The words that start this callgate."""
     servers: tuple[str, ...] = ()
     managed: bool = False
     keeper: Keeper | None = None
     """Takes the credentials of wrapped entries; none: they stay in the file."""
     only_wrapped: bool = False
     """Entries that are not behind the gate are not put there; one with credentials for the keeper is refused."""
+    options: tuple[str, ...] = ()
+    """Of each `callgate run`, beside what an entry itself says: where settings and state are."""
     put_back: Callable[[str], str] | None = None
     """Gives credentials by their references: those that were moved stand in the wrapped entries again."""
 
@@ -300,7 +303,7 @@ class _Install:
                 self._not_wrapped(one, entry, text, name)
                 return None
             moves, odd = ((), ()) if self._wish.keeper is None else self._moves(one, entry, text, name)
-            change = wrap(text, plan.format, shape, entry, self._wish.launcher, name, moves)
+            change = wrap(text, plan.format, shape, entry, self._wish.launcher, (name, *self._wish.options), moves)
         except EntryRefused as error:
             self._step(entry.name, "left" if entry.kind == "remote" else "refused", error.what, error.next_step)
             return None

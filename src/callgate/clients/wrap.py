@@ -54,21 +54,22 @@ def wrap(
     shape: Shape,
     entry: Entry,
     launcher: tuple[str, ...],
-    gate_name: str,
+    named: tuple[str, ...],
     moves: Sequence[Move] = (),
 ) -> Change:
-    """Put one entry behind `launcher run --name gate_name`, with `--env` for each variable the entry names.
+    """Put one entry behind `launcher run --name …`, with `--env` for each variable the entry names.
 
+    `named` are the gate's name for it and further options of `callgate run`.
     `moves` put references in the place of values. Raises EntryRefused, ClientFileError.
     """
     names = environment_names(entry.node, shape)
     if any(name.startswith("PYTHON") for name in names):
         launcher = heedless()
-    prefix = (*launcher, "run", "--name", gate_name)
+    prefix = (*launcher, "run", "--name", *named)
     if entry.kind == "remote":
         return _wrap_url(text, format_, shape, entry, prefix)
-    named = (word for name in names for word in ("--env", name))
-    change = _wrap_command(text, format_, shape, entry, (*prefix, *named, "--"))
+    passed = (word for name in names for word in ("--env", name))
+    change = _wrap_command(text, format_, shape, entry, (*prefix, *passed, "--"))
     return replace(
         change,
         splices=(*change.splices, *splices(format_, entry.node, moves)),
