@@ -5,7 +5,9 @@ Sets of names and nothing else, so that whoever asks at the start of a server pa
 
 from __future__ import annotations
 
-from typing import Final
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from typing import Final
 
 PACKAGE_RUNNERS: Final = frozenset(("npx", "pnpx", "npm", "pnpm", "yarn", "bunx", "bun", "uvx", "uv", "pipx"))
 """Resolve a package at a registry and run it. What each line of theirs means, `supply.launch_line` reads."""

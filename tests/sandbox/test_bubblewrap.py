@@ -272,7 +272,7 @@ def test_every_bubblewrap_of_this_machine_works() -> None:
 
 
 def test_an_older_bubblewrap_is_used_without_what_it_lacks_and_says_so() -> None:
-    known = facts(programs()[0])._replace(size=False, disable_userns=False)
+    known = dataclasses.replace(facts(programs()[0]), size=False, disable_userns=False)
     box = start(BubblewrapBackend(known=known), SPEC, ["/usr/bin/true"])
     assert box.process.wait(timeout=30) == 0
     stop(box)
@@ -281,7 +281,7 @@ def test_an_older_bubblewrap_is_used_without_what_it_lacks_and_says_so() -> None
 
 
 def test_without_landlock_it_says_what_is_missing() -> None:
-    known = facts(programs()[0])._replace(landlock=0)
+    known = dataclasses.replace(facts(programs()[0]), landlock=0)
     box = start(BubblewrapBackend(known=known), SPEC, ["/usr/bin/true"])
     assert box.process.wait(timeout=30) == 0
     stop(box)
@@ -368,7 +368,7 @@ def test_a_bubblewrap_that_makes_no_sandbox_is_said(tmp_path: Path) -> None:
     path = tmp_path / "bwrap"
     path.write_text("#!/bin/sh\nexit 1\n")
     path.chmod(0o755)
-    known = facts(programs()[0])._replace(program=str(path))
+    known = dataclasses.replace(facts(programs()[0]), program=str(path))
     spec = dataclasses.replace(SPEC, network=(Destination("api.example"),))
     before = sorted(os.listdir("/proc/self/fd"))
     prepared = BubblewrapBackend(known=known).prepare(spec, ["/usr/bin/true"])

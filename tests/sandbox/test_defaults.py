@@ -17,7 +17,7 @@ from callgate.config import SandboxConfig
 from callgate.errors import SandboxError
 from callgate.sandbox.defaults import spec_for
 from callgate.sandbox.defaults_paths import Fence, in_system, within
-from callgate.sandbox.spec import MIB, Destination, SandboxSpec, SecretFile, Sentinel
+from callgate.sandbox.spec import MIB, Destination, Limits, SandboxSpec, SecretFile, Sentinel
 
 
 @pytest.fixture
@@ -481,7 +481,7 @@ def test_limits_secrets_and_network_arrive(world: SimpleNamespace) -> None:
         secret_files=[SecretFile("k", b"v")],
         sentinels=[Sentinel("n", "p", b"v", ("a.example",))],
     )
-    assert spec.limits == (3, 100 * MIB, 1.5, 4 * MIB, 5 * MIB, 66)
+    assert spec.limits == Limits(3, 100 * MIB, 1.5, 4 * MIB, 5 * MIB, 66)
     assert [f"{one.host}:{one.port}" for one in spec.network] == ["a.example:443", "b.example:80", "c.example:443"]
     assert spec.secret_files[0].path == "/run/secrets/k" and spec.sentinels[0].name == "n"
 

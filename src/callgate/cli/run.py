@@ -185,7 +185,7 @@ def _local(arguments: Arguments) -> int:
 
 def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
     """What is to be started. A refusal is evidence too."""
-    from callgate.config import state_directory
+    from callgate.config import state_path
     from callgate.launching.plan import Wish, plan
 
     wish = Wish(
@@ -201,7 +201,7 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
         home="" if arguments.name else _home_of(arguments.command, name),
     )
     try:
-        return plan(config, wish, state_directory(config))
+        return plan(config, wish, state_path(config))
     except CallgateError as error:
         journal, gate = _open(config, name)
         journal.note("launch-failed", {"server": name, "reason": error.what})
@@ -213,9 +213,9 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
 def _take_over_hooks(config: Config, journal: Journal) -> None:
     """What hooks decided since the last log was open belongs into the evidence."""
     from callgate.clients import hook_spool
-    from callgate.config import state_directory
+    from callgate.config import state_path
 
-    state = str(state_directory(config))
+    state = state_path(config)
     if hook_spool.waiting(state):
         hook_spool.take_over(state, journal.note)
 
@@ -249,9 +249,8 @@ def _remote(arguments: Arguments) -> int:
 
 
 def _configuration(arguments: Arguments) -> Config:
-    from dataclasses import replace
-
     from callgate.config import Config, load, user_config_file
+    from callgate.frozen import replace
 
     path = arguments.config or user_config_file()
     config = load(path) if path else Config()

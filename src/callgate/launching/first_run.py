@@ -7,24 +7,28 @@ starts exactly what it found. Trust on first use, and recorded as such.
 
 from __future__ import annotations
 
-import os
 import sys
-from pathlib import Path
 
-from callgate.config import Config
+from callgate.runners import PACKAGE_RUNNERS, program_name
 
-RUNNERS = frozenset(("npx", "npm", "pnpm", "yarn", "bunx", "bun", "uvx", "uv", "pipx"))
-"""Programs that fetch a package and run it, under any path and behind any prefix."""
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from callgate.config import Config
+
 _FETCHED = ("npm", "pypi")
 
 
 def fetches(command: tuple[str, ...]) -> bool:
-    """Whether the command names a program that fetches packages: cheap, and sometimes wrongly true."""
-    return any(os.path.basename(word) in RUNNERS for word in command)
+    """Whether the command names, anywhere, a program that fetches packages: cheap, and sometimes wrongly true."""
+    return any(program_name(word) in PACKAGE_RUNNERS for word in command)
 
 
-def pin(config: Config, name: str, command: tuple[str, ...], state: Path) -> bool:
+def pin(config: Config, name: str, command: tuple[str, ...], state: str | Path) -> bool:
     """Lock the server if its line fetches a package; whether it did. Raises TrustError: then it does not start."""
+    from pathlib import Path
+
     from callgate.supply.launch_line import parse
     from callgate.supply.resolve import Options, kind_of, lock_server
 
@@ -33,7 +37,7 @@ def pin(config: Config, name: str, command: tuple[str, ...], state: Path) -> boo
         return False
     _say(f"callgate: {name}: first start: resolving {line.package}; it is pinned in callgate.lock from now on\n")
     options = Options(cooldown_days=config.launch.cooldown_days)
-    locked = lock_server(name, command, state=state, options=options, approved="first use")
+    locked = lock_server(name, command, state=Path(state), options=options, approved="first use")
     _say(f"callgate: {name}: pinned {locked.purl}\n")
     return True
 

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from callgate.frozen import dataclass, field
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from callgate.launching.secrets import Handover
     from callgate.sandbox.backend import Prepared, Running
     from callgate.vault.redaction import StreamRedactor

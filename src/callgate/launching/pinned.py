@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Any
 
-from callgate.config import Config, SandboxConfig, SecretConfig
+from callgate.config import SandboxConfig
 from callgate.errors import TrustError
+from callgate.frozen import dataclass, field, replace
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+    from typing import Any
+
+    from callgate.config import Config, SecretConfig
 
 LOCK_FILE = "callgate.lock"
 
@@ -29,14 +34,16 @@ class Pinning:
     notices: tuple[str, ...] = ()
 
 
-def lock_files(config: Config, state: Path) -> tuple[Path, ...]:
+def lock_files(config: Config, state: str | Path) -> tuple[str, ...]:
     """The lock files that exist: the configured one first, then the user's own."""
-    places = [Path(config.launch.lock)] if config.launch.lock else []
-    places.append(state / LOCK_FILE)
+    places = [config.launch.lock] if config.launch.lock else []
+    places.append(os.path.join(state, LOCK_FILE))
     return tuple(place for place in places if os.path.exists(place))
 
 
-def pinning(config: Config, name: str, command: tuple[str, ...], state: Path, *, confined: bool = True) -> Pinning:
+def pinning(
+    config: Config, name: str, command: tuple[str, ...], state: str | Path, *, confined: bool = True
+) -> Pinning:
     """What is pinned for `name`. Raises TrustError where the pin does not hold, or where one is required.
 
     A confined server whose line fetches a package is pinned at its first start (`first_run`).
@@ -62,26 +69,28 @@ def pinning(config: Config, name: str, command: tuple[str, ...], state: Path, *,
         from callgate.launching import first_run
 
         if first_run.fetches(command) and first_run.pin(config, name, command, state):
-            found = _pinned(config, name, command, state, (state / LOCK_FILE,))
+            found = _pinned(config, name, command, state, (os.path.join(state, LOCK_FILE),))
             if found is not None:
                 return replace(found, facts={**found.facts, "state": "pinned at first use"})
     return Pinning(argv=command, facts={"state": "unpinned"})
 
 
 def _pinned(
-    config: Config, name: str, command: tuple[str, ...], state: Path, locks: tuple[Path, ...]
+    config: Config, name: str, command: tuple[str, ...], state: str | Path, locks: tuple[str, ...]
 ) -> Pinning | None:
     from callgate.supply.pinned import pinned_launch
 
-    found = pinned_launch(name, command, locks, state)
+    found = pinned_launch(name, command, locks, state, signed=bool(config.launch.signers))
     if found is None:
         return None
     facts = dict(found.facts)
     if config.launch.signers:
+        from pathlib import Path
+
         from callgate.supply.lock_signature import verify_at_launch
 
         keys = [Path(one) for one in config.launch.signers]
-        verified = verify_at_launch(Path(found.lock), keys, config.launch.threshold, state)
+        verified = verify_at_launch(Path(found.lock), keys, config.launch.threshold, Path(state))
         if verified != found.lock_sha256:
             raise TrustError(f"{found.lock} changed while it was read", next_step="start the server again")
         facts["signed_by_at_least"] = config.launch.threshold

@@ -6,20 +6,23 @@ This is on the start-up path of every server: what is not needed is not imported
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import TYPE_CHECKING
 
-from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
+from callgate.config import ServerConfig
 from callgate.errors import LaunchError, SandboxError, SecretError
+from callgate.frozen import dataclass, field, replace
 from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
-from callgate.launching.pinned import Pinning, pinning
+from callgate.launching.pinned import pinning
 from callgate.vault.presence import has_credentials
 from callgate.vault.reference import refuse_in_arguments
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from callgate.config import Config, SandboxConfig, SecretConfig
+    from callgate.launching.pinned import Pinning
     from callgate.launching.secrets import Handover
     from callgate.sandbox.choose import Chosen
 
@@ -50,7 +53,7 @@ class Wish:
     unconfined_names: tuple[str, ...] | None = None
 
 
-def plan(config: Config, wish: Wish, state: Path) -> Launch:
+def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
     """Decide how the command is started. Raises LaunchError, SandboxError, TrustError or SecretError: it is not."""
     if not wish.command:
         raise LaunchError("no server command", next_step="write: callgate run -- COMMAND ARGS…")
@@ -132,7 +135,7 @@ def _environment(wish: Wish, settings: SandboxConfig, *, confined: bool) -> dict
     return {**chosen, **wish.given}
 
 
-def _chosen(wanted: str, state: Path) -> Chosen:
+def _chosen(wanted: str, state: str | Path) -> Chosen:
     """The backend that will confine it. Raises SandboxError."""
     from callgate.sandbox.choose import choose
 
@@ -144,18 +147,20 @@ def _handover(
     environment: Mapping[str, str],
     declared: Mapping[str, SecretConfig],
     settings: SandboxConfig,
-    state: Path,
+    state: str | Path,
     chosen: Chosen | None,
 ) -> Handover | None:
     """The secrets it gets, where there are any."""
     if not has_credentials(environment, declared):
         return None
+    from pathlib import Path
+
     from callgate.launching.secrets import hand_over
 
     # An unconfined server may have been given a whole environment; a reference in it need not be meant for it.
     named = None if chosen is not None else {*wish.given, *settings.environment}
     backend = "none" if chosen is None else chosen.name
-    return hand_over(environment, declared, state, server=wish.name, backend=backend, only=named)
+    return hand_over(environment, declared, Path(state), server=wish.name, backend=backend, only=named)
 
 
 def _unconfined(
@@ -178,7 +183,7 @@ def _confined(
     environment: Mapping[str, str],
     wish: Wish,
     settings: SandboxConfig,
-    state: Path,
+    state: str | Path,
     facts: dict[str, object],
     handover: Handover | None,
 ) -> Launch:

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import NamedTuple, Protocol
+from callgate.frozen import dataclass, field
 
-from callgate.sandbox.spec import SandboxSpec, Sentinel
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+    from typing import Protocol
+
+    from callgate.sandbox.spec import SandboxSpec, Sentinel
+else:
+    Protocol = object  # a protocol says nothing at run time, and `typing` is a third of a launch's imports
 
 
-class Check(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Check:
     """One escape that was really tried inside the sandbox. `held`: it failed, as it should."""
 
     name: str
@@ -17,7 +23,8 @@ class Check(NamedTuple):
     detail: str = ""
 
 
-class Probe(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Probe:
     """What a backend is worth on this machine.
 
     `usable` only where every check that this backend promises to hold did hold. `reason` says why not, and what
@@ -39,18 +46,15 @@ class Running(Protocol):
     @property
     def events_fd(self) -> int:
         """Readable when `read_events` has something to tell; -1 where there never is."""
-        ...
 
     def read_events(self) -> list[dict[str, object]]:
         """What happened since the last call, for the evidence log: connections, refusals, limits reached.
 
         Never blocks. Each has a `kind`; an empty list after `events_fd` was readable means: the end, stop watching.
         """
-        ...
 
     def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
         """Values were renewed or rotated: swap the new ones in from now on."""
-        ...
 
     def close(self) -> None: ...
 
@@ -81,8 +85,6 @@ class Backend(Protocol):
 
     def probe(self) -> Probe:
         """Try the escapes this backend promises to stop, for real: tens of milliseconds to seconds."""
-        ...
 
     def prepare(self, spec: SandboxSpec, argv: Sequence[str]) -> Prepared:
         """Wrap `argv`, whose first word is an absolute path on the host. Raises SandboxError."""
-        ...

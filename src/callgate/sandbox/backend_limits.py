@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 
-from callgate.sandbox.spec import Limits
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from callgate.sandbox.spec import Limits
 
 # asm-generic/resource.h: x86-64 and aarch64 use it as it is.
 _FSIZE, _DATA, _CORE, _NPROC, _NOFILE = 1, 2, 4, 6, 7

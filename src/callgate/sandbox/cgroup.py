@@ -10,9 +10,12 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
 
-from callgate.sandbox.spec import Limits
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from callgate.sandbox.spec import Limits
 
 ROOT = "/sys/fs/cgroup"
 _PERIOD_US = 100_000

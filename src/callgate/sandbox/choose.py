@@ -9,14 +9,20 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Sequence
-from pathlib import Path
+from _thread import get_ident
 
 from callgate.errors import SandboxError
-from callgate.sandbox.backend import Backend, Prepared, Probe
+from callgate.sandbox.backend import Probe
 from callgate.sandbox.bubblewrap import BubblewrapBackend, Facts, programs
-from callgate.sandbox.spec import SandboxSpec
 from callgate.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from pathlib import Path
+
+    from callgate.sandbox.backend import Backend, Prepared
+    from callgate.sandbox.spec import SandboxSpec
 
 LINUX = ("bubblewrap", "landlock", "podman", "docker")
 MACOS = ("seatbelt", "podman", "docker")
@@ -50,12 +56,12 @@ class Chosen:
         prepared = self._backend.prepare(spec, argv)
         if not self.notices:
             return prepared
-        from dataclasses import replace
+        from callgate.frozen import replace
 
         return replace(prepared, not_enforced=(*self.notices, *prepared.not_enforced))
 
 
-def choose(wanted: str, state: Path, *, kind: str = "") -> Chosen:
+def choose(wanted: str, state: str | Path, *, kind: str = "") -> Chosen:
     """The backend for a server of `kind` (spec.ServerKind). `wanted`: `auto` or a backend's name.
 
     Raises SandboxError with what to do where none, or not the named one, proves itself: a weaker one is taken
@@ -179,7 +185,7 @@ class Kept:
                 "\t".join([facts.program, *(str(int(n)) for n in (facts.size, facts.disable_userns, facts.landlock))])
             )
         path = os.path.join(self._directory, f"probe-{name}")
-        beside = f"{path}.{os.getpid()}"
+        beside = f"{path}.{os.getpid()}.{get_ident()}"  # servers are started side by side
         try:
             os.makedirs(self._directory, mode=0o700, exist_ok=True)
             with open(beside, "w", encoding="utf-8", errors="surrogateescape") as file:

@@ -14,19 +14,26 @@ Never the user's home, a credential directory, a system directory or callgate's 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping, Sequence
-from pathlib import Path
 
-from callgate.config import SandboxConfig, valid_server_name
+from callgate.config import valid_server_name
 from callgate.errors import SandboxError
+from callgate.frozen import replace
 from callgate.sandbox import defaults_paths, defaults_runtime
 from callgate.sandbox.defaults_paths import Fence, in_system, links_on, within
-from callgate.sandbox.defaults_runtime import Runtime
 from callgate.sandbox.destinations import parse_destination
 from callgate.sandbox.known import Needs, needs
 from callgate.sandbox.project_guard import guards
-from callgate.sandbox.spec import MIB, Destination, Limits, Mount, SandboxSpec, SecretFile, Sentinel
+from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec
 from callgate.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping, Sequence
+    from pathlib import Path
+
+    from callgate.config import SandboxConfig
+    from callgate.sandbox.defaults_runtime import Runtime
+    from callgate.sandbox.spec import Destination, SecretFile, Sentinel
 
 PATH = "/usr/local/bin:/usr/bin:/bin"
 """Where programs are looked for when the environment does not say."""
@@ -38,7 +45,7 @@ def spec_for(
     *,
     environment: Mapping[str, str],
     cwd: str,
-    state: Path,
+    state: str | Path,
     config: SandboxConfig,
     extra_network: Sequence[str | Destination] = (),
     secret_files: Sequence[SecretFile] = (),
@@ -68,7 +75,7 @@ class _Builder:
         argv: Sequence[str],
         environment: Mapping[str, str],
         cwd: str,
-        state: Path,
+        state: str | Path,
         config: SandboxConfig,
         home: str,
     ) -> None:
@@ -216,7 +223,7 @@ class _Builder:
             if mount.writable and os.path.isdir(mount.source):
                 for guard in guards(mount.source, left):
                     target = mount.target + guard.source.removeprefix(mount.source) if mount.target else ""
-                    self._mounts.setdefault(target or guard.source, guard._replace(target=target))
+                    self._mounts.setdefault(target or guard.source, replace(guard, target=target))
 
     def _known(self, package: str, known: Needs, network: list[Destination]) -> None:
         if known.network and not network:

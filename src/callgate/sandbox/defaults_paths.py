@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Mapping, Sequence
 
 from callgate.errors import SandboxError
 from callgate.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping, Sequence
 
 # Directories of which no server gets the whole, nor what lies above them.
 _NEVER_WHOLE = (

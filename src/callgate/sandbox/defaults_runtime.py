@@ -6,13 +6,19 @@ Everything found is read-only in the sandbox. Nothing of the server is started o
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
 
 from callgate.errors import SandboxError
-from callgate.sandbox.defaults_paths import Fence, in_system, within
+from callgate.runners import CONTAINER_ENGINES, FETCHERS
+from callgate.sandbox.defaults_paths import in_system, within
 from callgate.sandbox.shims import behind
-from callgate.sandbox.spec import ServerKind
 from callgate.text import visible
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+    from callgate.sandbox.defaults_paths import Fence
+    from callgate.sandbox.spec import ServerKind
 
 _NODE = frozenset(("node", "nodejs", "bun", "deno"))
 _NODE_VALUES = frozenset(
@@ -20,8 +26,7 @@ _NODE_VALUES = frozenset(
      "--max-old-space-size", "--stack-size", "--title")
 )  # fmt: skip
 _PYTHON_VALUES = frozenset(("-W", "-X", "--check-hash-based-pycs"))
-_RUNNERS = frozenset(("npx", "npm", "pnpm", "pnpx", "yarn", "bunx", "uvx", "uv", "pipx", "poetry", "pdm", "hatch"))
-_CONTAINERS = frozenset(("docker", "podman", "nerdctl"))
+_RUNNERS = FETCHERS - _NODE  # bun runs a file as well as a package
 _PROJECT_FILES = ("package.json", "pyproject.toml", "setup.py", "deno.json")
 _PYTHON_FILES = ("pyproject.toml", "setup.py", "setup.cfg")
 _SHEBANG_BYTES = 4096
@@ -56,7 +61,7 @@ def find(argv: Sequence[str], cwd: str, search: str, fence: Fence) -> Runtime:
         raise SandboxError("there is no server command", next_step="write: callgate run -- COMMAND ARGS…")
     program = which(argv[0], cwd, search)
     name = os.path.basename(program).removesuffix(".exe")
-    if name in _CONTAINERS:
+    if name in CONTAINER_ENGINES:
         return Runtime("container", [program, *argv[1:]], len(argv))
     real = os.path.realpath(program)
     finder = _Finder(cwd, search, fence)

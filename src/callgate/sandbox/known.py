@@ -6,12 +6,15 @@ set nothing of that sort, and what it adds is told (`SandboxSpec.notices`).
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from types import MappingProxyType
-from typing import NamedTuple
+from callgate.frozen import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
 
 
-class Needs(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Needs:
     """What one package needs.
 
     `environment`: defaults of variables, `{home}` stands for the server's home. `writes`: options and variables
@@ -19,7 +22,7 @@ class Needs(NamedTuple):
     """
 
     network: tuple[str, ...] = ()
-    environment: Mapping[str, str] = MappingProxyType({})
+    environment: Mapping[str, str] = field(default_factory=dict)
     writes: tuple[str, ...] = ()
 
 

@@ -8,9 +8,12 @@ A place that `write` names itself is left to the server.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection
 
 from callgate.sandbox.spec import Mount
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Collection
 
 _PLACES = (
     ".git/hooks",

@@ -12,13 +12,15 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
-from typing import Final, TypeAlias
+from _thread import get_ident
 
 from callgate.errors import SandboxError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import Final, TypeAlias
+
     from callgate.sandbox.seccomp_profile import Argument, Profile, Rule
     from callgate.sandbox.seccomp_variant import Variant
 
@@ -215,7 +217,7 @@ def _cache_name(variant: Variant, machine: str) -> str:
 
 def _keep(path: str, content: bytes) -> None:
     """Written beside and renamed: a reader sees it whole or not at all. A cache that cannot be written costs time."""
-    beside = f"{path}.{os.getpid()}"
+    beside = f"{path}.{os.getpid()}.{get_ident()}"
     try:
         os.makedirs(os.path.dirname(path), mode=0o700, exist_ok=True)
         with open(beside, "wb") as file:

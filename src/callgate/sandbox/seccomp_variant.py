@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from callgate.frozen import dataclass
 
 
-class Variant(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Variant:
     """What a backend needs of the profile.
 
     `unix_sockets`: allow AF_UNIX beside the internet families. `alone`: there are no namespaces, so what they would

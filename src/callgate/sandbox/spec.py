@@ -2,22 +2,24 @@
 
 Nothing is allowed that is not named here: no file, no host, no variable. A backend that cannot enforce a part
 says so (`Prepared.not_enforced`); it never leaves it out in silence.
-
-Its parts are named tuples: a launch waits for this module, and a dataclass takes several times as long to make.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Literal, NamedTuple, TypeAlias
+from callgate.frozen import dataclass, field
 
-ServerKind: TypeAlias = Literal["node", "python", "binary", "container"]
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Literal, TypeAlias
+
+    ServerKind: TypeAlias = Literal["node", "python", "binary", "container"]
 
 MIB = 1024 * 1024
 
 
-class Mount(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Mount:
     """A file or directory of the host that the server sees, at the same path unless `target` says another.
 
     What is writable is never executable: a dropped program does not start.
@@ -28,7 +30,8 @@ class Mount(NamedTuple):
     target: str = ""
 
 
-class Destination(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Destination:
     """A host and port the server may connect to, through the egress gate only.
 
     `host` is a lower-case DNS name of letters, digits and hyphens, `*.NAME` for every name below NAME, or `*` for
@@ -39,7 +42,8 @@ class Destination(NamedTuple):
     port: int = 443
 
 
-class Limits(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Limits:
     """What a server may use up. Zero means: no limit of ours."""
 
     processes: int = 128
@@ -55,7 +59,8 @@ class Limits(NamedTuple):
     descriptors: int = 1024
 
 
-class SecretFile(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class SecretFile:
     """A secret that the server reads from a file in memory, under /run/secrets: never on a disk."""
 
     name: str
@@ -70,7 +75,8 @@ class SecretFile(NamedTuple):
         return f"/run/secrets/{self.name}"
 
 
-class Sentinel(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Sentinel:
     """A stand-in the server gets for a secret; the egress gate puts the secret in its place towards `hosts` only."""
 
     name: str
@@ -99,7 +105,7 @@ class SandboxSpec:
     network: tuple[Destination, ...] = ()
     unix_sockets: bool = False
     """Whether it may make AF_UNIX sockets (pairs it always may). Those of the host stay out of reach."""
-    limits: Limits = Limits()  # noqa: RUF009  it cannot be changed
+    limits: Limits = Limits()
     environment: Mapping[str, str] = field(default_factory=dict, repr=False)
     """The whole environment, by value: nothing is inherited."""
     secret_files: tuple[SecretFile, ...] = ()

@@ -5,10 +5,15 @@ from __future__ import annotations
 import marshal  # noqa: TID251  our own data, to a program of our own over a descriptor of our own
 import os
 import sys
-from collections.abc import Sequence
-from typing import TypedDict
 
 from callgate.errors import SandboxError
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict
+else:
+    TypedDict = dict
 
 BOOT = (
     "import marshal,sys;f=open(int(sys.argv[1]),'rb');o=marshal.load(f);g={'__name__':'stub'};"

@@ -9,12 +9,18 @@ from __future__ import annotations
 import fcntl
 import os
 import time
-from collections.abc import Sequence
-from typing import TypedDict
 
 from callgate.sandbox import stub_start
-from callgate.sandbox.cgroup import Group
-from callgate.sandbox.spec import SandboxSpec, Sentinel
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+    from typing import TypedDict
+
+    from callgate.sandbox.cgroup import Group
+    from callgate.sandbox.spec import SandboxSpec, Sentinel
+else:
+    TypedDict = dict
 
 EVERY_MS = 1000
 """Between two looks. Disk is looked at every fifth time."""
