@@ -2,6 +2,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import socket
 import subprocess
 import sys
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from callgate.errors import SecretError
+from callgate.vault.providers.keyring_store import _find_bus
 from callgate.vault.session import Session
 from callgate.vault.stores import best_store, open_store
 from tests.support.programs import REQUIRED
@@ -42,6 +44,46 @@ def test_a_real_keyring(tmp_path: Path) -> None:
     )
     assert "steps done" in done.stdout, done.stdout + done.stderr
     assert "keyring-Canary-123" not in done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_bus_of_the_session_is_found_without_a_variable(tmp_path: Path) -> None:
+    """Some clients hand what they start a few variables only."""
+    missing = [name for name in ("dbus-daemon", "gnome-keyring-daemon") if shutil.which(name) is None]
+    if missing:
+        reason = f"not installed: {', '.join(missing)}"
+        pytest.fail(reason) if REQUIRED else pytest.skip(reason)
+    own = environment(tmp_path)
+    address = f"unix:path={own['XDG_RUNTIME_DIR']}/bus"
+    words = ["dbus-daemon", "--session", "--nofork", "--print-address", f"--address={address}"]
+    with subprocess.Popen(words, env=own, stdout=subprocess.PIPE) as bus:
+        try:
+            assert bus.stdout and bus.stdout.readline()
+            done = subprocess.run(
+                [sys.executable, str(STEPS), str(tmp_path / "state")],
+                env=own,
+                capture_output=True,
+                text=True,
+                timeout=100,
+                check=False,
+            )
+        finally:
+            bus.kill()
+    assert "steps done" in done.stdout, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("kind", ["a file", "a link", "nothing"])
+def test_what_is_no_socket_of_the_user_is_no_bus(kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DBUS_SESSION_BUS_ADDRESS", raising=False)
+    monkeypatch.setenv("XDG_RUNTIME_DIR", str(tmp_path))
+    with socket.socket(socket.AF_UNIX) as elsewhere:
+        elsewhere.bind(str(tmp_path / "real"))
+        if kind == "a file":
+            (tmp_path / "bus").touch()
+        elif kind == "a link":
+            (tmp_path / "bus").symlink_to(tmp_path / "real")
+        _find_bus()
+    assert "DBUS_SESSION_BUS_ADDRESS" not in os.environ
 
 
 @pytest.fixture

@@ -6,6 +6,9 @@ secrets in plain text or nowhere are refused.
 
 from __future__ import annotations
 
+import os
+import stat
+import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from callgate.errors import SecretError
@@ -83,6 +86,7 @@ class KeyringProvider:
 def _backend() -> Any:
     import keyring
 
+    _find_bus()
     chosen: Any = keyring.get_keyring()
     for backend in getattr(chosen, "backends", [chosen]):  # the chainer has several, or none
         kind = type(backend)
@@ -93,6 +97,22 @@ def _backend() -> Any:
         "there is no keyring to use here",
         next_step="start one (gnome-keyring, KWallet) in this session, or keep secrets in age:// or vault://",
     )
+
+
+def _find_bus() -> None:
+    """Where no variable says where the session's bus is, take the socket that systemd and its like make for a user.
+
+    Some clients hand what they start a few variables only, and not this one.
+    """
+    if not sys.platform.startswith("linux") or os.environ.get("DBUS_SESSION_BUS_ADDRESS"):
+        return
+    path = f"{os.environ.get('XDG_RUNTIME_DIR') or f'/run/user/{os.geteuid()}'}/bus"
+    try:
+        status = os.lstat(path)
+    except OSError:
+        return
+    if stat.S_ISSOCK(status.st_mode) and status.st_uid == os.geteuid():
+        os.environ["DBUS_SESSION_BUS_ADDRESS"] = f"unix:path={path}"
 
 
 def _as_text(value: bytes) -> str:
