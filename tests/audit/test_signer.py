@@ -14,7 +14,7 @@ from callgate.audit.signer import Signer
 state = Path(sys.argv[1])
 signer = Signer(state)
 signer.start({"chain": "c", "covers": 1, "digest": "d", "signed_at": "t"})
-select.select([signer._answer], [], [], 60)
+select.select([signer._child._answer], [], [], 60)
 found = signer.take()
 sys.stdout.write("signed" if found and found["signature"] else "unsigned")
 """

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
 import time
 from collections.abc import Iterator
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -250,3 +252,69 @@ def test_help_fits_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
         assert caught.value.code == 0
         assert max(map(len, capsys.readouterr().out.splitlines())) <= 80
     assert records.FORMAT == 1
+
+
+# -- prune -----------------------------------------------------------------------------------------
+
+
+def test_prune_by_the_configuration_keeps_what_is_young(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["audit", "prune"]) == 0
+    assert capsys.readouterr().out.startswith("0 records, 0 bytes removed; ")
+    assert log.is_dir()
+
+
+def test_prune_before_a_time(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(writer, "chain_id", lambda: CHAIN.replace("T12", "T13"))
+    assert main(["audit", "prune", "--before", "2026-11-22T13:00:00Z", "--dry-run"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[0] == f"{CHAIN}  records 1 to 6, the whole log"
+    assert said[2].startswith("6 records, ")
+    assert "would be removed" in said[2]
+    assert log.is_dir()
+    assert main(["audit", "prune", "--before", "2026-11-22T13:00:00Z"]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == "callgate audit verify shows the signed statements"
+    assert all(len(line) <= 80 for line in said)
+    assert not log.is_dir()
+    assert main(["audit", "verify"]) == 0
+    shown = capsys.readouterr().out.splitlines()
+    assert f"{CHAIN}  removed on 2026-11-22" in shown
+    assert shown[-1] == "1 of 1 log verified"
+    assert main(["audit", "tail", "--all", "-n", "9"]) == 0
+    assert "evidence-removed" in capsys.readouterr().out
+    (statement,) = verify(tmp_path).removed
+    assert statement["reason"] == "by hand by user 0, before 2026-11-22T13:00:00.000000Z".replace(
+        "user 0", f"user {os.getuid()}"
+    )
+
+
+def test_prune_says_what_stays(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    segment = log / "000001.jsonl"
+    segment.write_bytes(segment.read_bytes().replace(b"read_file", b"rEad_file"))
+    assert main(["audit", "prune", "--before", "2030-01-01"]) == 1
+    assert "STAYS: it does not verify" in capsys.readouterr().out
+
+
+def test_verify_says_from_where_the_chain_is_whole(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    journal = new_journal(tmp_path, segment_bytes=65536, checkpoint_records=50)
+    scope_ = journal.scope(server="files", principal="local", transport="stdio")
+    for number in range(400):
+        scope_.decision("call", 0, "ping", "", number, b"", {}, "deny", (), 0, 0)
+    journal.close()
+    second = json.loads((journal.path / "000002.jsonl").read_bytes().splitlines()[0])
+    moment = records_time(second["time"])
+    monkeypatch.setattr(writer, "chain_id", lambda: CHAIN.replace("T12", "T13"))
+    assert main(["audit", "prune", "--before", moment]) == 0
+    capsys.readouterr()
+    assert main(["audit", "verify"]) == 0
+    shown = capsys.readouterr().out
+    assert f"  records 1 to {second['seq'] - 1} removed by retention on 2026-11-22 (by hand" in shown
+    assert "\n  chain intact from there\n" in shown
+
+
+def records_time(microseconds: int) -> str:
+    return datetime.fromtimestamp(microseconds / 1_000_000, UTC).isoformat()

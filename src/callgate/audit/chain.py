@@ -9,6 +9,9 @@
 7. A checkpoint covers an earlier record, carries that line's digest, and its signature verifies.
 8. Where the index says that the log was closed, its last record is the one the index names.
 
+A log whose oldest segments retention removed starts later: where a signed statement says so, and so that the
+record after the last removed one is chained to it (`audit/statements.py`).
+
 What no rule can see: records after the last signed checkpoint of a log that is not closed, cut off or
 rewritten with new digests by someone who can write the files. See docs/evidence.md.
 """
@@ -18,9 +21,9 @@ from __future__ import annotations
 from base64 import b64decode
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Final, TypeAlias
+from typing import Final, TypeAlias
 
-from callgate.audit.records import GENESIS, Record, canonical, checkpoint_message, digest_of, parse
+from callgate.audit.records import Record, canonical, checkpoint_message, digest_of, parse
 
 PROBLEMS: Final = 50
 """Problems kept for one log; the rest is counted."""
@@ -63,16 +66,26 @@ class Findings:
 
 
 class ChainChecker:
-    """Takes the lines of one log in order and keeps `found`."""
+    """Takes the lines of one log in order and keeps `found`.
 
-    def __init__(self, chain: str, first_prev: str, verify_signature: VerifySignature) -> None:
-        self.found = Findings()
+    `start` is the number of the first record, which must be chained to `first_prev`. Where it is not 1, those before
+    were removed, and checkpoints for them alone are passed over.
+    """
+
+    def __init__(self, chain: str, first_prev: str, verify_signature: VerifySignature, *, start: int = 1) -> None:
+        self.found = Findings(last_seq=start - 1)
         self._chain = chain
         self._prev = first_prev
         self._verify_signature = verify_signature
-        self._expected = 1
-        self._digests: dict[int, str] = {}
+        self._start = start
+        self._expected = start
+        self._digests: dict[int, str] = {start - 1: first_prev} if start > 1 else {}
         self._bad_line = -1
+
+    @property
+    def digest(self) -> str:
+        """Of the last line."""
+        return self._prev
 
     def feed(self, line: bytes) -> None:
         """Check the next line, newline included."""
@@ -83,7 +96,7 @@ class ChainChecker:
             return
         seq = record["seq"]
         if record.get("chain") != self._chain:
-            self._problem("foreign-record", seq, f"record {seq} belongs to log {str(record.get('chain'))[:64]!r}")
+            self.problem("foreign-record", seq, f"record {seq} belongs to log {str(record.get('chain'))[:64]!r}")
         self._order(seq, record)
         self._place(seq, record)
         self._meaning(seq, record)
@@ -97,44 +110,44 @@ class ChainChecker:
         if closed_seq and (self.found.last_seq, self._prev) != (closed_seq, closed_digest):
             if self.found.last_seq < closed_seq:
                 what = f"the log was closed at record {closed_seq}, but ends at {self.found.last_seq}"
-                self._problem("truncated", closed_seq, what)
+                self.problem("truncated", closed_seq, what)
             else:
-                self._problem("end-changed", self.found.last_seq, "the last record is not the one the index names")
+                self.problem("end-changed", self.found.last_seq, "the last record is not the one the index names")
         return self.found
 
     def _parse(self, line: bytes) -> Record | None:
         expected = self._expected
         record = parse(line) if line.endswith(b"\n") and b"\0" not in line else None
         if record is None or type(record.get("seq")) is not int or type(record.get("time")) is not int:
-            self._problem("malformed", expected, f"the line where record {expected} should be is no record")
+            self.problem("malformed", expected, f"the line where record {expected} should be is no record")
             return None
         if canonical(record) != line:
-            self._problem("not-canonical", record["seq"], f"record {record['seq']} is not in canonical form")
+            self.problem("not-canonical", record["seq"], f"record {record['seq']} is not in canonical form")
         return record
 
     def _order(self, seq: int, record: Record) -> None:
         expected = self._expected
         if seq > expected:
             gap = f"record {expected} is" if seq == expected + 1 else f"records {expected} to {seq - 1} are"
-            self._problem("missing", expected, f"{gap} missing")
+            self.problem("missing", expected, f"{gap} missing")
         elif seq < expected:
-            self._problem("out-of-order", seq, f"record {seq} stands where record {expected} should be")
+            self.problem("out-of-order", seq, f"record {seq} stands where record {expected} should be")
         elif record.get("prev") != self._prev and self._bad_line != seq - 1:
             if seq == 1:
                 what = "the first record is not the one that the index announces"
-                self._problem("not-announced", 1, what)
+                self.problem("not-announced", 1, what)
             else:
                 what = f"record {seq - 1} is not what record {seq} was chained to: it was changed or replaced"
-                self._problem("changed", seq - 1, what)
+                self.problem("changed", seq - 1, what)
 
     def _place(self, seq: int, record: Record) -> None:
         if self.found.closed:
-            self._problem("after-close", seq, f"record {seq} follows the closing record")
+            self.problem("after-close", seq, f"record {seq} follows the closing record")
         if (record.get("kind") == "open") != (seq == 1):
-            self._problem("bad-start", seq, "the log does not start with its opening record, or has a second one")
+            self.problem("bad-start", seq, "the log does not start with its opening record, or has a second one")
         about = record.get("about", 0)
         if type(about) is not int or not 0 <= about < seq:
-            self._problem("bad-reference", seq, f"record {seq} refers to a record that is not before it")
+            self.problem("bad-reference", seq, f"record {seq} refers to a record that is not before it")
 
     def _meaning(self, seq: int, record: Record) -> None:
         kind = record.get("kind")
@@ -161,15 +174,17 @@ class ChainChecker:
             self.found.unsigned_checkpoints += 1
             return
         covers = record.get("covers")
+        if type(covers) is int and 0 < covers < self._start - 1:
+            return  # what it covers was removed, and the statement about that stands in for it
         if type(covers) is not int or self._digests.get(covers) != record.get("digest"):
-            self._problem("checkpoint-mismatch", seq, f"checkpoint {seq} was signed for other records than these")
+            self.problem("checkpoint-mismatch", seq, f"checkpoint {seq} was signed for other records than these")
             return
         verdict = self._signature(record)
         if verdict is None:
             what = f"checkpoint {seq} is signed by key {str(record['key'])[:80]!r}, which is not known here"
-            self._problem("unknown-key", seq, what)
+            self.problem("unknown-key", seq, what)
         elif not verdict:
-            self._problem("bad-signature", seq, f"the signature of checkpoint {seq} is not valid")
+            self.problem("bad-signature", seq, f"the signature of checkpoint {seq} is not valid")
         else:
             self.found.keys.add(record["key"])
             if not self.found.problems:
@@ -189,29 +204,8 @@ class ChainChecker:
         self._expected = seq + 1
         self.found.last_seq = seq
 
-    def _problem(self, code: str, seq: int, what: str) -> None:
+    def problem(self, code: str, seq: int, what: str) -> None:
         if len(self.found.problems) < PROBLEMS:
             self.found.problems.append(Problem(code, seq, what))
         else:
             self.found.more_problems += 1
-
-
-def check_index(lines: list[bytes]) -> tuple[dict[str, Any], list[Problem]]:
-    """The index's own chain: entries `{chain: {"opened": digest, "closed": (seq, digest) | None}}` and problems."""
-    entries: dict[str, Any] = {}
-    problems: list[Problem] = []
-    prev = GENESIS
-    for number, line in enumerate(lines, 1):
-        entry = parse(line) if line.endswith(b"\n") else None
-        if entry is None or type(entry.get("chain")) is not str:
-            problems.append(Problem("index-malformed", number, f"line {number} of chains.jsonl is no entry"))
-            continue
-        if entry.get("prev") != prev:
-            what = f"line {number} of chains.jsonl does not follow the line before: one was changed or removed"
-            problems.append(Problem("index-changed", number, what))
-        prev = digest_of(line)
-        if entry.get("kind") == "opened":
-            entries[entry["chain"]] = {"opened": prev, "closed": None}
-        elif entry.get("kind") == "closed" and entry["chain"] in entries:
-            entries[entry["chain"]]["closed"] = (entry.get("seq"), entry.get("digest"))
-    return entries, problems

@@ -2,9 +2,10 @@
 
 Each process writes its own log, so a log that is deleted as a whole leaves no gap in any other. This
 list is what misses it: a line when a log is opened (`kind: opened`) and one when it is closed in good
-order (`kind: closed`, with its last `seq` and `digest`). Each line carries `prev`, the SHA-256 of the
-line before, and the first record of a log carries the digest of its `opened` line: so lines of the list
-cannot go while a later log is there. Written under an advisory lock; a few times a process.
+order (`kind: closed`, with its last `seq` and `digest`), and the signed statements of retention
+(`audit/statements.py`). Each line carries `prev`, the SHA-256 of the line before, and the first record of a log
+carries the digest of its `opened` line: so lines of the list cannot go while a later log is there. Written under
+an advisory lock; a few times a process.
 """
 
 from __future__ import annotations

@@ -95,7 +95,10 @@ def find(audit_dir: Path, reference: str) -> tuple[Entry, Entry | None]:
             partner = entry
             break
     if record is None:
-        raise AuditError(f"log {newest} has no record {seq}", next_step="name the log too: CHAIN:SEQ")
+        raise AuditError(
+            f"log {newest} has no record {seq}",
+            next_step="name the log too (CHAIN:SEQ); callgate audit verify says what retention removed",
+        )
     if about > 0:
         partner = next((entry for entry in records_of(audit_dir / newest) if entry[1]["seq"] == about), None)
     return record, partner
@@ -163,5 +166,11 @@ def _changed(directory: Path) -> int:
     """When the log was last written, in microseconds. One in use counts as written now."""
     if in_use(directory):
         return 1 << 62
-    files = [path for path in (*segment_paths(directory), directory / TAIL_NAME) if path.exists()]
-    return max((path.stat().st_mtime_ns // 1000 for path in files), default=0)
+    return max(map(_modified, (*segment_paths(directory), directory / TAIL_NAME)), default=0)
+
+
+def _modified(path: Path) -> int:
+    try:
+        return path.stat().st_mtime_ns // 1000
+    except FileNotFoundError:  # there is none, or retention removed it
+        return 0

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import fcntl
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeAlias
 
 from callgate.audit.spool import TAIL_NAME, pending, segment_name, segment_of
 
+Place: TypeAlias = tuple[int, int]
+"""(segment, position in it)."""
 _CHUNK: Final = 1 << 20
 _TRIES: Final = 50
 
@@ -38,11 +41,12 @@ def in_use(directory: Path) -> bool:
     return False
 
 
-def read_lines(directory: Path, start: tuple[int, int] = (1, 0)) -> Iterator[tuple[bytes, tuple[int, int]]]:
-    """The lines from a place (segment, position) on, newline included, each with the place after it.
+def read_lines(directory: Path, start: Place = (1, 0)) -> Iterator[tuple[bytes, Place]]:
+    """The lines from a place on, newline included, each with the place after it.
 
-    What follows the last newline comes last, as it is, without the zeros of the space reserved for
-    records to come: a record torn by a crash.
+    A segment that retention removes meanwhile is passed over; verification keeps it from doing so. What follows the
+    last newline comes last, as it is, without the zeros of the space reserved for records to come: a record torn by
+    a crash.
     """
     number, position = start
     # First `tail`, then the segments: all before the one it names are there by now. The other way round a log
@@ -71,25 +75,26 @@ def read_lines(directory: Path, start: tuple[int, int] = (1, 0)) -> Iterator[tup
 def _bytes_of(directory: Path, number: int, position: int, *, last: bool) -> Iterator[bytes]:
     path = directory / segment_name(number)
     if not last:
-        with open(path, "rb") as file:
-            file.seek(position)
-            while chunk := file.read(_CHUNK):
-                yield chunk
+        yield from _chunks(path, position, 1 << 62)
         return
     tail, size = _stable(directory, path)
     beyond = pending(tail, number, size)
     if position < size:
-        with open(path, "rb") as file:
-            file.seek(position)
-            left = size - position
-            while left and (chunk := file.read(min(_CHUNK, left))):
-                left -= len(chunk)
-                yield chunk
+        yield from _chunks(path, position, size - position)
     elif position > size:
         beyond = beyond[position - size :]
     end = len(beyond.rstrip(b"\0"))
     if end:
         yield beyond[:end]
+
+
+def _chunks(path: Path, position: int, count: int) -> Iterator[bytes]:
+    """At most `count` bytes of a file from `position` on; none where it is gone."""
+    with suppress(FileNotFoundError), open(path, "rb") as file:
+        file.seek(position)
+        while count and (chunk := file.read(min(_CHUNK, count))):
+            count -= len(chunk)
+            yield chunk
 
 
 def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
@@ -98,7 +103,7 @@ def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
     size = 0
     for _ in range(_TRIES):
         tail = _read_or_nothing(directory / TAIL_NAME)
-        size = segment.stat().st_size if segment.exists() else 0
+        size = _size(segment)
         if _read_or_nothing(directory / TAIL_NAME)[:8] == tail[:8]:
             break
     return tail, size
@@ -109,3 +114,10 @@ def _read_or_nothing(path: Path) -> bytes:
         return path.read_bytes()
     except FileNotFoundError:
         return b""
+
+
+def _size(path: Path) -> int:
+    try:
+        return path.stat().st_size
+    except FileNotFoundError:
+        return 0

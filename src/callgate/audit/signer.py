@@ -9,19 +9,18 @@ at the very end, for the closing record.
 
 from __future__ import annotations
 
-import os
 import sys
 from base64 import b64encode
-from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
 from orjson import dumps
 
+from callgate.audit.child import Child
 from callgate.audit.records import Record, checkpoint_message, parse
 from callgate.errors import AuditError
 
-_ANSWER_BYTES: Final = 4096
+_QUESTION_BYTES: Final = 4096
 _PROGRAM: Final = "import sys; from callgate.audit.signer import main; sys.exit(main())"
 
 
@@ -37,90 +36,44 @@ def sign(state_dir: Path, record: Record) -> Record:
     return {"key": name, "signature": b64encode(key.sign(checkpoint_message({**record, "key": name}))).decode()}
 
 
-def _options() -> tuple[str, ...]:
-    """The interpreter's options: what is a server's PYTHONPATH, and not the gate's, is not the signer's either."""
-    return ("-E", "-P") if sys.flags.ignore_environment else ("-P",)
-
-
 class Signer:
     """At most one signature under way. Neither method waits."""
 
-    __slots__ = ("_answer", "_pid", "_record", "_state_dir")
+    __slots__ = ("_child", "_record")
 
     def __init__(self, state_dir: Path) -> None:
-        self._state_dir = state_dir
-        self._record: Record | None = None
-        self._pid = 0
-        self._answer = -1
+        self._child = Child(_PROGRAM, str(state_dir))
+        self._record: Record = {}
 
     @property
     def busy(self) -> bool:
         """Whether an answer is still to be taken."""
-        return self._record is not None
+        return self._child.busy
 
     def start(self, record: Record) -> None:
-        """Have `record` (chain, covers, digest, signed_at) signed. Does nothing when no process can be started."""
-        self._reap()
-        if self._record is not None or not sys.executable:
-            return
-        pipes: list[int] = []
-        try:
-            pipes += os.pipe()
-            pipes += os.pipe()
-            question, ask, answer, reply = pipes
-            os.write(ask, dumps(record) + b"\n")
-            self._pid = os.posix_spawn(
-                sys.executable,
-                [sys.executable, *_options(), "-c", _PROGRAM, str(self._state_dir)],
-                os.environ,
-                file_actions=[
-                    (os.POSIX_SPAWN_DUP2, question, 0),
-                    (os.POSIX_SPAWN_DUP2, reply, 1),
-                    (os.POSIX_SPAWN_OPEN, 2, os.devnull, os.O_WRONLY, 0),
-                ],
-            )
-            os.set_blocking(answer, False)
-        except OSError:  # no descriptor or no process to be had: the next checkpoint covers this one too
-            pass
-        else:
-            pipes.remove(answer)
-            self._answer, self._record = answer, record
-        finally:
-            for descriptor in pipes:
-                os.close(descriptor)
+        """Have `record` (chain, covers, digest, signed_at) signed.
+
+        Does nothing when no process can be started: the next checkpoint covers this one too.
+        """
+        if self._child.start(dumps(record)):
+            self._record = record
 
     def take(self) -> Record | None:
         """The signed record when it is ready; one without signature when the process failed."""
-        if self._record is None:
-            return None
-        try:
-            answer = os.read(self._answer, _ANSWER_BYTES)
-        except BlockingIOError:
+        answer = self._child.take()
+        if answer is None:
             return None
         signature = parse(answer) or {"key": "", "signature": ""}
-        record = {**self._record, "key": str(signature.get("key")), "signature": str(signature.get("signature"))}
-        self.drop()
-        return record
+        return {**self._record, "key": str(signature.get("key")), "signature": str(signature.get("signature"))}
 
     def drop(self) -> None:
         """Forget the signature under way."""
-        if self._record is not None:
-            self._record = None
-            os.close(self._answer)
-            self._reap()
-
-    def _reap(self) -> None:
-        """Take the exit status, so that no zombie stays longer than until the next signature."""
-        if self._pid:
-            with suppress(ChildProcessError):
-                if os.waitpid(self._pid, os.WNOHANG) == (0, 0):
-                    return
-            self._pid = 0
+        self._child.drop()
 
 
 def main() -> int:
     """Sign one checkpoint for the process that asks."""
-    record = parse(sys.stdin.buffer.readline(_ANSWER_BYTES))
+    record = parse(sys.stdin.buffer.readline(_QUESTION_BYTES))
     if record is None or len(sys.argv) != 2:
         return 2
     sys.stdout.buffer.write(dumps(sign(Path(sys.argv[1]), record)) + b"\n")

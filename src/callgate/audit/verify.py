@@ -1,34 +1,41 @@
 """Verification of the evidence log: of one log or of all, offline, with the public key only.
 
 `verify` answers two questions apart: is what is here what was written (`problems`), and what is not here
-and why (`torn_bytes`, no closing record, calls without an answer, records not yet signed).
+and why (`torn_bytes`, no closing record, calls without an answer, records not yet signed, records removed by
+retention).
 """
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 
 from callgate.audit import index
-from callgate.audit.chain import ChainChecker, Findings, Problem, VerifySignature, check_index
+from callgate.audit.chain import ChainChecker, Findings, Problem, VerifySignature
+from callgate.audit.index_check import Entry, check
 from callgate.audit.keys import public_keys
-from callgate.audit.reader import chains, in_use, read_lines, segment_paths
-from callgate.audit.records import GENESIS
-
-if TYPE_CHECKING:
-    from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
+from callgate.audit.reader import Place, chains, in_use, read_lines, segment_paths
+from callgate.audit.records import GENESIS, Record, parse
+from callgate.audit.retention_lock import reading
 
 
 @dataclass(frozen=True, slots=True)
 class ChainReport:
-    """One log. `torn_bytes` follow the last whole record; `in_use`: its process is running."""
+    """One log. `torn_bytes` follow the last whole record; `in_use`: its process is running.
+
+    `removed` is the signed statement about the records that retention removed, `unfinished` the number of files that
+    it covers and that are still here.
+    """
 
     chain: str
     found: Findings
     segments: int
     torn_bytes: int
     in_use: bool
+    sealed: bool = False
+    removed: Record | None = None
+    unfinished: int = 0
 
     @property
     def verified(self) -> bool:
@@ -37,11 +44,16 @@ class ChainReport:
 
 @dataclass(frozen=True, slots=True)
 class Report:
-    """All logs and the index. `missing` are logs that the index announces and that are not here."""
+    """All logs and the index.
+
+    `missing` are logs that the index announces and that are not here; `removed` the statements about those that
+    retention removed as a whole.
+    """
 
     logs: list[ChainReport]
     missing: list[str] = field(default_factory=list)
     index_problems: list[Problem] = field(default_factory=list)
+    removed: list[Record] = field(default_factory=list)
 
     @property
     def verified(self) -> bool:
@@ -51,39 +63,117 @@ class Report:
 def verify(state_dir: Path, *, chain: str = "", public_key: Path | None = None) -> Report:
     """Check the log `chain`, or all of them. Raises AuditError when a key or file cannot be read."""
     audit_dir = state_dir / "audit"
-    verify_signature = signature_verifier(public_keys(state_dir, public_key))
-    entries, problems = check_index(index.lines(audit_dir))
-    here = chains(audit_dir)
-    wanted = [chain] if chain else here
-    logs = [check_log(audit_dir / name, entries.get(name), verify_signature) for name in wanted if name in here]
-    missing = [name for name in (wanted if chain else entries) if name not in here]
-    return Report(logs, missing, problems)
+    verify_signature = signature_verifier(state_dir, public_key)
+    logs: list[ChainReport] = []
+    with reading(audit_dir):
+        here = chains(audit_dir)  # before the index, where a log is announced before its first record
+        entries, problems = check(index.lines(audit_dir), verify_signature)
+        wanted = [chain] if chain else here
+        for name in wanted:
+            if name in here:
+                if name not in entries:  # its process was just starting
+                    entries, problems = check(index.lines(audit_dir), verify_signature)
+                logs.append(check_log(audit_dir / name, entries.get(name), verify_signature))
+        listed = wanted if chain else entries
+        away = [name for name in listed if name not in here and not (audit_dir / name).is_dir()]
+    gone = {name: entry.removed for name in away if (entry := entries.get(name)) and entry.gone and entry.removed}
+    return Report(logs, [name for name in away if name not in gone], problems, list(gone.values()))
 
 
-def check_log(directory: Path, entry: dict[str, Any] | None, verify_signature: VerifySignature) -> ChainReport:
+def check_log(directory: Path, entry: Entry | None, verify_signature: VerifySignature) -> ChainReport:
     """Check one log against its entry in the index (None: it has none)."""
     live = in_use(directory)
-    checker = ChainChecker(directory.name, entry["opened"] if entry else GENESIS, verify_signature)
-    torn = 0
-    held = b""
-    for line, _ in read_lines(directory):
-        if held:
-            checker.feed(held)
-        held = line
-    if held.endswith(b"\n") and b"\0" not in held:
-        checker.feed(held)
-    else:
-        torn = len(held)
-    closed_seq, closed_digest = (entry and entry["closed"]) or (0, "")
-    found = checker.finish(closed_seq, closed_digest)
-    return ChainReport(directory.name, found, len(segment_paths(directory)), 0 if live else torn, live)
+    walk = Walk(directory, entry, verify_signature)
+    for _ in walk:
+        pass
+    found = walk.finish()
+    numbers = [int(path.stem) for path in segment_paths(directory)]
+    removed = entry.removed if entry else None
+    left = sum(number <= removed["segment"] for number in numbers) if removed else 0
+    sealed = entry is not None and entry.seal is not None
+    return ChainReport(directory.name, found, len(numbers), 0 if live else walk.torn, live, sealed, removed, left)
 
 
-def signature_verifier(keys: dict[str, Ed25519PublicKey]) -> VerifySignature:
-    """Verification by key id with a fixed set of keys."""
+class Walk:
+    """One log, checked record by record: iterating gives the place (segment, position) after each.
+
+    `torn` are the bytes after the last whole record. Where records were removed, what is left of them (a removal that
+    was cut short) must lead to the digest in the statement, and what follows must start from it.
+    """
+
+    def __init__(self, directory: Path, entry: Entry | None, verify_signature: VerifySignature) -> None:
+        self.torn = 0
+        self._lines = read_lines(directory)
+        self._chain = directory.name
+        self._entry = entry
+        self._verify_signature = verify_signature
+        self.checker = ChainChecker(directory.name, entry.opened if entry else GENESIS, verify_signature)
+
+    def __iter__(self) -> Iterator[Place]:
+        held: tuple[bytes, Place] | None = None
+        first = True
+        for line, place in self._lines:
+            if first:
+                self._start(line)
+                first = False
+            if held is not None:
+                yield self._feed(*held)
+            held = line, place
+        if first:
+            self._start(b"")
+        if held is not None:
+            if held[0].endswith(b"\n") and b"\0" not in held[0]:
+                yield self._feed(*held)
+            else:
+                self.torn = len(held[0])
+
+    def _start(self, line: bytes) -> None:
+        """Begin after what was removed, or within it where files are left that should be gone."""
+        removed = self._entry.removed if self._entry else None
+        if removed is None:
+            return
+        start, prev = removed["through"] + 1, removed["digest"]
+        record = parse(line) or {}
+        seq = record.get("seq")
+        if type(seq) is int and 1 < seq < start:
+            start, prev = seq, str(record.get("prev"))
+        elif seq == 1 and self._entry is not None:
+            start, prev = 1, self._entry.opened
+        self.checker = ChainChecker(self._chain, prev, self._verify_signature, start=start)
+
+    def _feed(self, line: bytes, place: Place) -> Place:
+        checker = self.checker
+        checker.feed(line)
+        removed = self._entry.removed if self._entry else None
+        if removed and checker.found.last_seq == removed["through"] and checker.digest != removed["digest"]:
+            what = f"record {removed['through']} is not the one that the statement about its removal names"
+            checker.problem("removed-changed", removed["through"], what)
+        return place
+
+    def finish(self) -> Findings:
+        """After the last line: compare with what the index says of the end."""
+        entry = self._entry
+        found = self.checker.finish(*(entry.end if entry and entry.end else (0, "")))
+        if entry is None:
+            return found
+        if entry.removed and not entry.gone and found.last_seq <= entry.through:
+            what = f"the records after {entry.through}, which retention kept, are missing"
+            self.checker.problem("truncated", entry.through + 1, what)
+        if entry.seal and not found.problems:
+            found.signed_through = max(found.signed_through, entry.seal["covers"])
+            found.keys.add(entry.seal["key"])
+        return found
+
+
+def signature_verifier(state_dir: Path, public_key: Path | None = None) -> VerifySignature:
+    """Verification by key id with the keys of this installation, or with `public_key` alone. Raises AuditError."""
     from cryptography.exceptions import InvalidSignature
 
+    keys = public_keys(state_dir, public_key)
+
     def verify_signature(key_id: str, message: bytes, signature: bytes) -> bool | None:
+        if key_id not in keys and public_key is None:
+            keys.update(public_keys(state_dir))  # the first one may have been made just now
         key = keys.get(key_id)
         if key is None:
             return None

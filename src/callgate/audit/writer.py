@@ -20,6 +20,7 @@ from typing import Any, Final
 import callgate
 from callgate.audit import index
 from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut, parse
+from callgate.audit.retention_timer import RetentionTimer
 from callgate.audit.scope import Scope
 from callgate.audit.signer import Signer, sign
 from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES, Spool
@@ -61,6 +62,7 @@ class Journal:
         "_checkpoint_due",
         "_closed",
         "_lost",
+        "_retention",
         "_sign_at",
         "_sign_from",
         "_signed",
@@ -78,6 +80,7 @@ class Journal:
         "keeps_values",
         "limit",
         "offset",
+        "on_removal",
         "path",
         "prev",
         "seq",
@@ -98,6 +101,8 @@ class Journal:
         self.client_heads = self.texts.client_heads
         self.server_heads = self.texts.server_heads
         self.failed_heads = self.texts.failed_heads
+        self.on_removal: Callable[[Record], None] | None = None
+        """Told, after it is on record, what retention removed or could not; must not raise."""
         self.blake3: Any = False
         """The hash for large messages: False until it is needed, None where it is missing."""
         self.seq = 0
@@ -107,6 +112,7 @@ class Journal:
         self._lost = 0
         self._closed = False
         self._checkpoint_due = config.checkpoint_records
+        self._retention = RetentionTimer(state_dir, config)
         self._signer = Signer(state_dir)
         self._signed = 0
         self._sign_at = time.monotonic() + _SIGN_AFTER_S
@@ -158,7 +164,7 @@ class Journal:
         return self.append_record(record)
 
     def tick(self) -> bool:
-        """Housekeeping for an idle moment: start a sync or a signature that is due. Cheap to call often.
+        """Housekeeping for an idle moment: start a sync, a signature, a removal of old evidence. Cheap to call often.
 
         True when something waits for a later tick. Raises nothing: what fails here fails again at the next
         record, where the gate can refuse.
@@ -173,7 +179,13 @@ class Journal:
                     self._take_signature()
             elif time.monotonic() >= self._sign_at:
                 self._start_signature()
-        return waiting
+        removed = self._retention.tick()
+        if removed is not None:
+            with suppress(AuditError):
+                self.note("evidence-removed", removed)
+            if self.on_removal is not None:
+                self.on_removal(removed)
+        return waiting or self._retention.busy
 
     def checkpoint(self) -> int:
         """Sign for everything written so far, here and now (30 ms the first time); the checkpoint's `seq`."""
@@ -186,6 +198,7 @@ class Journal:
         if self._closed:
             return
         self._signer.drop()
+        self._retention.drop()
         lost, self._lost = self._lost, 0
         self._checkpoint_due = self.seq + 2  # none for the closing record, which is one
         record = self._unsigned()

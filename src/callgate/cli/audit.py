@@ -32,6 +32,7 @@ Every decision of the gate is a record in a hash-chained log, one log a process.
   callgate audit show RECORD       one record whole, with its request or answer
   callgate audit verify            is it what was written, and what is missing
   callgate audit export            JSON lines, OCSF events or OTLP documents
+  callgate audit prune             remove what is old, with a signed statement
 
 RECORD is SEQ (of the log written last), CHAIN:SEQ, or --last.
 """
@@ -40,17 +41,22 @@ _UNITS = {"s": 1, "m": 60, "h": 3600, "d": 86_400}
 
 
 def main(argv: list[str]) -> int:
-    """The sub-command. 0 ok, or verified; 1 not verified, or no such record; 2 usage."""
+    """The sub-command. 0 ok, or verified; 1 not verified, no such record, or not all removed; 2 usage."""
     parser = _parser()
     arguments = parser.parse_args(argv)
     if not arguments.action:
         parser.print_help()
         return 2
     path = arguments.config or user_config_file()
-    state = state_directory(load(path) if path else Config())
+    config = load(path) if path else Config()
+    state = state_directory(config)
     _take_over_hooks(state)
     actions = {"tail": _tail, "show": _show, "verify": _verify, "export": _export}
     try:
+        if arguments.action == "prune":
+            from callgate.cli.audit_prune import prune_evidence
+
+            return prune_evidence(state, config.audit, before=arguments.before, dry_run=arguments.dry_run)
         return actions[arguments.action](state, arguments)
     except AuditError as error:
         sys.stderr.write(f"callgate: {error.diagnostics()}\n")
@@ -76,8 +82,9 @@ def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="callgate audit", description=DESCRIPTION, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    shared = argparse.ArgumentParser(add_help=False)
-    shared.add_argument("--config", metavar="FILE", default="", help="the configuration to use")
+    settings = argparse.ArgumentParser(add_help=False)
+    settings.add_argument("--config", metavar="FILE", default="", help="the configuration to use")
+    shared = argparse.ArgumentParser(add_help=False, parents=[settings])
     shared.add_argument("--chain", metavar="ID", default="", help="only this log (its id, or a part of it)")
     picks = argparse.ArgumentParser(add_help=False)
     picks.add_argument("--server", metavar="NAME", default="", help="only records about this server")
@@ -102,6 +109,10 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("--since", type=_moment, default=0, metavar="TIME", help="2026-11-22T10:00:00Z, or 2h, 7d ago")
     export.add_argument("--until", type=_moment, default=1 << 62, metavar="TIME", help="before this time")
     export.add_argument("-o", "--output", metavar="FILE", type=Path, help="a new file (default: standard output)")
+
+    prune = actions.add_parser("prune", help="remove old evidence", parents=[settings])
+    prune.add_argument("--before", type=_moment, default=0, metavar="TIME", help="all that is older (default: [audit])")
+    prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser
 
 
@@ -192,6 +203,7 @@ def _verify(state: Path, arguments: argparse.Namespace) -> int:
             "logs": [_log_document(log) for log in report.logs],
             "missing": report.missing,
             "index_problems": [asdict(problem) for problem in report.index_problems],
+            "removed": report.removed,
         }
         sys.stdout.write(dumps(document, None, OPT_INDENT_2 | OPT_SORT_KEYS).decode() + "\n")
     else:
@@ -211,6 +223,9 @@ def _log_document(log: ChainReport) -> dict[str, object]:
         "segments": log.segments,
         "torn_bytes": log.torn_bytes,
         "in_use": log.in_use,
+        "sealed": log.sealed,
+        "removed": log.removed,
+        "unfinished": log.unfinished,
         **found,
     }
 

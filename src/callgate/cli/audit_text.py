@@ -24,6 +24,11 @@ def utc(microseconds: object) -> str:
     return moment.isoformat(timespec="microseconds").replace("+00:00", "Z")
 
 
+def _day(microseconds: object) -> str:
+    """The day of a time, in UTC."""
+    return utc(microseconds)[:10]
+
+
 def record_lines(line: bytes, record: Record) -> list[str]:
     """One record, a member a line."""
     rows = [("time", utc(record.get("time")))]
@@ -80,19 +85,39 @@ def report_lines(report: Report) -> list[str]:
         lines += _log_lines(log)
     lines += [f"{_text(name)}  MISSING: it was opened here, and its directory is gone" for name in report.missing]
     lines += [f"chains.jsonl  NOT VERIFIED: {problem.what}" for problem in report.index_problems[:_LISTED]]
+    lines += _removed_lines(report.removed)
     good = sum(log.verified for log in report.logs)
     total = len(report.logs) + len(report.missing)
-    if not total and report.verified:
+    if not total and report.verified and not report.removed:
         return ["there is no evidence yet"]
     lines.append(f"{good} of {total} {'log' if total == 1 else 'logs'} verified")
     return lines
 
 
+def _removed_lines(statements: list[Record]) -> list[str]:
+    """Logs that retention removed as a whole: the last ones, and how many before."""
+    lines = []
+    for statement in statements[-_LISTED:]:
+        through, on, why = statement["through"], _day(statement["time"]), _text(statement["reason"])
+        lines += [f"{_text(statement['chain'])}  removed on {on}", f"  all {_records(through)}, by retention ({why})"]
+    hidden = len(statements) - _LISTED
+    return [f"{hidden} more logs removed by retention, with signed statements", *lines] if hidden > 0 else lines
+
+
 def _log_lines(log: ChainReport) -> list[str]:
     found = log.found
     state = "verified" if log.verified else "NOT VERIFIED"
-    end = "closed" if found.closed else "in use" if log.in_use else "not closed: its process was killed"
+    killed = "sealed after its process was killed" if log.sealed else "not closed: its process was killed"
+    end = "closed" if found.closed else "in use" if log.in_use else killed
     lines = [f"{_text(log.chain)}  {state}: {_records(found.last_seq)}, {end}"]
+    if log.removed is not None:
+        gone, on, why = log.removed["through"], _day(log.removed["time"]), _text(log.removed["reason"])
+        what = "record 1" if gone == 1 else f"records 1 to {gone}"
+        lines.append(f"  {what} removed by retention on {on} ({why})")
+        if log.verified:
+            lines.append("  chain intact from there")
+    if log.unfinished:
+        lines.append(f"  {log.unfinished} of its files are still here: callgate audit prune goes on with it")
     lines += [f"  {problem.what}" for problem in found.problems[:_LISTED]]
     hidden = len(found.problems) - _LISTED + found.more_problems
     if hidden > 0:

@@ -33,14 +33,13 @@ def main(argv: list[str]) -> int:
     config = _configuration(path, arguments)
     live = arguments.live or (sys.stderr.isatty() and not arguments.quiet)
     from callgate.assembly import build_gate
-    from callgate.audit import open_journal
     from callgate.launching.first_run import pin_served
     from callgate.transport.http.listening import serve
     from callgate.transport.http.worker import Plan
 
     plan = Plan(
         load=lambda: _configuration(path, arguments),
-        open_journal=lambda config: open_journal(state_directory(config), config.audit, process="serve"),
+        open_journal=_journal,
         build_gate=build_gate,
         watch=_watch if live else None,
     )
@@ -115,6 +114,16 @@ def _shortened(text: str, columns: int) -> str:
     if len(text) > columns:
         text = "…" + text[1 - columns :]
     return visible(text, 2 * columns)
+
+
+def _journal(config: Config) -> Journal:
+    """The evidence log of a worker; what retention removes is said on stderr as well."""
+    from callgate.audit import open_journal
+    from callgate.cli.removal import say
+
+    journal = open_journal(state_directory(config), config.audit, process="serve")
+    journal.on_removal = say
+    return journal
 
 
 def _watch(journal: Journal) -> None:
