@@ -13,10 +13,10 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from callgate.errors import ConfigError
+from callgate.frozen import dataclass
 from callgate.gate.control import ControlOptions
 from callgate.gate.events import Event
 from callgate.gate.verdicts import (

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal, Protocol, TypeAlias
 
+from callgate.frozen import dataclass
 from callgate.gate.events import Event, Hook, LaunchEvent
 from callgate.gate.verdicts import Verdict
 

@@ -6,9 +6,9 @@ changed returns edits.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
+from callgate.frozen import dataclass
 from callgate.protocol.message import Direction, Message
 
 if TYPE_CHECKING:

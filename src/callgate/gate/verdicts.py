@@ -6,8 +6,9 @@ controls compose by pointer and span; where two touch the same characters, the e
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from typing import Any, Literal, TypeAlias
+
+from callgate.frozen import dataclass
 
 Severity: TypeAlias = Literal["info", "low", "medium", "high", "critical"]
 

@@ -14,12 +14,12 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
 
 from callgate.errors import StoreError
+from callgate.frozen import dataclass
 
 if TYPE_CHECKING:
     import sqlite3
@@ -39,18 +39,20 @@ _LISTED: Final = (
 )
 
 
-@dataclass(slots=True)
 class KindPins:
     """Everything known of one server's items of one kind, without the bodies."""
 
-    approved: dict[str, tuple[str, ...]] = field(default_factory=dict)
-    """Key: digests of the approved bodies, oldest first."""
-    rejected: set[tuple[str, str]] = field(default_factory=set)
-    """(key, digest)"""
-    sightings: dict[str, dict[str, tuple[Verdict, str]]] = field(default_factory=dict)
-    """Key: principal: (verdict, digest)."""
-    first_at: float | None = None
-    complete: bool = False
+    __slots__ = ("approved", "complete", "first_at", "rejected", "sightings")
+
+    def __init__(self) -> None:
+        self.approved: dict[str, tuple[str, ...]] = {}
+        """Key: digests of the approved bodies, oldest first."""
+        self.rejected: set[tuple[str, str]] = set()
+        """(key, digest)"""
+        self.sightings: dict[str, dict[str, tuple[Verdict, str]]] = {}
+        """Key: principal: (verdict, digest)."""
+        self.first_at: float | None = None
+        self.complete = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,9 +18,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from callgate.frozen import dataclass
 from callgate.text import visible
 
 ChangeClass: TypeAlias = Literal[

@@ -18,9 +18,9 @@ Outside the pin, because they change without the server's meaning changing and n
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from callgate.frozen import dataclass
 from callgate.trust.canonical import digest
 
 ItemKind: TypeAlias = Literal["tool", "prompt", "resource", "template", "identity", "instructions"]

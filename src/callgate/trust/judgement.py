@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
 from typing import Any, Final, Literal, TypeAlias
 
+from callgate.frozen import dataclass
 from callgate.trust.canonical import digest
 from callgate.trust.changes import ABSENT, CLASSES, Change, ChangeClass, compare, named, needs_approval, worst
 from callgate.trust.definitions import KEY_MEMBER, Item, ItemKind
