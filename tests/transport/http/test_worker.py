@@ -265,6 +265,24 @@ def test_sessions_stay_with_their_worker(serving: Any, upstream: Upstream) -> No
     assert gate.stop() == 0
 
 
+def test_what_one_worker_vouches_for_is_nobody_on_the_public_side(serving: Any, upstream: Upstream) -> None:
+    upstream.respond = sessions
+    gate = serving({"s": url(upstream)}, "--workers", "2")
+    sealed = gate.ask(post(INITIALIZE)).headers["mcp-session-id"]
+    asked = post(call(1), f"Mcp-Session-Id: {sealed}")
+    for _ in range(16):  # until the other worker has passed one on, more than once
+        assert gate.ask(asked).status == 200
+    body = asked.partition(b"\r\n\r\n")[2]
+    # The very bytes that went over the private socket, where this head was admitted and is remembered.
+    copied = (
+        b"POST /s/mcp HTTP/1.1\r\nhost: worker\r\nx-callgate-principal: local\r\ncontent-type: application/json\r\n"
+        b"accept: application/json, text/event-stream\r\nmcp-session-id: %b\r\ncontent-length: %d\r\n\r\n%b"
+        % (sealed.encode(), len(body), body)
+    )
+    assert {gate.ask(copied).status for _ in range(16)} == {421}
+    assert gate.stop() == 0
+
+
 def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
     gate = serving({"s": url(upstream)}, "--workers", "2")
     children = _children(gate.process.pid)

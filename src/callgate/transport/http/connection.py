@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httptools
 
-from callgate.transport.http.exchange import Exchange, Headers, Route
-from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, STATUS_LINES, lowered, status_line
-from callgate.transport.http.known_heads import split
+from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders
+from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, lowered, status_line
+from callgate.transport.http.known_heads import body_start, split
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal
 
 if TYPE_CHECKING:
-    from callgate.transport.http.server import Endpoint, HttpServer
+    from callgate.transport.http.server import Endpoint, HttpServer, Site
 
 MAX_TARGET = 8 * 1024
 """Bytes of a request target (414)."""
@@ -40,11 +40,18 @@ NOT_FOUND = Refusal(404, "http-path", "nothing is served at this path")
 
 
 class KnownRequest:
-    """What a head came to: see known_heads."""
+    """What a head came to: see known_heads. It holds for requests judged by `site` and for no others.
 
-    __slots__ = ("endpoint", "headers", "memo", "method", "principal", "query")
+    `before` and `after` are its halves, set when it is remembered.
+    """
 
-    def __init__(self, headers: Headers, method: bytes, endpoint: Endpoint, principal: str, query: str) -> None:
+    __slots__ = ("after", "before", "endpoint", "headers", "memo", "method", "principal", "query", "site")
+
+    def __init__(
+        self, site: Site, headers: Headers, method: bytes, endpoint: Endpoint, principal: str, query: str
+    ) -> None:
+        self.site = site
+        self.before = self.after = b""
         self.headers = headers
         self.method = method
         self.endpoint = endpoint
@@ -72,6 +79,7 @@ class Connection(asyncio.Protocol):
         "_head",
         "_http10",
         "_is_http10",
+        "_last",
         "_parser",
         "_plain",
         "_principal",
@@ -100,6 +108,7 @@ class Connection(asyncio.Protocol):
         self._fed = 0
         self._target = b""
         self._plain: KnownRequest | None = None
+        self._last: KnownRequest | None = None
         self._stopped = False
         self._pumping = False
         self._reading_paused = False
@@ -139,11 +148,17 @@ class Connection(asyncio.Protocol):
             return
         found = None
         if not self._fed and self._stage == _IDLE:
+            site = self._server.site
+            last = self._last
+            if last is not None and last.site is site and (start := body_start(last.before, last.after, data)):
+                self._again(last, data[start:])
+                return
             found = split(data)
             if found is not None:
-                known = self._server.site.known.get(found[0])
+                known = site.known.get(found[0])
                 if known is not None:
-                    self._again(known, data[found[1] :])
+                    self._last = known
+                    self._again(known, data[found[2] :])
                     return
                 self._plain = None
         self._fed += len(data)
@@ -161,7 +176,7 @@ class Connection(asyncio.Protocol):
                 self._broken(error)
             return
         if found is not None and self._plain is not None and self._stage == _IDLE:
-            self._server.site.remember(found[0], self._plain)
+            self._server.site.remember(found[0], found[1], self._plain)
         if self._stage != self._deadline_stage:
             self._watch()
         if self._stage != _IDLE and self._fed > self._server.site.listen.header_bytes:
@@ -271,7 +286,7 @@ class Connection(asyncio.Protocol):
             exchange = Exchange(self, head.method, endpoint.path, query, head.kept, body, principal, endpoint.name)
             target = endpoint.route
             if head.ordinary and not self._close:
-                self._plain = KnownRequest(head.kept, head.method, endpoint, principal, query)
+                self._plain = KnownRequest(self._server.site, head.kept, head.method, endpoint, principal, query)
         close = self._close
         if close:
             self._stopped = True
@@ -284,11 +299,17 @@ class Connection(asyncio.Protocol):
             self._stop(_too_large(self._server.site.limits.request_bytes))
             return
         endpoint = known.endpoint
-        principal = known.principal
         exchange = Exchange(
-            self, known.method, endpoint.path, known.query, known.headers, body, principal, endpoint.name
+            self,
+            known.method,
+            endpoint.path,
+            known.query,
+            known.headers,
+            body,
+            known.principal,
+            endpoint.name,
+            known.memo,
         )
-        exchange.memo = known.memo
         self._turn(exchange, endpoint.route, False, False)
 
     # -- order of requests -----------------------------------------------------------------------
@@ -341,22 +362,23 @@ class Connection(asyncio.Protocol):
     # -- Sink ------------------------------------------------------------------------------------
 
     def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
-        lines = [STATUS_LINES.get(status) or status_line(status)]
-        for name, value in headers:
-            lines.append(name + b": " + value)
+        if type(headers) is SharedHeaders and headers.status == status:
+            lines = headers.lines or _shared_lines(headers)
+        else:
+            lines = _lines(status, headers)
         if self._close_after:
-            lines.append(b"connection: close")
+            lines += b"connection: close\r\n"
         if status in BODYLESS:
-            lines.append(self._server.date_line + b"\r\n")
+            head = b"%b%b\r\n" % (lines, self._server.date_line)
             body = b""
         else:
-            lines.append(b"%bcontent-length: %d\r\n\r\n" % (self._server.date_line, len(body)))
+            head = b"%b%bcontent-length: %d\r\n\r\n" % (lines, self._server.date_line, len(body))
             if exchange.method == b"HEAD":
                 body = b""
         if len(body) > 65536:
-            self.transport.writelines((b"\r\n".join(lines), body))
+            self.transport.writelines((head, body))
         else:
-            self.transport.write(b"\r\n".join(lines) + body)
+            self.transport.write(head + body)
         self._current = None
         if self._close_after or self._queue or self._reading_paused:
             self._done()
@@ -367,15 +389,12 @@ class Connection(asyncio.Protocol):
         self._chunked = not self._http10
         if not self._chunked:
             self._close_after = True
-        lines = [status_line(status)]
-        for name, value in headers:
-            lines.append(name + b": " + value)
+        lines = _lines(status, headers)
         if self._close_after:
-            lines.append(b"connection: close")
+            lines += b"connection: close\r\n"
         if self._chunked:
-            lines.append(b"transfer-encoding: chunked")
-        lines.append(self._server.date_line + b"\r\n")
-        self.transport.write(b"\r\n".join(lines))
+            lines += b"transfer-encoding: chunked\r\n"
+        self.transport.write(b"%b%b\r\n" % (lines, self._server.date_line))
 
     def send_data(self, exchange: Exchange, data: bytes) -> bool:
         if data:
@@ -397,11 +416,10 @@ class Connection(asyncio.Protocol):
         self._done()
 
     def _render(self, status: int, headers: Headers, body: bytes, *, close: bool) -> bytes:
-        lines = [status_line(status), *(name + b": " + value for name, value in headers)]
+        lines = _lines(status, headers)
         if close:
-            lines.append(b"connection: close")
-        lines.append(b"%bcontent-length: %d\r\n\r\n" % (self._server.date_line, len(body)))
-        return b"\r\n".join(lines) + body
+            lines += b"connection: close\r\n"
+        return b"%b%bcontent-length: %d\r\n\r\n%b" % (lines, self._server.date_line, len(body), body)
 
     # -- refusing and closing --------------------------------------------------------------------
 
@@ -477,6 +495,16 @@ class Connection(asyncio.Protocol):
     def busy(self) -> bool:
         """Whether a request is being read or answered, or an answer is still on its way out."""
         return self._current is not None or self._stage != _IDLE or self.transport.get_write_buffer_size() > 0
+
+
+def _lines(status: int, headers: Headers) -> bytes:
+    """The status line and the headers, each with its line end."""
+    return b"\r\n".join([status_line(status), *[name + b": " + value for name, value in headers], b""])
+
+
+def _shared_lines(headers: SharedHeaders) -> bytes:
+    headers.lines = _lines(headers.status, headers)
+    return headers.lines
 
 
 def _too_large(limit: int) -> Refusal:

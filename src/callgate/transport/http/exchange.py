@@ -15,6 +15,20 @@ Headers: TypeAlias = list[tuple[bytes, bytes]]
 """Names in lower case, order kept, duplicates kept."""
 
 
+class SharedHeaders(list[tuple[bytes, bytes]]):
+    """Headers that many answers of one status share: whoever writes them keeps their rendered `lines` here.
+
+    Nobody changes them. `lines` is the status line and a line for each header, empty until the first answer.
+    """
+
+    __slots__ = ("lines", "status")
+
+    def __init__(self, status: int, headers: Headers) -> None:
+        super().__init__(headers)
+        self.status = status
+        self.lines = b""
+
+
 class Sink(Protocol):
     """What writes an exchange's answer: the connection it came on, or a recorder in a test."""
 
@@ -67,6 +81,7 @@ class Exchange:
         body: bytes,
         principal: str,
         route: str,
+        memo: dict[object, Any] | None = None,
     ) -> None:
         self.sink = sink
         self.method = method
@@ -77,7 +92,7 @@ class Exchange:
         self.principal = principal
         self.route = route
         self.streaming = False
-        self.memo: dict[object, Any] | None = None
+        self.memo = memo
         self.on_disconnect: Callable[[], None] | None = None
         self.on_drain: Callable[[], None] | None = None
 

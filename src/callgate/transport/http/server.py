@@ -7,7 +7,7 @@ import socket
 import ssl
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 
 from callgate.config import ListenConfig
@@ -55,8 +55,13 @@ class Site:
     known: dict[bytes, KnownRequest] = field(default_factory=dict)
     """Heads admitted before, by this very policy."""
 
-    def remember(self, template: bytes, request: KnownRequest) -> None:
-        """Keep an admitted head."""
+    def private(self) -> Site:
+        """The same for the socket between workers: whom a worker vouches for there is nobody on the public side."""
+        return replace(self, known={})
+
+    def remember(self, template: bytes, at: int, request: KnownRequest) -> None:
+        """Keep an admitted head; its Content-Length stood at `at`."""
+        request.before, request.after = template[:at], template[at:]
         if len(self.known) >= KNOWN:
             self.known.clear()
         self.known[template] = request

@@ -77,7 +77,7 @@ class Worker:
         self._seal = SessionSeal(plan.seal_key, index) if plan.seal_key else None
         self._sockets = WorkerSockets(plan.worker_sockets)
         self._server = HttpServer(self._site(config), self._note)
-        self._private = HttpServer(self._server.site, self._note, trusted=True)
+        self._private = HttpServer(self._server.site.private(), self._note, trusted=True)
 
     # -- lifecycle -------------------------------------------------------------------------------
 
@@ -154,7 +154,8 @@ class Worker:
             self._gate = retired_gate
             raise
         self._config = kept
-        self._server.site = self._private.site = site
+        self._server.site = site
+        self._private.site = site.private()
         in_use = {id(route) for _, route in self._routes.values()}
         gone = [route for _, route in retired_routes.values() if id(route) not in in_use]
         self._later(self._retire(gone, retired_gate, kept.listen.drain_s))
