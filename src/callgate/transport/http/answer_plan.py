@@ -5,14 +5,17 @@ It depends on the header alone, so it is made once for a header that comes again
 
 from __future__ import annotations
 
-from callgate.transport.http.exchange import Headers
+from callgate.transport.http.exchange import Headers, SharedHeaders
 from callgate.transport.http.fields import ANSWER_DROPPED, media_type
 
 
 class AnswerPlan:
-    """See the module. `refusal` is why the answer cannot pass and what to do about it, or None."""
+    """See the module. `refusal` is why the answer cannot pass and what to do about it, or None.
 
-    __slots__ = ("events", "headers", "json", "refusal", "session_id")
+    `plain`: JSON with status 200 that neither opens a session nor is refused, as nearly all answers are.
+    """
+
+    __slots__ = ("events", "headers", "json", "plain", "refusal", "session_id", "status")
 
     def __init__(self, status: int, headers: Headers) -> None:
         kept: Headers = []
@@ -31,7 +34,8 @@ class AnswerPlan:
             elif name == b"mcp-session-id":
                 self.session_id = value
             kept.append(field)
-        self.headers = kept
+        self.status = status
+        self.headers = SharedHeaders(status, kept)
         self.json = kind == b"application/json"
         self.events = kind == b"text/event-stream" and status < 300
         self.refusal: tuple[str, str] | None = None
@@ -45,3 +49,4 @@ class AnswerPlan:
                 f"the server redirects (HTTP {status})",
                 "set the server's url to the address it redirects to",
             )
+        self.plain = status == 200 and self.json and self.refusal is None and self.session_id is None

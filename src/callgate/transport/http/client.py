@@ -14,7 +14,9 @@ from __future__ import annotations
 import asyncio
 import ssl
 from collections import deque
+from collections.abc import Callable
 
+from callgate.transport.http.answer_plan import AnswerPlan
 from callgate.transport.http.known_heads import KNOWN
 from callgate.transport.http.origin import Origin
 from callgate.transport.http.upstream import AnswerHandler, KnownAnswer, Request, Upstream
@@ -44,9 +46,17 @@ class Pool:
         self._loop = asyncio.get_running_loop()
         self._trimmer: asyncio.TimerHandle | None = None
 
-    def send(self, handler: AnswerHandler, head: bytes, body: bytes, *, repeatable: bool = False) -> Request:
-        """Send one request. `head` ends with the empty line."""
-        request = Request(handler, head, body, repeatable)
+    def send(
+        self,
+        handler: AnswerHandler,
+        head: bytes,
+        body: bytes,
+        *,
+        repeatable: bool = False,
+        whole: Callable[[AnswerPlan, bytes], None] | None = None,
+    ) -> Request:
+        """Send one request. `head` ends with the empty line; for `whole` see Request."""
+        request = Request(handler, head, body, repeatable, whole)
         idle = self._idle
         if idle:
             connection = idle.pop()

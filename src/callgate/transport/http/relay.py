@@ -91,13 +91,9 @@ class Relay:
 
     def on_head(self, status: int, headers: Headers) -> None:
         request = self.request
-        memo = request.connection.memo if request is not None and request.connection is not None else None
-        if memo is None:
+        plan = request.connection.plan if request is not None and request.connection is not None else None
+        if plan is None:
             plan = AnswerPlan(status, headers)
-        elif AnswerPlan in memo:
-            plan = memo[AnswerPlan]
-        else:
-            plan = memo[AnswerPlan] = AnswerPlan(status, headers)
         self._status = status
         self._plan: AnswerPlan = plan
         if plan.refusal is not None:
@@ -146,6 +142,17 @@ class Relay:
         else:
             self._answer_other(body)
 
+    def whole(self, plan: AnswerPlan, body: bytes) -> None:
+        """A plain answer all at once: what `on_head`, `on_data` and `on_end` come to for it."""
+        self._status = plan.status
+        self._plan = plan
+        if len(body) > self.route.limits.response_bytes:
+            self.on_data(body)
+            return
+        self.request = None
+        self.route.left(self)
+        self._answer(self.channel.server(body))
+
     def on_error(self, what: str) -> None:
         self._failed(what, "see whether it runs and `callgate audit tail`", 502)
 
@@ -162,7 +169,9 @@ class Relay:
                 self._failed("the server's answer was refused: " + outcome.rule, "see `callgate audit tail`", 502)
                 return
             body = outcome.forward
-        self._give_up_ids()  # a JSON body is all there is: what it does not answer, nothing will
+        pending = self.channel.pending
+        for request_id in self.ids:  # a JSON body is all there is: what it does not answer, nothing will
+            pending.pop(request_id, None)
         if self.batch_reply is not None:
             body = _joined(body, self.batch_reply)
         if self.session is None and self.gate is self.route.gate:

@@ -7,13 +7,15 @@ and nothing after it, and only after the chunk that held its end has been fed wh
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING, Any, Protocol
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Protocol
 
 import httptools
 
+from callgate.transport.http.answer_plan import AnswerPlan
 from callgate.transport.http.exchange import Headers
 from callgate.transport.http.fields import BODYLESS, lowered
-from callgate.transport.http.known_heads import split
+from callgate.transport.http.known_heads import body_start, split
 from callgate.transport.http.waiting import place_of
 
 if TYPE_CHECKING:
@@ -45,14 +47,16 @@ class _Unusable(Exception):
 
 
 class KnownAnswer:
-    """What a head came to: see known_heads. `memo` is for what handlers derive from it."""
+    """What a head came to: see known_heads. `before` and `after` are its halves."""
 
-    __slots__ = ("headers", "memo", "status")
+    __slots__ = ("after", "before", "headers", "plan", "status")
 
-    def __init__(self, status: int, headers: Headers) -> None:
+    def __init__(self, before: bytes, after: bytes, status: int, headers: Headers) -> None:
+        self.before = before
+        self.after = after
         self.status = status
         self.headers = headers
-        self.memo: dict[object, Any] = {}
+        self.plan = AnswerPlan(status, headers)
 
 
 class Upstream(asyncio.Protocol):
@@ -62,13 +66,14 @@ class Upstream(asyncio.Protocol):
         "_complete",
         "_headers",
         "_keep",
+        "_last",
         "_overhead",
         "_parser",
         "_pool",
         "_status",
         "answering",
         "idle_since",
-        "memo",
+        "plan",
         "request",
         "transport",
     )
@@ -83,7 +88,9 @@ class Upstream(asyncio.Protocol):
         self._complete = False
         self._overhead = 0
         self.answering = False
-        self.memo: dict[object, Any] | None = None
+        self.plan: AnswerPlan | None = None
+        """Of the answer under way, where its head was known."""
+        self._last: KnownAnswer | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = transport  # type: ignore[assignment]
@@ -112,13 +119,18 @@ class Upstream(asyncio.Protocol):
             return
         found = None
         if not self._overhead and not self.answering:
+            last = self._last
+            if last is not None and (start := body_start(last.before, last.after, data)):
+                self._again(last, data[start:])
+                return
             found = split(data)
             if found is not None:
                 known = self._pool.known.get(found[0])
                 if known is not None:
-                    self._again(known, data[found[1] :])
+                    self._last = known
+                    self._again(known, data[found[2] :])
                     return
-            self.memo = None
+            self.plan = None
         self._overhead += len(data)
         if not self.answering and self._overhead > OVERHEAD_BYTES:
             self.fail("the header of the server's answer is too large")
@@ -136,7 +148,8 @@ class Upstream(asyncio.Protocol):
             return
         if self._complete:
             if found is not None and self._keep and self._status not in BODYLESS:
-                self._pool.remember(found[0], KnownAnswer(self._status, self._headers))
+                template, at, _ = found
+                self._pool.remember(template, KnownAnswer(template[:at], template[at:], self._status, self._headers))
             self._finish()
 
     def _again(self, known: KnownAnswer, body: bytes) -> None:
@@ -144,7 +157,14 @@ class Upstream(asyncio.Protocol):
         request = self.request
         if request is None:
             return
-        self.memo = known.memo
+        plan = known.plan
+        whole = request.whole
+        if whole is not None and plan.plain and body and not request.paused:
+            self.request = request.connection = None
+            self._pool.release(self)
+            whole(plan, body)
+            return
+        self.plan = plan
         request.handler.on_head(known.status, known.headers)
         if body and self.request is request:
             request.handler.on_data(body)
@@ -243,15 +263,26 @@ def _reason(error: httptools.HttpParserError) -> str:
 
 
 class Request:
-    """One request under way; what its owner holds to slow it down or to end it."""
+    """One request under way; what its owner holds to slow it down or to end it.
 
-    __slots__ = ("body", "cancelled", "connection", "handler", "head", "paused", "repeatable", "reused")
+    `whole`, where the handler has one, takes a plain answer with a known head at once: head, body and end.
+    """
 
-    def __init__(self, handler: AnswerHandler, head: bytes, body: bytes, repeatable: bool) -> None:
+    __slots__ = ("body", "cancelled", "connection", "handler", "head", "paused", "repeatable", "reused", "whole")
+
+    def __init__(
+        self,
+        handler: AnswerHandler,
+        head: bytes,
+        body: bytes,
+        repeatable: bool,
+        whole: Callable[[AnswerPlan, bytes], None] | None = None,
+    ) -> None:
         self.handler = handler
         self.head = head
         self.body = body
         self.repeatable = repeatable
+        self.whole = whole
         self.connection: Upstream | None = None
         self.reused = False
         self.cancelled = False
