@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,11 +11,12 @@ import pytest
 
 from callgate.config import SecretConfig
 from callgate.errors import SecretError
-from callgate.launching.headers import resolved_headers
+from callgate.launching.headers import LiveHeaders
 from callgate.launching.secrets import Handover, hand_over
 from callgate.sandbox.spec import Sentinel
 from callgate.store.generation import Generation
 from callgate.vault import active
+from callgate.vault.redaction import Redactor
 from callgate.vault.stores import open_store
 
 OLD, NEW = b"vend_live_9fKq27LmXw4RtB8sYcZ1", b"vend_live_7pQz81NcVb3HsD6kTyW2"
@@ -45,6 +47,19 @@ class Gate:
 
     def close(self) -> None:
         return
+
+
+def advance(state: Path) -> None:
+    counter = Generation(state)
+    counter.advance()
+    counter.close()
+
+
+def rotate(state: Path) -> None:
+    store = open_store("age", state)
+    store.put("vendor", NEW, replace=True)
+    store.close()
+    advance(state)
 
 
 def handed(state: Path, backend: str = "bubblewrap", declared: dict[str, SecretConfig] | None = None) -> Handover:
@@ -79,12 +94,7 @@ def test_a_rotation_reaches_a_running_gate_and_both_values_are_taken_out(state: 
     found, gate = handed(state), Gate()
     try:
         found.runs(gate)
-        store = open_store("age", state)
-        store.put("vendor", NEW, replace=True)
-        store.close()
-        counter = Generation(state)
-        counter.advance()
-        counter.close()
+        rotate(state)
         deadline = time.monotonic() + 30
         while not gate.given and time.monotonic() < deadline:
             time.sleep(0.05)
@@ -102,10 +112,87 @@ def test_nothing_to_hand_over_is_nothing(tmp_path: Path) -> None:
 
 
 def test_headers_are_resolved_and_plain_ones_left(state: Path) -> None:
-    found = resolved_headers({"Authorization": "Bearer <age://vendor>", "X": "1"}, state, "remote")
-    assert found == {"Authorization": f"Bearer {OLD.decode()}", "X": "1"}
-    redactor = active.of("remote")
-    assert redactor is not None and redactor.redact(OLD) is not None
-    assert resolved_headers({"X": "1"}, state, "other") == {"X": "1"}
+    live = LiveHeaders({"Authorization": "Bearer <age://vendor>", "X": "1"}, state, "remote")
+    assert not live.fixed and not live.resolved and live.current == {}
+    live.resolve()
+    try:
+        assert live.resolved and live.current == {"Authorization": f"Bearer {OLD.decode()}", "X": "1"}
+        redactor = active.of("remote")
+        assert redactor is not None and redactor.redact(OLD) is not None
+    finally:
+        live.close()
+    plain = LiveHeaders({"X": "1"}, state, "other")
+    assert plain.fixed and plain.resolved and plain.current == {"X": "1"}
     with pytest.raises(SecretError):
-        resolved_headers({"X": "<age://nothing>"}, state, "other")
+        LiveHeaders({"X": "<age://nothing>"}, state, "other").resolve()
+
+
+def test_a_rotation_reaches_headers(state: Path) -> None:
+    changed = threading.Event()
+    live = LiveHeaders({"Authorization": "Bearer <age://vendor>"}, state, "remote", changed=changed.set)
+    live.resolve()
+    try:
+        rotate(state)
+        assert changed.wait(30)
+        assert live.current == {"Authorization": f"Bearer {NEW.decode()}"}
+        redactor = active.of("remote")
+        assert redactor is not None
+        said = redactor.redact(b"old " + OLD + b" new " + NEW)
+        assert said is not None and OLD not in said and NEW not in said
+    finally:
+        live.close()
+
+
+def test_a_rotation_that_cannot_be_read_leaves_headers_as_they_are(state: Path) -> None:
+    said: list[str] = []
+    told = threading.Event()
+
+    def problem(what: str) -> None:
+        said.append(what)
+        told.set()
+
+    live = LiveHeaders({"Authorization": "Bearer <age://vendor>"}, state, "remote", problem=problem)
+    live.resolve()
+    try:
+        store = open_store("age", state)
+        store.delete("vendor")
+        store.close()
+        advance(state)
+        assert told.wait(30)
+        assert live.current == {"Authorization": f"Bearer {OLD.decode()}"} and not live.ended
+        assert "age://vendor" in said[0] and OLD.decode() not in said[0]
+    finally:
+        live.close()
+
+
+def test_headers_are_for_the_url_of_their_server(state: Path) -> None:
+    live = LiveHeaders({"Authorization": "x"}, state, "remote")
+    live.only_for("https://one.test/mcp", "https://one.test/mcp")
+    live.only_for("", "https://one.test/mcp")
+    with pytest.raises(SecretError, match="another URL"):
+        live.only_for("https://one.test/mcp", "https://two.test/mcp")
+    LiveHeaders({}, state, "remote").only_for("https://one.test/mcp", "https://two.test/mcp")
+
+
+def test_servers_that_are_started_at_once_lose_no_secret() -> None:
+    """Threads start servers and renew leases: what one registers, the other must not lose."""
+    names = [f"s{number}" for number in range(8)]
+    values = {name: [f"val_{name}_{number:02}_Kq27LmXw".encode() for number in range(20)] for name in names}
+
+    def register(name: str) -> None:
+        for value in values[name]:
+            active.register(name, Redactor([(name, value)]))
+            active.register("shared", Redactor([(name, value)]))
+
+    threads = [threading.Thread(target=register, args=(name,)) for name in names]
+    for thread in threads:
+        thread.start()
+    while any(thread.is_alive() for thread in threads):
+        active.clean(b"{}")  # a table that changes while it is read would raise
+    shared = active.of("shared")
+    for name in names:
+        redactor = active.of(name)
+        assert redactor is not None and shared is not None
+        for value in values[name]:
+            assert redactor.redact(value) is not None
+            assert shared.redact(value) is not None

@@ -13,9 +13,12 @@ from typing import Any
 import pytest
 
 from callgate.config import ServerConfig
-from callgate.errors import AuditError, LaunchError
+from callgate.errors import AuditError, CallgateError, LaunchError
+from callgate.gate.engine import Gate
 from callgate.launching.launch import Launch
 from callgate.sandbox.backend import Prepared
+from callgate.transport.aside import Aside
+from callgate.transport.bridge import Connect
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import HIGH_WATER, ServerProcess, describe_exit, server_environment, spawn
 from tests.gate.fakes import gate_of
@@ -293,8 +296,22 @@ async def test_a_server_whose_start_cannot_be_recorded_is_ended() -> None:
     journal.note = full  # type: ignore[method-assign]
     server = ServerConfig("s", command=(sys.executable, "-c", "import time; time.sleep(60)"))
     with pytest.raises(AuditError):
-        Launcher(server, gate, asyncio.get_running_loop()).start(Recorder())
+        await started_by(server, gate)
     await gone(started[0])
+
+
+async def started_by(server: ServerConfig, gate: Gate) -> ServerProcess:
+    """What a start comes to, once all that it did beside the loop is over."""
+    loop = asyncio.get_running_loop()
+    aside = Aside(loop)
+    told: asyncio.Future[Connect | CallgateError] = loop.create_future()
+    Launcher(server, gate, loop, aside).begin(told.set_result)
+    async with asyncio.timeout(20):
+        result = await told
+    if isinstance(result, CallgateError):
+        assert await aside.idle(20)
+        raise result
+    return result(Recorder())  # type: ignore[return-value]  # that is what a launcher starts
 
 
 async def gone(pid: int) -> None:
@@ -321,7 +338,7 @@ async def test_what_the_system_refuses_on_the_way_is_one_server_s_error(
     monkeypatch.setattr(place, used_up)
     before = children()
     with pytest.raises(LaunchError, match="Too many open files"):
-        Launcher(ServerConfig("s", command=command), gate, asyncio.get_running_loop()).start(Recorder())
+        await started_by(ServerConfig("s", command=command), gate)
     assert children() == before
 
 
@@ -344,6 +361,6 @@ async def test_a_server_whose_sandbox_cannot_be_started_is_ended(monkeypatch: py
     planned = Launch(command, {}, prepared=prepared)
     monkeypatch.setattr("callgate.transport.launcher.plan", lambda *_: planned)
     with pytest.raises(LaunchError, match="Too many open files"):
-        Launcher(ServerConfig("s", command=command), gate, asyncio.get_running_loop()).start(Recorder())
+        await started_by(ServerConfig("s", command=command), gate)
     assert abandoned
     await gone(started[0])

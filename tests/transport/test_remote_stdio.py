@@ -13,6 +13,7 @@ import pytest
 
 from callgate.errors import ConfigError
 from callgate.gate.verdicts import Deny, Finding
+from callgate.launching.headers import LiveHeaders
 from callgate.protocol.limits import Limits
 from callgate.transport.remote_stdio import RemoteStdio
 from tests.gate.fakes import FakeJournal, control, gate_of
@@ -69,6 +70,10 @@ class Pair:
         return await self.until(lambda message: message.get("id") == id)
 
 
+def live(headers: dict[str, str]) -> LiveHeaders:
+    return LiveHeaders(headers, Path("/nowhere"), "remote")
+
+
 @asynccontextmanager
 async def relay_to(
     url: str, *controls: Any, headers: dict[str, str] | None = None, **config: Any
@@ -78,7 +83,7 @@ async def relay_to(
     (stdin, to_relay), (from_relay, stdout) = os.pipe(), os.pipe()
     os.set_blocking(stdin, False)
     os.set_blocking(stdout, False)
-    relay = RemoteStdio(url, gate, journal, "remote", headers or {}, stdin, stdout)  # type: ignore[arg-type]
+    relay = RemoteStdio(url, gate, journal, "remote", live(headers or {}), stdin, stdout)  # type: ignore[arg-type]
     task = loop.create_task(relay.run(loop))
     await asyncio.sleep(0)
     pair = Pair(relay, to_relay, from_relay, journal)
@@ -248,7 +253,7 @@ async def test_urls_that_cannot_be_used(url: str) -> None:
     gate, journal = gate_of()
     loop = asyncio.get_running_loop()
     with pytest.raises(ConfigError):
-        await RemoteStdio(url, gate, journal, "r", {}, -1, -1).run(loop)  # type: ignore[arg-type]
+        await RemoteStdio(url, gate, journal, "r", live({}), -1, -1).run(loop)  # type: ignore[arg-type]
     gate.close()
 
 

@@ -55,13 +55,14 @@ async def test_progress_goes_to_its_own_request_under_its_own_token() -> None:
 async def test_a_client_that_goes_away_cancels() -> None:
     async with route_to("slow") as (route, _):
         client = Client(route)
+        await client.modern(1, "seen").end()
         client.modern(41, "silent")
         client.modern(41, "silent")  # another exchange: the same id is another request
-        client.leave(0)
-        seen = await client.modern(1, "seen").end()
-        assert seen.json["result"]["cancelled"] == [1]
         client.leave(1)
-        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [1, 2]
+        seen = await client.modern(1, "seen").end()
+        assert seen.json["result"]["cancelled"] == [2]
+        client.leave(2)
+        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [2, 3]
 
 
 async def test_a_cancellation_by_id_cannot_reach_the_requests_of_others() -> None:
@@ -158,7 +159,7 @@ async def test_a_crash_is_told_and_the_process_comes_back_after_a_pause() -> Non
 
 async def test_a_program_that_is_not_there() -> None:
     async with route_to("echo", cwd="/no/such/directory") as (route, _):
-        answer = Client(route).modern(1, "x")
+        answer = await Client(route).modern(1, "x").end()
         assert answer.status == 503
         assert "directory" in answer.json["error"]["message"]
         assert answer.json["id"] == 1

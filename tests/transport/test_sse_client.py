@@ -72,7 +72,7 @@ async def server(handle: Handler) -> AsyncIterator[str]:
 
 
 def connect(url: str, recorder: Recorder, limit: int = 100_000) -> SseUpstream:
-    return SseUpstream(asyncio.get_running_loop(), url, [(b"x-key", b"k")], limit, recorder)
+    return SseUpstream(asyncio.get_running_loop(), url, lambda: [(b"x-key", b"k")], limit, recorder)
 
 
 async def test_messages_are_posted_in_order_and_events_come_back() -> None:

@@ -107,7 +107,8 @@ async def test_a_death_a_timeout_and_a_server_that_cannot_start() -> None:
         client.say({"id": 2, "method": "seen"})
         assert (await client.told(2))["result"]["cancelled"] == [1]
     async with route_to("echo", cwd="/no/such/directory") as (route, _):
-        assert SseClient(route).exchange(b"GET", b"", [], path="/x/sse").status == 502
+        answer = await SseClient(route).exchange(b"GET", b"", [], path="/x/sse").end()
+        assert answer.status == 502
 
 
 async def test_a_flood_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -233,17 +233,27 @@ def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running 
 
 def _remote(arguments: Arguments) -> int:
     from callgate.config import state_directory
-    from callgate.launching.headers import resolved_headers
+    from callgate.launching.headers import LiveHeaders
     from callgate.transport.remote_stdio import run_remote
 
     config = _configuration(arguments)
     name = arguments.name or _name_of_url(arguments.url)
-    journal, gate = _open(config, name)
     server = config.servers.get(name)
-    headers = resolved_headers(server.headers, state_directory(config), name) if server is not None else {}
+    headers = LiveHeaders(server.headers if server is not None else {}, state_directory(config), name)
+    journal, gate = _open(config, name)
+    try:
+        if server is not None:
+            headers.only_for(server.url, arguments.url)
+        headers.resolve()
+    except CallgateError as error:
+        journal.note("launch-failed", {"server": name, "reason": error.what})
+        gate.close()
+        journal.close()
+        raise
     try:
         return run_remote(arguments.url, gate=gate, journal=journal, name=name, headers=headers)
     finally:
+        headers.close()
         gate.close()
         journal.close()
 

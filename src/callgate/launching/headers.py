@@ -1,30 +1,135 @@
-"""Headers for a server that speaks HTTP, with references replaced by what they stand for."""
+"""Headers for a server that speaks HTTP: their references replaced by what they stand for, and kept fresh.
+
+A leased value is renewed, or exchanged for a new one before it ends; one that was rotated (`callgate secrets rotate`)
+is read again. What cannot be renewed stays in use until its lease ends, and then nothing is sent any more.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
 from pathlib import Path
+from threading import Lock
+from typing import TYPE_CHECKING
+
+from callgate.errors import CallgateError, SecretError
+from callgate.launching.rotation import Rotation, mark
+from callgate.vault import active
+from callgate.vault.delivery import has_secrets, resolve_headers
+
+if TYPE_CHECKING:
+    from callgate.vault.session import Secret, Session
 
 
-def resolved_headers(headers: Mapping[str, str], state: Path, server: str) -> dict[str, str]:
-    """The headers to send. Raises SecretError. Where there is no reference and no credential, nothing is loaded.
+class LiveHeaders:
+    """The headers of one server. `resolve` and `close` may wait for stores: not for an event loop.
 
-    What was resolved is taken out of all that `server` says. A lease is kept alive as long as callgate runs.
+    `changed` is called when other headers are to be sent from now on, `problem` with what went wrong while that was
+    tried; both from a thread. What was resolved is taken out of all that `server` says, before it is sent for the
+    first time.
     """
-    if not headers:
-        return {}
-    from callgate.vault import active
-    from callgate.vault.delivery import has_secrets, resolve_headers
 
-    session = None
-    if has_secrets(headers, {}):
-        import atexit
+    def __init__(
+        self,
+        headers: Mapping[str, str],
+        state: Path,
+        server: str,
+        *,
+        changed: Callable[[], None] = lambda: None,
+        problem: Callable[[str], None] = lambda _: None,
+    ) -> None:
+        self.fixed = not has_secrets(headers, {})
+        """Whether there is nothing to resolve: what is written is what is sent."""
+        self.current: Mapping[str, str] = headers if self.fixed else {}
+        """What is sent now; empty before `resolve`."""
+        self._headers = headers
+        self._state = state
+        self._server = server
+        self._changed = changed
+        self._problem = problem
+        self._failed = ""
+        self._session: Session | None = None
+        self._rotation: Rotation | None = None
+        self._changing = Lock()
+        if self.fixed:
+            self._take(None)
 
+    def only_for(self, configured: str, url: str) -> None:
+        """They are for the server's own URL. Raises SecretError where another one is asked for under its name."""
+        if self._headers and configured and configured != url:
+            raise SecretError(
+                f"the headers of {self._server} are for another URL: the one in its settings",
+                next_step=f"use another --name, or write this URL under [servers.{self._server}]",
+            )
+
+    @property
+    def resolved(self) -> bool:
+        """Whether `current` is there to be sent, or was and has ended."""
+        return self.fixed or self._session is not None
+
+    @property
+    def ended(self) -> str:
+        """Why nothing may be sent any more; empty while it may. Never waits."""
+        session = self._session
+        if session is None or time.monotonic() < session.good_until:
+            return ""
+        why = self._failed or "its store gave no new one"
+        return f"the credential for {self._server} has ended, and {why}"
+
+    def resolve(self) -> None:
+        """Ask the stores for the first time. Raises SecretError; then it may be tried again."""
+        if self.fixed:
+            return
         from callgate.vault.session import Session
 
-        session = Session(state)
-        atexit.register(session.close)
-    resolved = resolve_headers(headers, session)
-    if resolved.redactor is not None:
-        active.register(server, resolved.redactor)
-    return dict(resolved.headers)
+        since = mark(self._state)
+        session = Session(self._state, self._exchanged, self._report)
+        try:
+            with self._changing:
+                self._take(session)
+        except BaseException:
+            session.close()
+            raise
+        self._session = session
+        self._exchanged(())  # what was exchanged a moment ago, when there was no session to look at
+        self._rotation = Rotation(self._state, since, self._rotated, self._server)
+
+    def close(self) -> None:
+        """Give back what was leased."""
+        if self._rotation is not None:
+            self._rotation.close()
+        session, self._session = self._session, None
+        if session is not None:
+            session.close()
+
+    def _take(self, session: Session | None) -> bool:
+        """Make the headers of now the current ones; whether they are others."""
+        found = resolve_headers(self._headers, session)
+        if found.redactor is not None:
+            active.register(self._server, found.redactor)
+        before, self.current = self.current, dict(found.headers)
+        self._failed = ""
+        return before != self.current
+
+    def _exchanged(self, _: tuple[Secret, ...]) -> None:
+        """In a renewing thread, which must go on whatever happens."""
+        session = self._session
+        if session is None:
+            return
+        try:
+            with self._changing:
+                changed = self._take(session)
+        except CallgateError as error:
+            self._report(error)
+            return
+        if changed:
+            self._changed()
+
+    def _rotated(self) -> None:
+        session = self._session
+        if session is not None and session.refresh():
+            self._exchanged(())
+
+    def _report(self, error: CallgateError) -> None:
+        self._failed = error.what
+        self._problem(error.what)

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
+from _thread import allocate_lock
 from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from callgate.config import SecretConfig
 from callgate.errors import CallgateError
+from callgate.launching.rotation import mark
 from callgate.sandbox.spec import Destination, SecretFile, Sentinel
 from callgate.vault import active
 from callgate.vault.delivery import FILES_AT, Delivery, Fact, deliver, has_secrets
 
 if TYPE_CHECKING:
-    from threading import Event
-
+    from callgate.launching.rotation import Rotation
     from callgate.sandbox.backend import Running
     from callgate.vault.redaction import StreamRedactor
     from callgate.vault.session import Secret, Session
@@ -25,26 +26,44 @@ GATED = frozenset(("bubblewrap", "landlock", "podman", "seatbelt"))
 SHOWS_FILES = frozenset(("bubblewrap", "landlock", "podman", "docker"))
 
 
-_ROTATION_S = 2.0
-
-
 class Handover:
-    """The secrets of one launch. Values are in the environment, files and sentinels only; no repr shows them."""
+    """The secrets of one launch. Values are in the environment, files and sentinels only; no repr shows them.
 
-    __slots__ = ("_delivery", "_ended", "_running", "_server", "_session", "_state", "environment")
+    Made and closed in whichever thread starts and ends the server, while leases are renewed in others.
+    """
 
-    def __init__(self, server: str, delivery: Delivery, session: Session | None, state: Path) -> None:
-        self.environment: Mapping[str, str] = delivery.environment
+    __slots__ = (
+        "_changing",
+        "_delivery",
+        "_exchanged",
+        "_rotation",
+        "_running",
+        "_server",
+        "_session",
+        "_since",
+        "_state",
+    )
+
+    def __init__(self, server: str, delivery: Delivery, session: Session | None, state: Path, since: bytes) -> None:
         self._state = state
-        self._ended: Event | None = None
+        self._since = since
+        self._rotation: Rotation | None = None
         self._server = server
         self._delivery = delivery
         self._session = session
         self._running: Running | None = None
-        if session is not None:
-            session.on_change = self._changed
+        self._exchanged = False
+        self._changing = allocate_lock()
+        """Held while values and the sandbox they go to change: neither may miss the other."""
         if delivery.redactor is not None:
             active.register(server, delivery.redactor)
+        if session is not None:
+            session.on_change = self._changed
+
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """The server's whole environment: a running program's cannot be changed, so it never is."""
+        return self._delivery.environment
 
     @property
     def facts(self) -> list[dict[str, object]]:
@@ -77,48 +96,49 @@ class Handover:
         return active.stream(self._server)
 
     def runs(self, running: Running | None) -> None:
-        """The server is running: give its egress gate values that are exchanged from now on.
+        """The server is running: give its egress gate values that are exchanged from now on, or were since its plan.
 
-        A rotation (`callgate secrets rotate`) shows in the state directory's counter, which a thread looks at every
-        two seconds; only servers with a sentinel have one.
+        A rotation shows in the state directory's counter; only servers with a sentinel are told of one.
         """
-        self._running = running
-        if running is not None and self._session is not None and self._delivery.sentinels:
-            from threading import Event, Thread
+        session = self._session
+        if running is None or session is None or not self._delivery.sentinels:
+            return
+        with self._changing:
+            self._running = running
+            if self._exchanged:
+                running.replace_secrets(self.sentinels)
+        from callgate.launching.rotation import Rotation
 
-            self._ended = Event()
-            Thread(target=self._watch, args=(self._ended,), daemon=True, name=f"secrets of {self._server}").start()
+        self._rotation = Rotation(self._state, self._since, self._rotated, self._server)
 
-    def _watch(self, ended: Event) -> None:
-        counter = self._state / "generation"
-        known = _number(counter)
-        while not ended.wait(_ROTATION_S):
-            now = _number(counter)
-            session = self._session
-            if now == known or session is None:
-                continue
-            known = now
-            try:
-                if session.refresh():
-                    self._changed(())
-            except CallgateError:
-                continue  # the store cannot be asked just now: what the server has stays
+    def _rotated(self) -> None:
+        session = self._session
+        if session is not None and session.refresh():
+            self._changed(())
 
     def _changed(self, _: tuple[Secret, ...]) -> None:
-        if self._session is None:
-            return
-        self._delivery = self._delivery.renewed(self._session)
-        if self._delivery.redactor is not None:
-            active.register(self._server, self._delivery.redactor)
-        if self._running is not None:
-            self._running.replace_secrets(self.sentinels)
+        """In a renewing thread, which must go on whatever happens: what the server has stays where nothing new is."""
+        with self._changing:
+            session = self._session
+            if session is None:
+                return
+            try:
+                self._delivery = self._delivery.renewed(session)
+                self._exchanged = True
+                if self._delivery.redactor is not None:
+                    active.register(self._server, self._delivery.redactor)
+                if self._running is not None:
+                    self._running.replace_secrets(self.sentinels)
+            except CallgateError:
+                return
 
     def close(self) -> None:
         """Give back what was leased. What was resolved stays out of the server's texts until callgate ends."""
-        self._running = None
-        if self._ended is not None:
-            self._ended.set()
-        session, self._session = self._session, None
+        if self._rotation is not None:
+            self._rotation.close()
+        with self._changing:
+            self._running = None
+            session, self._session = self._session, None
         if session is not None:
             session.close()
 
@@ -138,6 +158,7 @@ def hand_over(
     are meant for it; None: all of them.
     """
     session = None
+    since = mark(state)
     if has_secrets(environment, declared):
         from callgate.vault.session import Session
 
@@ -157,14 +178,7 @@ def hand_over(
         raise
     if session is None and delivery.redactor is None:
         return None
-    return Handover(server, delivery, session, state)
-
-
-def _number(counter: Path) -> bytes:
-    try:
-        return counter.read_bytes()
-    except OSError:
-        return b""
+    return Handover(server, delivery, session, state, since)
 
 
 def _sentinels(delivery: Delivery) -> tuple[Sentinel, ...]:

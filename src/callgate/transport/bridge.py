@@ -39,7 +39,7 @@ class Upstream(Protocol):
 
 
 Connect: TypeAlias = Callable[[ProcessEvents], Upstream]
-"""Starts an upstream. Raises LaunchError or UpstreamError."""
+"""Hands over an upstream that is there: its messages go to these events from now on. Raises UpstreamError."""
 
 
 class Face(Protocol):

@@ -1,9 +1,19 @@
-"""Starting a configured server: the launch boundary, the `launch` hook, the process, a note in the evidence log."""
+"""Starting a configured server: the launch boundary, the `launch` hook, the process, a note in the evidence log.
+
+What may block is done in threads: the plan (locks, stores of secrets, self-tests, container engines), the steps after
+the spawn until the sandbox stands, and giving back what was leased. On the loop stay, on purpose:
+
+- controls and evidence, which are its own: no lock stands between a message and its record;
+- the spawn. A sandbox that is to die with its parent dies with the *thread* that started it (PR_SET_PDEATHSIG in
+  prctl(2)), and no other thread lives as long as the servers do. It takes a millisecond;
+- descriptors that the loop watches.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import os
+from collections import deque
 from collections.abc import Callable
 
 from callgate.config import ServerConfig, state_directory
@@ -13,80 +23,94 @@ from callgate.gate.events import LaunchEvent
 from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan
 from callgate.sandbox.backend import Running
+from callgate.transport.aside import Aside
+from callgate.transport.http.waiting import place_of
 from callgate.transport.launch import launch_record
-from callgate.transport.process import INHERITED, ProcessEvents, ServerProcess, server_environment
+from callgate.transport.process import INHERITED, ServerProcess, server_environment
 from callgate.transport.sandboxed import WatchedSandbox
+from callgate.transport.starts import Done, Start
 from callgate.transport.stderr_relay import StderrRelay
 
 
 class Launcher:
-    """Starts the processes of one server."""
+    """Starts the processes of one server, one after the other."""
 
-    __slots__ = ("_gate", "_loop", "_server", "_told")
+    __slots__ = ("_aside", "_gate", "_line", "_loop", "_server", "_starting", "_told")
 
-    def __init__(self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop, aside: Aside) -> None:
         self._server = server
         self._gate = gate
         self._loop = loop
+        self._aside = aside
+        self._line: deque[Start] = deque()
+        self._starting = False
         self._told = False
 
-    def start(self, events: ProcessEvents) -> ServerProcess:
-        """One process. Raises LaunchError: it is refused by a control or the launch boundary, or cannot be started."""
-        server = self._server
-        gate = self._gate
-        try:
-            launch = self._planned()
-        except (CallgateError, OSError) as error:
-            raise self._refused(error) from error
-        limit = gate.config.limits.response_bytes
-        running: Running | None = None
-        try:
-            process = ServerProcess(
-                self._loop,
-                server.name,
-                launch.argv,
-                launch.environment,
-                launch.cwd,
-                limit,
-                events,
-                pass_fds=launch.pass_fds,
-                confined=launch.confined,
-                redactor=launch.stderr(),
-            )
-        except (LaunchError, OSError) as error:
-            launch.abandon()
-            raise self._refused(error) from error
-        try:
-            running = launch.started(process.pid)
-            self._watch(process, running, launch)
-            gate.journal.note("launch", {**launch_record(server.command, process.pid, server.name), **launch.facts})
-        except AuditError:
-            if gate.config.mode_of(server.name) == "enforce":
-                process.kill()
-                raise
-        except BaseException as error:  # whatever it is, nothing of it may go on unwatched
-            process.kill()
-            if running is not None:
-                running.close()
-            launch.abandon()
-            if not isinstance(error, LaunchError | OSError):
-                raise
-            raise self._refused(error) from error
-        return process
+    def begin(self, done: Done) -> Start:
+        """One process. `done` gets it, or a LaunchError: it is refused, by whatever, or cannot be started."""
+        start = Start(self._loop, done, self._refused)
+        self._line.append(start)
+        if not self._starting:
+            self._starting = True
+            self._loop.call_soon(self._next)
+        return start
 
-    def _refused(self, error: CallgateError | OSError) -> LaunchError:
+    def _next(self) -> None:
+        """The first in line for whom somebody still waits."""
+        while self._line:
+            start = self._line.popleft()
+            if not start.over:
+                self._plan(start)
+                return
+        self._starting = False
+
+    def _fail(self, start: Start, error: Exception, launch: Launch | None = None) -> None:
+        """No process. The next start begins when all of this one is given back."""
+        start.fail(error if isinstance(error, CallgateError | OSError) else self._defect(error))
+        if launch is None:
+            self._loop.call_soon(self._next)
+        else:
+            self._aside.run(launch.abandon, lambda _: self._next())
+
+    def _refused(self, error: CallgateError | OSError) -> CallgateError:
         """Why there is no process: evidence, and one kind of error for whoever asked for it."""
+        if isinstance(error, AuditError):
+            return error
         if isinstance(error, CallgateError):
             reason, next_step = error.what, error.next_step
         else:  # what the system refused on the way, descriptors that are used up for example
             reason = f"it could not be started: {error.strerror}"
             next_step = "start it again; if it stays: callgate sandbox doctor"
-        self._gate.journal.note("launch-failed", {"server": self._server.name, "reason": reason})
+        try:
+            self._gate.journal.note("launch-failed", {"server": self._server.name, "reason": reason})
+        except AuditError as lost:
+            return lost
         effect = error.effect if isinstance(error, LaunchError) else ""
         return LaunchError(reason, effect=effect, next_step=next_step)
 
-    def _planned(self) -> Launch:
-        """The launch, if the controls and the launch boundary let it be."""
+    def _defect(self, error: Exception) -> LaunchError:
+        """A fault of our own: one server is not started, and the rest goes on."""
+        try:
+            self._gate.journal.note("internal-error", {"server": self._server.name, "error": place_of(error)})
+        except AuditError:
+            pass  # what follows fails closed
+        return LaunchError("callgate itself failed", next_step="look into the evidence log, and report it")
+
+    # -- one start, step by step -----------------------------------------------------------------
+
+    def _plan(self, start: Start) -> None:
+        try:
+            wish = self._wish()
+        except Exception as error:  # noqa: BLE001 - whatever it is, the next in line waits
+            self._fail(start, error)
+            return
+        config = self._gate.config
+        self._aside.run(
+            lambda: plan(config, wish, state_directory(config)), lambda result: self._planned(start, result)
+        )
+
+    def _wish(self) -> Wish:
+        """What is to be started, if the controls let it be."""
         server = self._server
         gate = self._gate
         given = dict(server.environment)
@@ -96,7 +120,7 @@ class Launcher:
             decision = gate.decide(asked, event, gate.config.mode_of(server.name))
             if decision.outcome in ("deny", "ask"):
                 raise LaunchError(f"a control refused to start the server: {decision.reason}")
-        wish = Wish(
+        return Wish(
             name=server.name,
             command=server.command,
             variables=os.environ,
@@ -104,7 +128,61 @@ class Launcher:
             cwd=server.cwd,
             unconfined_names=tuple(INHERITED),
         )
-        return plan(gate.config, wish, state_directory(gate.config))
+
+    def _planned(self, start: Start, launch: Launch | Exception) -> None:
+        if isinstance(launch, Exception):
+            self._fail(start, launch)
+            return
+        if start.over:
+            self._aside.run(launch.abandon, lambda _: self._next())
+            return
+        try:
+            process = ServerProcess(
+                self._loop,
+                self._server.name,
+                launch.argv,
+                launch.environment,
+                launch.cwd,
+                self._gate.config.limits.response_bytes,
+                _Nobody(),
+                pass_fds=launch.pass_fds,
+                confined=launch.confined,
+                redactor=launch.stderr(),
+            )
+        except Exception as error:  # noqa: BLE001 - as above
+            self._fail(start, error, launch)
+            return
+        process.pause()
+        self._aside.until(process.closed)
+        self._aside.run(
+            lambda: launch.started(process.pid), lambda result: self._started(start, launch, process, result)
+        )
+
+    def _started(
+        self, start: Start, launch: Launch, process: ServerProcess, running: Running | Exception | None
+    ) -> None:
+        if isinstance(running, Exception):
+            _end(process)
+            self._fail(start, running, launch)
+            return
+        self._watch(process, running, launch)
+        if start.over:
+            _end(process)
+            self._next()
+            return
+        gate = self._gate
+        try:
+            record = launch_record(self._server.command, process.pid, self._server.name)
+            gate.journal.note("launch", {**record, **launch.facts})
+        except AuditError as error:
+            if gate.config.mode_of(self._server.name) == "enforce":
+                _end(process)
+                self._fail(start, error)
+                return
+        self._loop.call_soon(self._next)
+        start.succeed(process.hand_over)
+
+    # -- while it runs, and after ----------------------------------------------------------------
 
     def _watch(self, process: ServerProcess, running: Running | None, launch: Launch) -> None:
         """Take over what the sandbox tells, until the process has ended."""
@@ -114,18 +192,43 @@ class Launcher:
             for line in launch.notices:
                 say(line)
         watched = None if running is None else WatchedSandbox(running, self._gate.journal, self._server.name, say)
-        fd = -1 if watched is None else watched.fd
-        if watched is not None and fd >= 0:
-            self._loop.add_reader(fd, self._read, watched, fd)
-        process.closed.add_done_callback(lambda _: self._ended(watched, fd, launch.close))
+        if watched is not None and watched.fd >= 0:
+            self._loop.add_reader(watched.fd, self._read, watched)
+        process.closed.add_done_callback(lambda _: self._ended(watched, launch.close))
 
-    def _read(self, watched: WatchedSandbox, fd: int) -> None:
+    def _read(self, watched: WatchedSandbox) -> None:
         if not watched.read():
-            self._loop.remove_reader(fd)
+            self._loop.remove_reader(watched.fd)
 
-    def _ended(self, watched: WatchedSandbox | None, fd: int, close: Callable[[], None]) -> None:
-        if watched is not None:
-            if fd >= 0:
-                self._loop.remove_reader(fd)
-            watched.close()
-        close()
+    def _ended(self, watched: WatchedSandbox | None, close: Callable[[], None]) -> None:
+        """Nothing here waits for it: processes that watched it end first, leases are given back to their stores."""
+        if watched is None:
+            self._aside.run(close)
+            return
+        if watched.fd >= 0:
+            self._loop.remove_reader(watched.fd)
+        watched.last()
+
+        def rest(_: object) -> None:
+            watched.last()
+            self._aside.run(close)
+
+        self._aside.run(watched.let_go, rest)
+
+
+class _Nobody:
+    """Who listens to a process that was not handed over."""
+
+    def line(self, data: bytes) -> None: ...
+
+    def too_long(self, edges: list[bytes], *, endless: bool) -> None: ...
+
+    def drained(self) -> None: ...
+
+    def exited(self, how: str) -> None: ...
+
+
+def _end(process: ServerProcess) -> None:
+    """A process that nobody gets. It is read on until its pipes are at their end, as any other."""
+    process.resume()
+    process.kill()

@@ -181,6 +181,12 @@ class ServerProcess:
         else:
             self._poll_leader()
 
+    def hand_over(self, events: ProcessEvents) -> ServerProcess:
+        """After `pause`, before anything was read: these are told from now on, its end as well if it has ended."""
+        self._events = events
+        self.resume()
+        return self
+
     # -- to the server ---------------------------------------------------------------------------
 
     def send(self, line: bytes) -> bool:

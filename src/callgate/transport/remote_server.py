@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
 from typing import Protocol
 
 from callgate.config import ServerConfig
 from callgate.errors import ProtocolError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
+from callgate.launching.headers import LiveHeaders
 from callgate.protocol.codec import Codec
 from callgate.protocol.headers import mirrored_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
@@ -55,7 +55,7 @@ class RemoteServer:
         self,
         url: str,
         name: str,
-        headers: Mapping[str, str],
+        headers: LiveHeaders,
         channel: Channel,
         codec: Codec,
         limit: int,
@@ -68,7 +68,9 @@ class RemoteServer:
         self._channel = channel
         self._codec = codec
         self._listener = listener
-        self._configured: Headers = configured_headers(ServerConfig(name, url=url, headers=headers))
+        self._name = name
+        self._headers = headers
+        self._configured()
         self._origin = Origin(url)
         self._pool = Pool(self._origin)
         self._sse: SseUpstream | None = None
@@ -81,6 +83,10 @@ class RemoteServer:
         self._session = b""
         self._listening = False
         self._closed = False
+
+    def _configured(self) -> Headers:
+        """The headers of the configuration, as they are now. Raises ConfigError."""
+        return configured_headers(ServerConfig(self._name, url=self._url, headers=self._headers.current))
 
     @property
     def room(self) -> bool:
@@ -98,7 +104,10 @@ class RemoteServer:
     def send(self, data: bytes, message: Message | None, messages: list[Message]) -> None:
         """Send `data`, which is `message` or, for a batch, `messages`."""
         if self._sse is not None:
-            self._sse.send(data)
+            if ended := self._headers.ended:
+                self._loop.call_soon(self._not_sent, RemoteAnswer(self, self._waiting(messages)), ended)
+            else:
+                self._sse.send(data)
         elif message is None or not self._cancels(message):
             self._post(data, message, messages)
 
@@ -132,8 +141,7 @@ class RemoteServer:
         return True
 
     def _post(self, data: bytes, message: Message | None, messages: list[Message]) -> None:
-        pending = self._channel.pending
-        ids = [one.id for one in messages if one.kind is Kind.REQUEST and one.id is not None and one.id in pending]
+        ids = self._waiting(messages)
         opening = message is not None and message.kind is Kind.REQUEST and message.method == "initialize"
         modern = message is not None and modern_version(message.body) is not None
         answer = RemoteAnswer(self, ids, opening=opening, modern=modern)
@@ -152,6 +160,11 @@ class RemoteServer:
             self._by_id[request_id] = answer
         self._send(answer, b"POST", headers, data)
 
+    def _waiting(self, messages: list[Message]) -> list[RequestId]:
+        """The ids of requests among them that are to be answered."""
+        pending = self._channel.pending
+        return [one.id for one in messages if one.kind is Kind.REQUEST and one.id is not None and one.id in pending]
+
     def _handshake_headers(self) -> Headers:
         headers: Headers = []
         if self._session:
@@ -163,16 +176,23 @@ class RemoteServer:
     def _send(self, answer: RemoteAnswer, method: bytes, headers: Headers, body: bytes) -> None:
         if self._closed:
             return
+        self._answers.add(answer)
+        if ended := self._headers.ended:
+            self._loop.call_soon(self._not_sent, answer, ended)
+            return
         origin = self._origin
         lines = [b"%b %b HTTP/1.1\r\nhost: %b" % (method, origin.target, origin.host_header)]
-        lines += [b"%b: %b" % field for field in (*headers, *self._configured)]
+        lines += [b"%b: %b" % field for field in (*headers, *self._configured())]
         lines.append(b"accept-encoding: identity")
         if body:
             lines.append(b"content-length: %d" % len(body))
-        self._answers.add(answer)
         answer.request = self._pool.send(answer, b"\r\n".join(lines) + b"\r\n\r\n", body)
         if self._held:
             answer.request.pause()
+
+    def _not_sent(self, answer: RemoteAnswer, why: str) -> None:
+        self.failed(answer, f"no message can be sent to this server: {why}")
+        self.over(answer)
 
     # -- from the server (remote_answer.Owner) ---------------------------------------------------
 
@@ -294,7 +314,7 @@ class RemoteServer:
         if self._session:
             ended = _Ended(self._loop)
             lines = [b"DELETE %b HTTP/1.1\r\nhost: %b" % (self._origin.target, self._origin.host_header)]
-            lines += [b"%b: %b" % field for field in (*self._handshake_headers(), *self._configured)]
+            lines += [b"%b: %b" % field for field in (*self._handshake_headers(), *self._configured())]
             self._pool.send(ended, b"\r\n".join(lines) + b"\r\n\r\n", b"")
             await asyncio.wait([ended.done], timeout=1.0)
         self._pool.close()

@@ -14,12 +14,12 @@ import os
 import selectors
 import signal
 from collections import deque
-from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
 from callgate.errors import LimitExceeded, ProtocolError
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
+from callgate.launching.headers import LiveHeaders
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.text import visible
 from callgate.transport.lines import LineFramer
@@ -36,7 +36,7 @@ END_GRACE_S = 5.0
 """How long requests may still be answered once stdin has ended."""
 
 
-def run_remote(url: str, *, gate: Gate, journal: Journal, name: str, headers: Mapping[str, str]) -> int:
+def run_remote(url: str, *, gate: Gate, journal: Journal, name: str, headers: LiveHeaders) -> int:
     """Relay between stdin, stdout and the server at `url` until stdin ends; the exit code.
 
     0 when stdin ended, 1 when the server's only stream broke, 128 + n after signal n. Raises ConfigError for a URL or
@@ -64,7 +64,7 @@ class RemoteStdio:
         gate: Gate,
         journal: Journal,
         name: str,
-        headers: Mapping[str, str],
+        headers: LiveHeaders,
         stdin: int = 0,
         stdout: int = 1,
     ) -> None:

@@ -56,12 +56,19 @@ class WatchedSandbox:
 
     def close(self) -> None:
         """Let go, and take the last events: those of connections that were still open come only then."""
-        if self.fd >= 0:
-            self.read()
-        self._running.close()
-        if self.fd >= 0:
-            self.read()
+        self.last()
+        self.let_go()
+        self.last()
         self.fd = -1
+
+    def last(self) -> None:
+        """What there is to read at the end, before and after `let_go`."""
+        if self.fd >= 0:
+            self.read()
+
+    def let_go(self) -> None:
+        """End what watched the server; may wait for it. Any thread, while nobody reads."""
+        self._running.close()
 
 
 def _refused(event: dict[str, object]) -> str:

@@ -3,7 +3,8 @@
 A process is no session in this revision: requests of unrelated clients may interleave on it. Each gets an id
 of the gate's own (`idmap`), a channel of its own, and its answer on its own HTTP exchange. A client
 that closes its exchange cancels its request. The process starts with the first request, starts again after a
-crash, with growing pauses, and is stopped when nobody needs it. A client that reads slowly slows the process
+crash, with growing pauses, and is stopped when nobody needs it. Requests wait while it is started; when the last
+of them goes away, the start is given up. A client that reads slowly slows the process
 down; when it does not read at all and others wait, it loses its stream.
 """
 
@@ -27,6 +28,7 @@ from callgate.transport.http.fields import JSON
 from callgate.transport.idmap import Entry, IdMap
 from callgate.transport.lane import REFUSED_IN_A_ROW
 from callgate.transport.reply import Reply
+from callgate.transport.starts import Begin, Start, handed
 from callgate.transport.tool_schemas import ToolSchemas
 
 STALL_S = 60.0
@@ -39,6 +41,7 @@ LONGEST_PAUSE_S = 30.0
 STABLE_S = 30.0
 """A process that lived so long is started again without a pause."""
 SERVER_BUSY_BYTES = 8 * 1024 * 1024
+"""Waiting for a process that does not read, or is being started."""
 
 HTTP_STATUS: Mapping[int, int] = {
     -32700: 400,
@@ -68,13 +71,13 @@ class Call:
 
 
 class SharedProcess:
-    """See the module. `connect` starts the process; `observer` is a channel for what belongs to no request."""
+    """See the module. `begin` starts the process; `observer` is a channel for what belongs to no request."""
 
     def __init__(
         self,
         codec: Codec,
         observer: Channel,
-        connect: Connect,
+        begin: Begin,
         timeout_s: float,
         in_flight: int,
         now: Callable[[], float],
@@ -83,12 +86,17 @@ class SharedProcess:
         self._codec = codec
         self._observer = observer
         self._observer.modern = True
-        self._connect = connect
+        self._begin = begin
         self._timeout_s = timeout_s
         self._in_flight = in_flight
         self._keep_alive_at = now() + KEEP_ALIVE_S
         self._now = now
         self._upstream: Upstream | None = None
+        self._start: Start | None = None
+        self._unsent: dict[int, bytes] = {}
+        """What waits for the process, by the gate's id of the request; notifications below 0."""
+        self._unsent_bytes = 0
+        self._notes = 0
         self._started = 0.0
         self._not_before = 0.0
         self._pause = 0.0
@@ -107,8 +115,8 @@ class SharedProcess:
 
     @property
     def running(self) -> bool:
-        """Whether there is a process."""
-        return self._upstream is not None
+        """Whether there is a process, or one is being started."""
+        return self._upstream is not None or self._start is not None
 
     def renew(self, codec: Codec, observer: Channel) -> None:
         """Decode and judge by another gate from now on; requests in flight keep their channels."""
@@ -143,19 +151,28 @@ class SharedProcess:
             message = self._codec.decode(decided.forward, Direction.CLIENT)  # type: ignore[assignment]  # one object
         if message.kind is not Kind.REQUEST:
             # A cancellation names an id of another POST; here closing that POST is what cancels.
-            if message.method != "notifications/cancelled" and self._upstream is not None:
-                self._upstream.send(message.data)
+            if message.method != "notifications/cancelled":
+                self._notes += 1
+                self._send(-self._notes, message.data)
             exchange.respond(202, [], b"")
             return
         why = self._unavailable()
-        if why is not None or self._upstream is None:
-            self._refuse(exchange, channel, why or "the server is not running")
+        if why is not None:
+            self._refuse(exchange, channel, why)
             return
         call = Call(message, channel, exchange, self._last_active + self._timeout_s)
         gate_id, body = self._calls.open(call, message.body)
         exchange.on_disconnect = lambda: self._left(gate_id)
         exchange.on_drain = lambda: self._drained(call)
-        self._upstream.send(encode(body))
+        self._send(gate_id, encode(body))
+
+    def _send(self, gate_id: int, data: bytes) -> None:
+        """To the process, or to what waits for it; a notification without either is of no use to anybody."""
+        if self._upstream is not None:
+            self._upstream.send(data)
+        elif self._start is not None:
+            self._unsent[gate_id] = data
+            self._unsent_bytes += len(data)
 
     def _left(self, gate_id: int) -> None:
         call = self._cancel(gate_id, "the client closed the request")
@@ -170,16 +187,39 @@ class SharedProcess:
             return "the server is being stopped"
         if self._upstream is not None:
             return "the server does not read its input" if self._upstream.queued > SERVER_BUSY_BYTES else None
+        if self._start is not None:
+            return "the server is still being started" if self._unsent_bytes > SERVER_BUSY_BYTES else None
         now = self._now()
         if now < self._not_before:
             return f"the server keeps ending; it is started again in {self._not_before - now:.1f} s"
-        try:
-            self._upstream = self._connect(self)
-        except CallgateError as error:
-            self._back_off(now)
-            return error.what
-        self._started = now
+        self._start = self._begin(self._ready)
         return None
+
+    def _ready(self, result: Connect | CallgateError) -> None:
+        """The start is over: send what waits for it, or refuse it."""
+        self._start = None
+        unsent = self._take_unsent()
+        self._started = self._now()
+        try:
+            self._upstream = handed(result)(self)
+        except CallgateError as error:
+            self._back_off(self._started)
+            entries = list(self._calls.entries.values())
+            self._calls.entries.clear()
+            for entry in entries:
+                self._refuse(entry.owner.reply.exchange, entry.owner.channel, error.what)
+                entry.owner.channel.close()
+            return
+        for entry in self._calls.entries.values():
+            entry.owner.deadline = self._started + self._timeout_s
+        for data in unsent:
+            self._upstream.send(data)
+
+    def _take_unsent(self) -> list[bytes]:
+        unsent = list(self._unsent.values())
+        self._unsent.clear()
+        self._unsent_bytes = 0
+        return unsent
 
     @staticmethod
     def _refuse(exchange: Exchange, channel: Channel, why: str) -> None:
@@ -197,7 +237,17 @@ class SharedProcess:
         call.channel.client_message(self._codec.encode(note))  # on record under the client's own id
         if self._upstream is not None:
             self._upstream.send(encode({**note, "params": {"requestId": gate_id, "reason": why}}))
+        self._unsent_bytes -= len(self._unsent.pop(gate_id, b""))
+        if self._start is not None and not self._calls.entries:
+            self._give_up(why)
         return call
+
+    def _give_up(self, why: str) -> None:
+        """Nobody needs the process that is being started."""
+        if self._start is not None:
+            self._start.cancel(why)
+            self._start = None
+            self._take_unsent()
 
     # -- from the server (ProcessEvents) ---------------------------------------------------------
 
@@ -373,6 +423,8 @@ class SharedProcess:
 
     def stop(self, grace_s: float) -> None:
         """Stop the process; the next request starts it again."""
+        if not self.busy:
+            self._give_up("nobody waits for it any more")
         if self._upstream is not None:
             self._stopping = True
             self._upstream.stop(grace_s)

@@ -12,12 +12,13 @@ from collections import deque
 from collections.abc import Callable
 from urllib.parse import urljoin, urlsplit
 
-from callgate.errors import LimitExceeded, UpstreamError
+from callgate.errors import CallgateError, LimitExceeded, UpstreamError
 from callgate.protocol.sse import SseParser
 from callgate.text import visible
 from callgate.transport.http.client import Origin, Pool
 from callgate.transport.http.exchange import Headers
 from callgate.transport.process import HIGH_WATER, ProcessEvents
+from callgate.transport.starts import Done, Start
 
 ENDPOINT_S = 10.0
 """From connecting to the `endpoint` event."""
@@ -26,19 +27,24 @@ ENDPOINT_S = 10.0
 class SseUpstream:
     """One connection to a server; the same shape as a process (`bridge.Upstream`).
 
-    `headers` go on every request. `limit` is the largest event in bytes. `events.exited` is told once,
-    whoever ended it.
+    `headers` gives what goes on every request, as it is then. `limit` is the largest event in bytes. `events.exited`
+    is told once, whoever ended it.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, url: str, headers: Headers, limit: int, events: ProcessEvents
+        self,
+        loop: asyncio.AbstractEventLoop,
+        url: str,
+        headers: Callable[[], Headers],
+        limit: int,
+        events: ProcessEvents,
     ) -> None:
         self.queued = 0
         self.closed: asyncio.Future[int] = loop.create_future()
         self._loop = loop
         self._url = url
         self._events = events
-        self._headers = b"".join(b"%b: %b\r\n" % field for field in headers)
+        self._headers = headers
         self._pool = Pool(Origin(url))
         self._target = b""
         self._waiting: deque[bytes] = deque()
@@ -118,7 +124,7 @@ class SseUpstream:
             target,
             host,
             more,
-            self._headers,
+            b"".join(b"%b: %b\r\n" % field for field in self._headers()),
         )
 
     def too_long(self, error: LimitExceeded) -> None:
@@ -224,16 +230,32 @@ class SseConnector:
         self,
         loop: asyncio.AbstractEventLoop,
         url: str,
-        headers: Headers,
+        headers: Callable[[], Headers],
         limit: int,
         note: Callable[[str, dict[str, object]], object],
         name: str,
     ) -> None:
+        self._loop = loop
         self._arguments = (loop, url, headers, limit)
         self._note = note
         self._name = name
 
-    def start(self, events: ProcessEvents) -> SseUpstream:
-        """One connection."""
-        self._note("connect", {"server": self._name, "transport": "sse"})
-        return SseUpstream(*self._arguments, events)
+    def begin(self, done: Done) -> Start:
+        """One connection. It is there at once: what cannot be reached is told as the end of it."""
+        start = Start(self._loop, done, self._refused)
+        self._loop.call_soon(self._connect, start)
+        return start
+
+    def _connect(self, start: Start) -> None:
+        if start.over:
+            return
+        try:
+            self._note("connect", {"server": self._name, "transport": "sse"})
+        except CallgateError as error:
+            start.fail(error)
+        else:
+            start.succeed(lambda events: SseUpstream(*self._arguments, events))
+
+    @staticmethod
+    def _refused(error: CallgateError | OSError) -> CallgateError:
+        return error if isinstance(error, CallgateError) else UpstreamError(f"cannot be reached: {error.strerror}")

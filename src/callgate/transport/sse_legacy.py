@@ -21,6 +21,7 @@ from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
 from callgate.transport.http.sessions import session_label
 from callgate.transport.session import STALL_S, STOP_GRACE_S
+from callgate.transport.starts import Begin, handed
 
 OpenChannel = Callable[[Exchange, str], Channel]
 
@@ -140,29 +141,34 @@ class SseFace:
     """The two addresses of HTTP+SSE for one server."""
 
     def __init__(
-        self, codec: Codec, open_channel: OpenChannel, connect: Connect, timeout_s: float, now: Callable[[], float]
+        self, codec: Codec, open_channel: OpenChannel, begin: Begin, timeout_s: float, now: Callable[[], float]
     ) -> None:
         self.sessions: dict[str, SseSession] = {}
         self._codec = codec
         self._open_channel = open_channel
-        self._connect = connect
+        self._begin = begin
         self._timeout_s = timeout_s
         self._now = now
 
     def open(self, exchange: Exchange) -> None:
         """`GET …/sse`."""
         session_id = secrets.token_urlsafe(18)
-        channel = self._open_channel(exchange, session_label(session_id.encode()))
-        try:
-            session = SseSession(channel, self._codec, self._connect, self._timeout_s, self._now)
-        except CallgateError as error:
-            channel.close()
-            text = f"callgate: the server could not be started: {error.what}"
-            exchange.respond(502, [JSON], answers.error(None, answers.UNAVAILABLE, text, "server-start"))
-            return
-        self.sessions[session_id] = session
-        base = exchange.path.rpartition("/")[0]
-        session.open(exchange, f"{base}/messages?session={session_id}".encode())
+
+        def ready(result: Connect | CallgateError) -> None:
+            try:
+                connect = handed(result)
+            except CallgateError as error:
+                text = f"callgate: the server could not be started: {error.what}"
+                exchange.respond(502, [JSON], answers.error(None, answers.UNAVAILABLE, text, "server-start"))
+                return
+            channel = self._open_channel(exchange, session_label(session_id.encode()))
+            session = SseSession(channel, self._codec, connect, self._timeout_s, self._now)
+            self.sessions[session_id] = session
+            base = exchange.path.rpartition("/")[0]
+            session.open(exchange, f"{base}/messages?session={session_id}".encode())
+
+        start = self._begin(ready)
+        exchange.on_disconnect = lambda: start.cancel("the client went away before it was started")
 
     def post(self, exchange: Exchange) -> None:
         """`POST …/messages?session=…`. A session of another principal is as good as none."""

@@ -5,15 +5,19 @@ bound to the principal). Modern era (2026-07-28): no sessions; the requests of o
 Eras are not bridged: a server that knows only the handshake answers a modern request with its own error,
 which is relayed. The body decides the era; headers are only checked against it. Clients of 2024-11-05 find HTTP+SSE
 at `…/sse` and `…/messages`.
+
+A start is never waited for here: requests that need it are answered when it is over. Its client may go away before, and
+the gateway may end; then it is given up, and what was begun is taken back in the background.
 """
 
 from __future__ import annotations
 
 import asyncio
 import secrets
+from functools import partial
 
 from callgate.config import ServerConfig
-from callgate.errors import CallgateError, ProtocolError
+from callgate.errors import CallgateError, LaunchError, ProtocolError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
@@ -21,8 +25,9 @@ from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import VERSION_HEADER, check_request_headers
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.protocol.revisions import HANDSHAKE_VERSIONS, MODERN_VERSIONS, modern_version
+from callgate.transport.aside import Aside
 from callgate.transport.bridge import Connect, Upstream
-from callgate.transport.http.exchange import Exchange
+from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
 from callgate.transport.http.route import _configured as configured_headers
 from callgate.transport.http.sessions import session_label
@@ -32,6 +37,7 @@ from callgate.transport.session import Session
 from callgate.transport.shared_process import SharedProcess
 from callgate.transport.sse_client import SseConnector
 from callgate.transport.sse_legacy import SseFace
+from callgate.transport.starts import Begin, Done, Start, handed
 
 SESSION_HEADER = b"mcp-session-id"
 TICK_S = 1.0
@@ -48,13 +54,16 @@ class StdioRoute:
 
     serves_sse = True
 
-    def __init__(
-        self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop, connect: Connect | None = None
-    ) -> None:
+    def __init__(self, server: ServerConfig, gate: Gate, loop: asyncio.AbstractEventLoop) -> None:
         self._server = server
         self._gate = gate
         self._loop = loop
-        self._connect = connect or self._connector(server, gate)
+        self._headers = configured_headers(server)
+        self._aside = Aside(loop)
+        self._starts: set[Start] = set()
+        self._opening: set[Start] = set()
+        """Those of them that are for a session."""
+        self._begin_one = self._beginner(server, gate)
         self._sessions: dict[bytes, Session] = {}
         self._shared: dict[str, SharedProcess] = {}
         self._retired: list[SharedProcess] = []
@@ -131,24 +140,30 @@ class StdioRoute:
         if self._full(exchange):
             return
         session_id = secrets.token_urlsafe(18).encode()
-        channel = self._channel(exchange, session_label(session_id))
-        limit_s = self._server.request_timeout_s
-        try:
+
+        def ready(result: Connect | CallgateError) -> None:
+            try:
+                connect = handed(result)
+            except CallgateError as error:
+                self._problem(exchange, 502, "server-start", f"the server could not be started: {error.what}", message)
+                return
+            channel = self._channel(exchange, session_label(session_id))
+            limit_s = self._server.request_timeout_s
             session = Session(
-                session_id, channel, self._gate.codec, self._start, limit_s, self._loop.time, self._session_over
+                session_id, channel, self._gate.codec, connect, limit_s, self._loop.time, self._session_over
             )
-        except CallgateError as error:
-            channel.close()
-            self._problem(exchange, 502, "server-start", f"the server could not be started: {error.what}", message)
-            return
-        self._sessions[session_id] = session
-        session.post(exchange, message)
+            self._sessions[session_id] = session
+            session.post(exchange, message)
+
+        start = self._begin_session(ready)
+        exchange.on_disconnect = lambda: start.cancel("the client went away before it was started")
 
     def _full(self, exchange: Exchange) -> bool:
         """Whether no further process may be started; the client is then told."""
         self._sse.sweep()
         shared = sum(one.running for one in (*self._shared.values(), *self._retired))
-        if len(self._sessions) + len(self._sse.sessions) + shared < self._server.sessions:
+        self._opening = {start for start in self._opening if not start.over}
+        if len(self._sessions) + len(self._sse.sessions) + len(self._opening) + shared < self._server.sessions:
             return False
         text = f"{self._server.sessions} sessions are open; end one or raise sessions"
         self._problem(exchange, 503, "sessions", text, retry=True)
@@ -163,7 +178,7 @@ class StdioRoute:
                 shared = self._shared[exchange.principal] = SharedProcess(
                     self._gate.codec,
                     self._channel(exchange),
-                    self._start,
+                    self._begin,
                     self._server.request_timeout_s,
                     self._gate.config.limits.in_flight,
                     self._loop.time,
@@ -227,19 +242,36 @@ class StdioRoute:
         exchange.respond(status, headers, answers.error(request_id, answers.UNAVAILABLE, f"callgate: {text}", rule))
 
     def _sse_face(self) -> SseFace:
-        return SseFace(self._gate.codec, self._channel, self._start, self._server.request_timeout_s, self._loop.time)
+        limit_s = self._server.request_timeout_s
+        return SseFace(self._gate.codec, self._channel, self._begin_session, limit_s, self._loop.time)
 
-    def _connector(self, server: ServerConfig, gate: Gate) -> Connect:
+    def _beginner(self, server: ServerConfig, gate: Gate) -> Begin:
         if server.command:
-            return Launcher(server, gate, self._loop).start
+            return Launcher(server, gate, self._loop, self._aside).begin
         limit = gate.config.limits.response_bytes
-        headers = configured_headers(server)
-        return SseConnector(self._loop, server.url, headers, limit, gate.journal.note, server.name).start
+        return SseConnector(self._loop, server.url, lambda: self._headers, limit, gate.journal.note, server.name).begin
 
     # -- lifecycle -------------------------------------------------------------------------------
 
-    def _start(self, events: ProcessEvents) -> Upstream:
-        upstream = self._connect(events)
+    def _begin(self, done: Done) -> Start:
+        """Start an upstream, which is then ours to stop."""
+
+        def ready(result: Connect | CallgateError) -> None:
+            done(result if isinstance(result, CallgateError) else partial(self._own, result))
+
+        self._starts = {start for start in self._starts if not start.over}
+        start = self._begin_one(ready)
+        self._starts.add(start)
+        return start
+
+    def _begin_session(self, done: Done) -> Start:
+        """The same for a session, which counts from now on."""
+        start = self._begin(done)
+        self._opening.add(start)
+        return start
+
+    def _own(self, connect: Connect, events: ProcessEvents) -> Upstream:
+        upstream = connect(events)
         self._upstreams.add(upstream)
         upstream.closed.add_done_callback(lambda _: self._upstreams.discard(upstream))
         return upstream
@@ -271,6 +303,10 @@ class StdioRoute:
         if (self._sessions or self._shared or self._sse.sessions or self._retired) and not self._closing:
             self._tick_later()
 
+    def renew_headers(self, headers: Headers) -> None:
+        """Towards a server with `transport = "sse"`: these from the next message on."""
+        self._headers = headers
+
     def renew(self, server: ServerConfig, gate: Gate) -> None:
         """Judge later requests by another gate and start later processes by another command.
 
@@ -278,8 +314,8 @@ class StdioRoute:
         """
         old, self._server = self._server, server
         self._gate = gate
+        self._begin_one = self._beginner(server, gate)
         if old != server:
-            self._connect = self._connector(server, gate)
             self._retired += self._shared.values()
             self._shared.clear()
         links = [one.link for one in self._sessions.values()] + [one.link for one in self._sse.sessions.values()]
@@ -295,6 +331,9 @@ class StdioRoute:
         self._closing = True
         if self._ticker is not None:
             self._ticker.cancel()
+        for start in tuple(self._starts):
+            if not start.over:
+                start.fail(LaunchError("the gateway is being stopped"))
         end = self._loop.time() + grace_s / 2
         while self._loop.time() < end and self._busy():  # noqa: ASYNC110 - polled once, at the end
             await asyncio.sleep(0.02)
@@ -306,9 +345,9 @@ class StdioRoute:
             shared.stop(grace_s / 8)
         for upstream in self._upstreams:
             upstream.stop(grace_s / 8)
-        waiting = [upstream.closed for upstream in self._upstreams]
-        if waiting:
-            await asyncio.wait(waiting, timeout=grace_s / 2 + 3.0)
+        for upstream in self._upstreams:
+            self._aside.until(upstream.closed)
+        await self._aside.idle(grace_s / 2 + 3.0)
 
     def _busy(self) -> bool:
         return (

@@ -2,15 +2,21 @@
 
 Controls are built from the configuration, long before a secret is resolved; whoever starts a server registers its
 redactor here. A process-wide table, since secrets are those of the process; only redactors are in it.
+
+Servers are started and leases renewed in threads, while the event loop reads: the table is never changed in place.
 """
 
 from __future__ import annotations
+
+from _thread import allocate_lock as Lock  # noqa: N812 - what threading calls it, without importing that at the start
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from callgate.vault.redaction import Redactor, StreamRedactor
 
 _ACTIVE: dict[str, Redactor] = {}
+_CHANGING = Lock()
+"""Held from reading the table to putting the next one in its place: two changes at once would lose one."""
 
 
 def register(server: str, redactor: Redactor) -> None:
@@ -18,14 +24,18 @@ def register(server: str, redactor: Redactor) -> None:
 
     Values that were exchanged meanwhile stay: a server may still know them. At most 256 a server, the newest.
     """
+    global _ACTIVE
     if redactor:
-        before = _ACTIVE.get(server)
-        _ACTIVE[server] = before | redactor if before is not None else redactor
+        with _CHANGING:
+            before = _ACTIVE.get(server)
+            _ACTIVE = {**_ACTIVE, server: before | redactor if before is not None else redactor}
 
 
 def forget(server: str) -> None:
     """The server has ended and its secrets are given back."""
-    _ACTIVE.pop(server, None)
+    global _ACTIVE
+    with _CHANGING:
+        _ACTIVE = {name: redactor for name, redactor in _ACTIVE.items() if name != server}
 
 
 def of(server: str) -> Redactor | None:

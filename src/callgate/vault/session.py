@@ -115,6 +115,12 @@ class Session:
                 entry = self._read(reference)
             return _secret(reference, entry)
 
+    @property
+    def good_until(self) -> float:
+        """When the first lease in use ends, by `time.monotonic`; infinity where none does. Never waits for a store."""
+        entries = tuple(self._entries.values())  # no lock, which is held while a store is asked: read whole, at once
+        return min((one.expires_at for one in entries if one.lease is not None), default=math.inf)
+
     def refresh(self) -> tuple[Secret, ...]:
         """Read everything without a lease again now; the secrets whose values changed. `on_change` is not called.
 

@@ -13,6 +13,7 @@ from __future__ import annotations
 import _socket
 import os
 import sys
+from _thread import allocate_lock
 
 from callgate.errors import SandboxError
 
@@ -27,6 +28,8 @@ _SOL_IP = 0
 _TIMEOUT_S = 5.0
 _CLOEXEC = getattr(_socket, "MSG_CMSG_CLOEXEC", 0)
 BACKLOG = 128
+_FORKING = allocate_lock()
+"""Servers are started in threads, and what silences the warning about that is the whole process' (before 3.14)."""
 MAX_LISTENERS = 64
 
 SOCKET = _socket.SOCK_STREAM | getattr(_socket, "SOCK_CLOEXEC", 0)
@@ -41,12 +44,12 @@ def listen_inside(pid: int, addresses: Sequence[tuple[str, int]]) -> list[int]:
         raise SandboxError(f"the network list names more than {MAX_LISTENERS - 1} different ports")
     join = _joining()
     ours, theirs = _socket.socketpair(_socket.AF_UNIX, SOCKET)
-    with warnings.catch_warnings():
+    with _FORKING, warnings.catch_warnings():
         # The helper touches no lock of another thread: it makes system calls and ends.
         warnings.simplefilter("ignore", DeprecationWarning)
         helper = os.fork()
-    if helper == 0:
-        _help(join, theirs, pid, addresses)
+        if helper == 0:  # at once, whatever another thread holds: it never comes out of here
+            _help(join, theirs, pid, addresses)
     theirs.close()
     return _take(ours, helper, len(addresses))
 

@@ -36,11 +36,13 @@ class RequestPlan:
         "repeated",
         "revision",
         "session_id",
+        "start",
     )
 
     def __init__(self, start: bytes, headers: Headers, own: frozenset[bytes]) -> None:
         found: dict[bytes, bytes] = {}
         self.repeated = ""
+        self.start = start
         lines = [start]
         for name, value in headers:
             if name in _SINGLE:

@@ -67,15 +67,20 @@ class HttpRoute:
         self._relays: set[Relay] = set()
         self._free: dict[str, list[Channel]] = {}
         self.deadline = self.now + config.request_timeout_s
-        own = _configured(config)
-        self._own_names = frozenset(name for name, _ in own)
-        origin = self.pool.origin
-        tail = b" " + origin.target + b" HTTP/1.1\r\nhost: " + origin.host_header
-        tail += b"".join(b"\r\n" + name + b": " + value for name, value in own)
-        tail += b"\r\naccept-encoding: identity"
-        self._start = {method: method + tail for method in (b"POST", b"GET", b"DELETE")}
+        self._own_names: frozenset[bytes] = frozenset()
+        self._start: dict[bytes, bytes] = {}
+        self.renew_headers(_configured(config))
         self._ticker = self._loop.call_later(1.0, self._tick)
         self._troubles = 0
+
+    def renew_headers(self, headers: Headers) -> None:
+        """Send these, the gate's own, with every request from now on."""
+        self._own_names = frozenset(name for name, _ in headers)
+        origin = self.pool.origin
+        tail = b" " + origin.target + b" HTTP/1.1\r\nhost: " + origin.host_header
+        tail += b"".join(b"\r\n" + name + b": " + value for name, value in headers)
+        tail += b"\r\naccept-encoding: identity"
+        self._start = {method: method + tail for method in (b"POST", b"GET", b"DELETE")}
 
     # -- Route -----------------------------------------------------------------------------------
 
@@ -83,10 +88,11 @@ class HttpRoute:
         memo = exchange.memo
         if memo is None:
             plan = self._plan(exchange)
-        elif self in memo:
-            plan = memo[self]
         else:
-            plan = memo[self] = self._plan(exchange)
+            known: RequestPlan | None = memo.get(self)
+            if known is None or known.start is not self._start[exchange.method]:  # or with headers of before
+                known = memo[self] = self._plan(exchange)
+            plan = known
         if plan.repeated:
             _respond_error(exchange, 400, "header-repeated", f"{plan.repeated} appears more than once")
             return
