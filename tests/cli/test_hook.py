@@ -85,6 +85,47 @@ def test_claude_code(home: Path) -> None:
     assert len({one["id"] for one in lines}) == len(lines)
 
 
+@pytest.mark.parametrize(
+    ("tool", "given", "said"),
+    [
+        ("Monitor", {"command": "callgate uninstall", "description": "d", "timeout_ms": 1}, "deny"),
+        ("Monitor", {"ws": {"url": "ws://127.0.0.1/"}, "description": "d", "timeout_ms": 1}, ""),
+        ("SomeNewShell", {"cmd": ["sh", "-c", "rm .mcp.json"]}, "ask"),
+        ("SomeNewShell", {"command": "ls"}, ""),
+        ("SomeNewEditor", {"file_path": ".mcp.json"}, "ask"),
+        ("SomeNewEditor", {"file_paths": ["a.py", ".mcp.json"]}, "ask"),
+        ("SomeNewEditor", {"path": "a.py"}, ""),
+        ("Grep", {"pattern": "x", "path": ".mcp.json"}, ""),
+        ("Grep", {"pattern": "x", "path": "{home}/state/keys"}, "deny"),
+        ("TaskStop", {"command": ""}, ""),
+        ("ReadMcpResourceTool", {"server": "bad", "uri": "x://y"}, "ask"),
+        ("ReadMcpResourceTool", {"server": "good", "uri": "x://y"}, ""),
+        ("ListMcpResourcesTool", {}, ""),
+        ("read_mcp_resource", {"server": "nobody", "uri": "x://y"}, "deny"),
+    ],
+)
+def test_tools_of_no_known_name_are_judged_by_what_they_are_given(
+    tool: str, given: dict[str, Any], said: str, home: Path
+) -> None:
+    """Seen live: the Monitor tool of Claude Code runs a shell command, and the resources of servers have tools too."""
+    filled = {key: value.replace("{home}", str(home)) if type(value) is str else value for key, value in given.items()}
+    code, answer, _ = ask(home, "claude-code", claude(tool, str(home), **filled))
+    assert code == 0
+    assert (answer["hookSpecificOutput"]["permissionDecision"] if answer else "") == said
+
+
+def test_claude_code_tells_the_server(home: Path) -> None:
+    """Without that, `a__b__c` may be of server `a` or of `a__b`, and both must be behind the gate."""
+    servers = {"a": {"command": GATE, "args": ["run", "--", "x"]}, "a__b": {"command": "npx", "args": ["x"]}}
+    (home / ".claude.json").write_text(json.dumps({"mcpServers": servers}))
+    question = claude("mcp__a__b__c")
+    assert ask(home, "claude-code", question)[1] is not None
+    told = {**question, "mcp_server": {"name": "a", "source": "user"}}
+    assert ask(home, "claude-code", told) == (0, None, "")
+    for name in ("a__b", "elsewhere", "", None, 5):
+        assert ask(home, "claude-code", {**question, "mcp_server": {"name": name}})[1] is not None, name
+
+
 def test_cursor(home: Path) -> None:
     common = {"conversation_id": "c", "workspace_roots": [str(home / "work")]}
     mcp = {**common, "hook_event_name": "beforeMCPExecution", "tool_name": "t", "tool_input": "{}"}

@@ -112,7 +112,8 @@ def test_one_diff_and_every_byte_back(home: Path, capsys: pytest.CaptureFixture[
     assert main(["status"]) == 0
     assert "installed        claude-code" in capsys.readouterr().out
     assert main(["status", "--json"]) == 0
-    assert {one["state"] for one in json.loads(capsys.readouterr().out)["hooks"]} == {"installed"}
+    hooks = {one["client"]: one["state"] for one in json.loads(capsys.readouterr().out)["hooks"]}
+    assert hooks == {"claude-code": "installed", "cursor": "installed", "codex": "not run"}  # nobody trusted it yet
 
     assert main(["uninstall", "--yes"]) == 0
     out = capsys.readouterr().out

@@ -13,11 +13,13 @@ from hypothesis import strategies as st
 
 from callgate.clients import hook_files
 from callgate.clients.formats import parse
-from callgate.clients.hook_entries import HookState, is_ours, survey
+from callgate.clients.hook_entries import is_ours, plain
 from callgate.clients.hook_files import HookPlan, HookRecords, plan_add, plan_remove
+from callgate.clients.hook_survey import HookState, survey
+from callgate.clients.hook_trust import state_key, trusted_hash
 from callgate.clients.machine import Machine
 from callgate.clients.surroundings import HOOK_FILES
-from callgate.clients.tree import Canonical, canonical
+from callgate.clients.tree import Canonical, ClientFileError, canonical
 
 LAUNCHER = ("/opt/call gate/bin/callgate",)
 CLIENTS = tuple(HOOK_FILES)
@@ -59,8 +61,25 @@ class Home:
         return plans[0] if plans else None
 
     def survey(self) -> HookState:
+        """How they stand, where Codex was told to trust them."""
+        if self.client == "codex":
+            (self.file.parent / "config.toml").write_text(self.trusted())
         (found,) = survey(self.machine, (self.client,), LAUNCHER, self.state)
         return found
+
+    def trusted(self) -> str:
+        """What Codex writes when all handlers of `PreToolUse` are trusted."""
+        try:
+            hooks = plain(parse("json", self.text.removeprefix("\ufeff")))["hooks"]["PreToolUse"]
+            lines = [
+                f"[hooks.state.{json.dumps(state_key(str(self.file), at, number))}]\n"
+                f'trusted_hash = "{trusted_hash(group, handler)}"\n'
+                for at, group in enumerate(hooks)
+                for number, handler in enumerate(group.get("hooks", ()))
+            ]
+        except (ClientFileError, KeyError, TypeError, FileNotFoundError):
+            return ""
+        return "\n".join(lines)
 
 
 # Trivia between tokens, as editors accept it; the events of all three clients.

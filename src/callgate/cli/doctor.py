@@ -17,7 +17,7 @@ from callgate.cli.client_options import (
     configuration,
     shown_path,
 )
-from callgate.clients import hook_entries, hook_snapshot
+from callgate.clients import hook_snapshot, hook_survey
 from callgate.clients.checks import Check, Facts, Level, check_clients
 from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
@@ -160,6 +160,7 @@ _HOOK_SAYS: dict[str, tuple[Level, str, str]] = {
     "installed": ("ok", "", ""),
     "missing": ("warn", "built-in tools and servers past the gate are called unseen", "callgate install"),
     "fails open": ("fail", "where callgate does not answer, the tool is called", "callgate install"),
+    "not run": ("warn", "Codex passes over what nobody trusted as it is", "open /hooks in Codex and trust it"),
     "another callgate": ("fail", "another program than this callgate answers", "callgate install"),
     "unreadable": ("fail", "whether the client asks callgate is not known", "mend the file, then callgate install"),
 }
@@ -167,20 +168,11 @@ _HOOK_SAYS: dict[str, tuple[Level, str, str]] = {
 
 def _hooks(machine: Machine, state: Path, clients: tuple[str, ...]) -> Iterator[Check]:
     asked = False
-    for one in hook_entries.survey(machine, clients_with_hooks(clients), launcher_or_name(), state):
+    for one in hook_survey.survey(machine, clients_with_hooks(clients), launcher_or_name(), state):
         level, means, next_step = _HOOK_SAYS[one.state]
         asked = asked or one.state != "missing"
         what = f"{one.state}: {one.detail}" if one.detail else one.state
         yield Check(level, f"{one.client} hooks", one.path, what, means, next_step)
-        if one.client == "codex" and one.state == "installed":
-            yield Check(
-                "warn",
-                "codex hooks",
-                one.path,
-                "whether Codex trusts them is not to be seen from here",
-                "it passes hooks over that nobody trusted, and has no option to fail closed",
-                "open /hooks in Codex and trust callgate's",
-            )
     if not asked:
         return
     try:

@@ -104,11 +104,13 @@ def _answer(client: str, state: str) -> str:
 def _judge(client: str, question: hook_shapes.Question, snapshot: Snapshot) -> tuple[str, str, str]:
     """Outcome, rule, and what it is about."""
     kind, texts = question.kind, question.texts
-    if kind in ("tool", "command", "url"):
+    if kind in ("tool", "server", "command", "url"):
         from callgate.clients import hook_servers
 
         if kind == "tool":
-            wrong = hook_servers.judge_tool(client, texts[0], question.cwd, snapshot)
+            wrong = hook_servers.judge_tool(client, texts[0], question.cwd, snapshot, *texts[1:])
+        elif kind == "server":
+            wrong = hook_servers.judge_server(client, texts[0], question.cwd, snapshot)
         elif kind == "command":
             wrong = hook_servers.judge_command(texts[0], snapshot)
         else:

@@ -8,8 +8,8 @@ import textwrap
 from typing import Any
 
 from callgate.cli.client_options import add_clients, chosen_clients, clients_with_hooks, shown_path, state_of_user
-from callgate.clients.hook_entries import HookState
-from callgate.clients.hook_entries import survey as hook_survey
+from callgate.clients.hook_survey import HookState
+from callgate.clients.hook_survey import survey as hook_survey
 from callgate.clients.launcher import launcher_or_name
 from callgate.clients.machine import Machine, find_all
 from callgate.clients.records import Records

@@ -2,23 +2,17 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from callgate.clients import files
-from callgate.clients.formats import parse
-from callgate.clients.machine import Machine
 from callgate.clients.surroundings import HOOK_FILES
-from callgate.clients.tree import ClientFileError, Member, Node
-from callgate.text import visible
+from callgate.clients.tree import Member, Node
 
 TIMEOUT_S = 10
-"""What Claude Code is told to wait; callgate answers or refuses within four seconds."""
+"""What Claude Code and Codex are told to wait; callgate answers or refuses within four seconds."""
 
 
 def command_line(client: str, launcher: tuple[str, ...], state: Path) -> str:
@@ -32,7 +26,8 @@ def entries(client: str, command: str) -> dict[str, Any]:
         handler = {"type": "command", "command": command, "timeout": TIMEOUT_S, "onFailure": "block"}
         return {"PreToolUse": {"matcher": "*", "hooks": [handler]}}
     if client == "codex":
-        return {"PreToolUse": {"matcher": "*", "hooks": [{"type": "command", "command": command}]}}
+        handler = {"type": "command", "command": command, "timeout": TIMEOUT_S}
+        return {"PreToolUse": {"matcher": "*", "hooks": [handler]}}
     events = ("beforeMCPExecution", "beforeShellExecution", "preToolUse")
     return {event: {"command": command, "failClosed": True} for event in events}
 
@@ -83,56 +78,3 @@ def plain(node: Node) -> Any:
 
 def _number(text: str) -> Any:
     return int(text) if text.isdigit() else text
-
-
-@dataclass(frozen=True, slots=True)
-class HookState:
-    """How a client's hooks stand. `state`: `installed`, `fails open`, `another callgate`, `missing`, `unreadable`."""
-
-    client: str
-    path: str
-    state: str
-    detail: str = ""
-
-
-def survey(machine: Machine, names: tuple[str, ...], launcher: tuple[str, ...], state: Path) -> Iterator[HookState]:
-    """The hooks of each client that is there."""
-    for client in names:
-        path = machine.expand(HOOK_FILES[client])
-        if not os.path.isdir(os.path.dirname(path)):
-            continue
-        if not os.path.isfile(path):
-            yield HookState(client, path, "missing")
-            continue
-        try:
-            root = parse("json", files.read(os.path.realpath(path)).text)
-            found = {event: plain(node) for event, node, _ in find_ours(root)}
-            everything = plain(root)
-        except ClientFileError as error:
-            yield HookState(client, path, "unreadable", error.what)
-            continue
-        yield _state(client, path, found, everything, entries(client, command_line(client, launcher, state)))
-
-
-def _state(client: str, path: str, found: dict[str, Any], everything: Any, wanted: dict[str, Any]) -> HookState:
-    if not found:
-        return HookState(client, path, "missing")
-    if isinstance(everything, dict) and everything.get("disableAllHooks") is True:
-        return HookState(client, path, "fails open", "the client's file disables all hooks")
-    lacking = sorted(set(wanted) - set(found))
-    if lacking:
-        return HookState(client, path, "fails open", f"not asked at {', '.join(lacking)}")
-    if found == wanted:
-        return HookState(client, path, "installed")
-    if not all(_closed(client, entry) for entry in found.values()):
-        return HookState(client, path, "fails open", "an entry lacks the option to fail closed, or matches less")
-    return HookState(client, path, "another callgate", visible(json.dumps(found), 200))
-
-
-def _closed(client: str, entry: Any) -> bool:
-    if client == "cursor":
-        return bool(entry.get("failClosed") is True) and "matcher" not in entry
-    handlers = entry.get("hooks", [])
-    return entry.get("matcher") in ("*", "") and (
-        client == "codex" or all(one.get("onFailure") == "block" for one in handlers)
-    )

@@ -25,12 +25,14 @@ _HARMLESS = frozenset(["PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PY
 """Variables of Python that often stand in entries, and load nothing."""
 
 
-def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot) -> tuple[str, str] | None:
+def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot, server: str = "") -> tuple[str, str] | None:
     """What is wrong with calling `mcp__SERVER__TOOL`: rule and text; None where its server is behind the gate.
 
-    Raises HookError where the client's files cannot be read.
+    `server` is its name where the client tells it. Raises HookError where the client's files cannot be read.
     """
     called = tool.removeprefix("mcp__")
+    if server and called.startswith(normal(server) + "__"):
+        return judge_server(client, server, cwd, snapshot)
     matching = [one for one in _declared(client, cwd, snapshot) if called.startswith(one[0] + "__")]
     if not matching:
         return "hook-unknown-server", f"{tool}: its server is in no file that callgate knows"
@@ -38,6 +40,17 @@ def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot) -> tuple[st
     open_ones = [name for name, entry in matching if not _behind(entry, snapshot)]
     if open_ones:
         return "hook-open-server", f"{tool}: server {max(open_ones, key=len)} is not behind the gate"
+    return None
+
+
+def judge_server(client: str, server: str, cwd: str, snapshot: Snapshot) -> tuple[str, str] | None:
+    """As `judge_tool`, where the client says which server it asks. Every entry of that name must be wrapped."""
+    name = normal(server)
+    matching = [entry for one, entry in _declared(client, cwd, snapshot) if one == name]
+    if not matching:
+        return "hook-unknown-server", f"server {server} is in no file that callgate knows"
+    if not all(_behind(entry, snapshot) for entry in matching):
+        return "hook-open-server", f"server {server} is not behind the gate"
     return None
 
 

@@ -28,7 +28,8 @@ _SHELLS = frozenset(
     ("Bash", "PowerShell", "Shell", "shell", "shell_command", "local_shell", "exec_command", "unified_exec")
 )
 _WRITERS = frozenset(["Write", "Edit", "MultiEdit", "NotebookEdit", "StrReplace", "Delete", "write", "edit_file"])
-_PATHS = ("file_path", "notebook_path", "path", "target_file")
+_READERS = frozenset(["Read", "Glob", "Grep", "LS", "List", "NotebookRead", "view_image"])
+_PATHS = ("file_path", "file_paths", "notebook_path", "path", "paths", "target_file", "local_path", "out_dir")
 _PATCH_PATHS = ("*** Add File: ", "*** Update File: ", "*** Delete File: ", "*** Move to: ")
 
 
@@ -37,7 +38,11 @@ class ShapeError(Exception):
 
 
 class Question:
-    """What a client asks. `kind`: `tool`, `command`, `url` (a server), `shell`, `write`, `read`, `other`."""
+    """What a client asks.
+
+    `kind`: `tool` (of a server), `server`, `command`, `url` (what a server is started with), `shell`, `write`, `read`,
+    `other`.
+    """
 
     __slots__ = ("cwd", "event", "kind", "session", "texts", "tool")
 
@@ -46,7 +51,8 @@ class Question:
         self.tool = tool
         self.kind = kind
         self.texts = texts
-        """Of a `tool` its name, of a server its command line or URL, a shell's command, or the paths of files."""
+        """A tool's name, and its server's where the client tells it; a server's name, its command line or URL; a \
+shell's command; or the paths of files."""
         self.cwd = cwd
         self.session = session
 
@@ -69,8 +75,10 @@ def read(client: str, document: Any) -> Question:
                 return Question(event, tool, key, [document[key]], *common)
         raise ShapeError("it names neither the command nor the URL of the server")
     if tool.startswith("mcp__"):
-        return Question(event, tool, "tool", [tool], *common)
+        return Question(event, tool, "tool", [tool, *_server(document.get("mcp_server"), "name")], *common)
     given = document.get("tool_input")
+    if "mcp" in tool.lower() and (server := _server(given, "server")):
+        return Question(event, tool, "server", server, *common)
     if client == "cursor" and (tool in _SHELLS or tool.upper().startswith("MCP")):
         return Question(event, tool, "other", [], *common)  # judged at its own event
     if tool in _SHELLS:
@@ -78,10 +86,20 @@ def read(client: str, document: Any) -> Question:
     if tool == "apply_patch":
         return Question(event, tool, "write", _patched(_command(given)), *common)
     if tool in _WRITERS or tool == "Read":
-        paths = [given[key] for key in _PATHS if isinstance(given.get(key), str)] if isinstance(given, dict) else []
+        paths = _paths(given)
         if not paths:
             raise ShapeError(f"it names no file that {tool} is about")
         return Question(event, tool, "read" if tool == "Read" else "write", paths, *common)
+    return _by_shape(event, tool, given, common)
+
+
+def _by_shape(event: str, tool: str, given: Any, common: tuple[str, str]) -> Question:
+    """A tool of no known name, by what it is given: clients get new tools that run a command or write a file."""
+    command = given.get("command", given.get("cmd")) if isinstance(given, dict) else None
+    if tool not in _READERS and isinstance(command, str | list) and command:
+        return Question(event, tool, "shell", [_command(given)], *common)
+    if paths := _paths(given):
+        return Question(event, tool, "read" if tool in _READERS else "write", paths, *common)
     return Question(event, tool, "other", [], *common)
 
 
@@ -134,6 +152,20 @@ def _folder(document: dict[str, Any]) -> str:
     if isinstance(roots, list) and roots and isinstance(roots[0], str) and roots[0].startswith("/"):
         return roots[0]
     return "/"
+
+
+def _server(told: Any, key: str) -> list[str]:
+    """The name of a server, where the client tells it."""
+    name = told.get(key) if isinstance(told, dict) else None
+    return [name] if isinstance(name, str) and name else []
+
+
+def _paths(given: Any) -> list[str]:
+    found: list[str] = []
+    for key in _PATHS if isinstance(given, dict) else ():
+        value = given.get(key)
+        found += [one for one in (value if isinstance(value, list) else [value]) if isinstance(one, str)]
+    return found
 
 
 def _command(given: Any) -> str:
