@@ -29,13 +29,12 @@ class Start:
         loop: asyncio.AbstractEventLoop,
         done: Done,
         refused: Callable[[CallgateError | OSError], CallgateError],
-        seconds: float = START_S,
     ) -> None:
         """`refused` puts a failure on record, and says what the one who waits is told."""
         self.over = False
         self._done = done
         self._refused = refused
-        self._patience = loop.call_later(seconds, self._late, seconds)
+        self._patience = loop.call_later(START_S, self._late)
 
     def succeed(self, connect: Connect) -> None:
         """There is an upstream."""
@@ -54,8 +53,8 @@ class Start:
             self._end()
             self._refused(LaunchError(why))
 
-    def _late(self, seconds: float) -> None:
-        what = f"it was not ready to be started within {seconds:g} s"
+    def _late(self) -> None:
+        what = f"it was not ready to be started within {START_S:g} s"
         self.fail(LaunchError(what, next_step="look at what it waits for: a store of secrets, a container engine"))
 
     def _end(self) -> None:
