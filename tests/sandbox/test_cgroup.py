@@ -125,7 +125,7 @@ class TestVersion2:
             "cpu.max": "50000 100000",
             "cgroup.procs": "",
         }
-        group.entered()
+        group.admit()
 
     def test_nothing_is_held_that_the_parent_does_not_pass_on(
         self, tree: Path, monkeypatch: pytest.MonkeyPatch
@@ -133,7 +133,7 @@ class TestVersion2:
         (tree / "user.slice" / "app.slice" / "cgroup.subtree_control").write_text("memory\n")
         group, _ = self.made(tree, LIMITS, monkeypatch)
         assert group and group.held == {"memory"}
-        group.entered()
+        group.admit()
 
     def test_without_memory_there_is_none(self, tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         (tree / "user.slice" / "app.slice" / "cgroup.subtree_control").write_text("pids\n")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import select
+import socket
 import subprocess
 from itertools import pairwise
 from pathlib import Path
@@ -36,6 +38,7 @@ def order(**changes: Any) -> Order:
         outside=[],
         no_capabilities=[],
         control_groups=[],
+        meeting=-1,
         same=[],
         alone=True,
     )
@@ -76,6 +79,7 @@ def test_it_becomes_the_server_with_its_environment_only() -> None:
         ({"argv": ["/usr/bin/nothing-there"]}, "not"),
         ({"cwd": "/nowhere/at/all"}, "not"),
         ({"control_groups": [999]}, "not"),
+        ({"meeting": 999}, "not"),
         ({"limits": [(99, 1)]}, "prlimit"),
         ({"paths": []}, "not"),
     ],
@@ -112,6 +116,35 @@ def test_stray_descriptors_are_closed_and_groups_are_entered(tmp_path: Path) -> 
     assert not {str(group), str(stray)} & set(text.split()), text
     assert (tmp_path / "procs").read_text() == "0"
     assert status in {0, 1, 2}
+
+
+@needs_landlock
+@pytest.mark.parametrize("said", [b"g", b"x", b""])
+def test_it_waits_until_it_is_in_its_group(said: bytes) -> None:
+    ours, stubs = socket.socketpair()
+    fd = stub_start.order_file(order(meeting=stubs.fileno()))
+    try:
+        process = subprocess.Popen(
+            stub_start.command(fd),
+            env={},
+            pass_fds=(fd, stubs.fileno()),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+        )
+        stubs.close()
+        assert ours.recv(1) == b"r"
+        # It reads now: whatever it would write or become comes after the answer.
+        assert process.stdout and not select.select([process.stdout], [], [], 0.05)[0]
+        ours.send(said)
+        ours.close()
+        text, _ = process.communicate(timeout=30)
+    finally:
+        os.close(fd)
+    if said == b"g":
+        assert (process.returncode, text) == (0, "NAME=value\n")
+    else:
+        assert process.returncode == stub.REFUSED and "control group" in text and "value" not in text
 
 
 def test_rights_grow_with_the_kernel() -> None:

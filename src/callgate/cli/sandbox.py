@@ -228,6 +228,8 @@ def _explain(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
         if asked.wanted != "none":
             prepared = _backend(asked).prepare(asked.spec, asked.argv)
             name, missing = prepared.backend, prepared.not_enforced
+            if prepared.settled:
+                missing = (*missing, *prepared.settled())
             if prepared.abandon:
                 prepared.abandon()
     except SandboxError as error:

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 class Launch:
     """What a transport starts. Use it once: `started` after the spawn, or `abandon` when there was none.
 
-    `facts` goes into the evidence as it is: no value of a secret, no argument. `notices` are lines for the person who
-    started callgate, safe to print.
+    `facts` goes into the evidence as it is after `started`: no value of a secret, no argument. `notices` are lines for
+    the person who started callgate, safe to print.
     """
 
     argv: tuple[str, ...]
@@ -44,6 +44,10 @@ class Launch:
         if self.prepared is None or self.prepared.started is None:
             return None
         running = self.prepared.started(pid)
+        more = self.prepared.settled() if self.prepared.settled is not None else ()
+        sandbox = self.facts.get("sandbox")
+        if more and isinstance(sandbox, dict):  # known only now: systemd refused what it was asked for
+            sandbox["not_enforced"] = [*sandbox["not_enforced"], *more]
         if self.handover is not None:
             self.handover.runs(running)
         return running

@@ -65,7 +65,9 @@ class Prepared:
 
     `started` is called once, right after the spawn, with the process id: it releases the child where that waits,
     opens the egress gate, moves the process into its control group or starts the watchdog. It raises SandboxError,
-    and then the caller kills the process. `abandon` closes what was opened when there will be no spawn.
+    and then the caller kills the process. `settled` says what is not enforced beyond `not_enforced`, which is known
+    only once the system answered what it was asked for: it waits for that. `abandon` closes what was opened when
+    there will be no spawn.
     """
 
     argv: tuple[str, ...]
@@ -74,6 +76,7 @@ class Prepared:
     pass_fds: tuple[int, ...] = ()
     backend: str = ""
     not_enforced: tuple[str, ...] = ()
+    settled: Callable[[], tuple[str, ...]] | None = None
     started: Callable[[int], Running] | None = None
     abandon: Callable[[], None] | None = None
 

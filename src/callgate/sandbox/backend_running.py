@@ -9,7 +9,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from callgate.sandbox.backend import Running
-    from callgate.sandbox.cgroup import Group
+    from callgate.sandbox.cgroup import ControlGroup
     from callgate.sandbox.spec import Sentinel
 
 
@@ -17,7 +17,7 @@ class Together:
     """The egress gate and the watchdog as one `Running`; what was opened for the server is given back at `close`."""
 
     def __init__(
-        self, parts: Sequence[Running], give_back: Sequence[Callable[[], None]] = (), group: Group | None = None
+        self, parts: Sequence[Running], give_back: Sequence[Callable[[], None]] = (), group: ControlGroup | None = None
     ) -> None:
         self._group = group
         self._parts = {part.events_fd: part for part in parts if part.events_fd >= 0}

@@ -17,8 +17,8 @@ from callgate.errors import SandboxError
 from callgate.frozen import dataclass
 from callgate.sandbox import bubblewrap_root, stub_start
 from callgate.sandbox.backend import Prepared, Probe
-from callgate.sandbox.backend_limits import not_held, resource_limits
-from callgate.sandbox.backend_running import Opened, Together
+from callgate.sandbox.backend_limits import resource_limits
+from callgate.sandbox.backend_parts import Parts, kill
 from callgate.sandbox.seccomp import program
 from callgate.sandbox.seccomp_variant import Variant
 
@@ -27,8 +27,6 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
     from callgate.sandbox.backend import Running
-    from callgate.sandbox.cgroup import Group
-    from callgate.sandbox.egress.gate import EgressGate
     from callgate.sandbox.spec import SandboxSpec
 
 SYSTEM_PROGRAM = "/usr/bin/bwrap"
@@ -136,28 +134,20 @@ class _Preparation:
         self._spec = spec
         self._argv = list(argv)
         self._home = spec.home or bubblewrap_root.HOME
-        self._opened = Opened()
-        self._gate: EgressGate | None = None
-        self._group: Group | None = None
+        self._parts = Parts(spec, argv, alone=False)
         self._info = self._block = -1
 
     def work(self) -> Prepared:
-        from callgate.sandbox import cgroup
-
-        if not self._argv or not os.path.isabs(self._argv[0]):
-            raise SandboxError("the program of a confined server must be an absolute path")
-        group = self._group = cgroup.open_group(self._spec.limits)
+        parts = self._parts
         try:
-            if self._spec.network or self._spec.sentinels:
-                from callgate.sandbox.egress.gate import EgressGate
-
-                self._gate = EgressGate.prepare(self._spec)
+            parts.open_group()
+            if parts.gated:
+                parts.open_gate()
             argv, own = self._command()
         except BaseException:
-            self._abandon()
+            parts.abandon()
             raise
-        held = group.held if group else frozenset()
-        not_enforced = not_held(self._spec.limits, held, own_count=True)
+        not_enforced = parts.not_held()
         if not self._facts.landlock:
             not_enforced.append("programs it writes can be started: this kernel has no Landlock")
         if not self._facts.size:
@@ -169,12 +159,13 @@ class _Preparation:
             pass_fds=tuple(own),
             backend=BubblewrapBackend.name,
             not_enforced=tuple(not_enforced),
+            settled=parts.settled,
             started=self._started,
-            abandon=self._abandon,
+            abandon=parts.abandon,
         )
 
     def _command(self) -> tuple[list[str], list[int]]:
-        spec, known, opened = self._spec, self._facts, self._opened
+        spec, known, opened, gate = self._spec, self._facts, self._parts.opened, self._parts.gate
         own: list[int] = []
 
         def handed(content: bytes) -> str:
@@ -188,26 +179,26 @@ class _Preparation:
             options.append("--disable-userns")
         options += ["--new-session", "--die-with-parent", "--cap-drop", "ALL", "--hostname", "sandbox"]
         before = set(opened.fds)
-        hosts = self._gate.hosts_file if self._gate else b""
+        hosts = gate.hosts_file if gate else b""
         options += bubblewrap_root.system(opened, hosts, self._home, size=known.size, disk_bytes=spec.limits.disk_bytes)
         options += bubblewrap_root.from_spec(spec, self._home, files, size=known.size)
         own += sorted(set(opened.fds) - before)
         for secret in spec.secret_files:
             options += ["--perms", "0400", "--ro-bind-data", handed(secret.value), secret.path]
-        if self._gate:
-            environment.update(self._gate.environment)
-            for path, content in self._gate.ca_files.items():
+        if gate:
+            environment.update(gate.environment)
+            for path, content in gate.ca_files.items():
                 options += ["--perms", "0444", "--ro-bind-data", handed(content), path]
         cwd = spec.cwd or self._home
         options += ["--dir", cwd, "--remount-ro", "/dev", "--remount-ro", "/"]
         variant = Variant(unix_sockets=spec.unix_sockets)
         options += ["--seccomp", handed(program(variant, self._cache))]
-        if self._gate:
+        if gate:
             self._info, info = opened.pipe()
             block, self._block = opened.pipe()
             own += [info, block]
             options += ["--info-fd", str(info), "--block-fd", str(block)]
-        groups = list(self._group.fds) if self._group else []
+        groups, meeting = self._parts.for_stub()
         order = stub_start.Order(
             argv=self._argv,
             environment=environment,
@@ -220,32 +211,26 @@ class _Preparation:
             outside=stub_start.namespaces(_NAMESPACES),
             no_capabilities=[b"CapEff", b"CapPrm", b"CapBnd", b"CapAmb"],
             control_groups=groups,
+            meeting=meeting,
             same=bubblewrap_root.judged(spec),
             alone=False,
         )
         order_fd = opened.add(stub_start.order_file(order))
-        return [known.program, *options, "--", *stub_start.command(order_fd)], [*own, *groups, order_fd]
+        entry = [*groups, *([meeting] if meeting >= 0 else [])]
+        return [known.program, *options, "--", *stub_start.command(order_fd)], [*own, *entry, order_fd]
 
     def _started(self, pid: int) -> Running:
-        from callgate.sandbox.watchdog import watch
-
-        parts: list[Running] = []
+        parts = self._parts
         try:
-            if self._gate:
-                self._opened.close(keep=(self._info, self._block))  # its end of the pipe must be the only one
-                self._gate.attach(self._child(pid))
-                parts.append(self._gate)
+            if parts.gate:
+                parts.opened.close(keep=(self._info, self._block))  # its end of the pipe must be the only one
+                parts.gate.attach(self._child(pid))
                 os.write(self._block, b"x")
-            self._opened.close()
-            if self._group:
-                self._group.entered()
-            watcher = watch(pid, self._spec, self._group)
-            if watcher is not None:
-                parts.append(watcher)
+            return parts.running(pid, [parts.gate] if parts.gate else [])
         except BaseException:
-            self._abandon()
+            kill(pid)
+            parts.abandon()
             raise
-        return Together(parts, [self._group.close] if self._group else [], self._group)
 
     def _child(self, pid: int) -> int:
         """The first process of the sandbox, as bubblewrap reports it once the namespaces exist."""
@@ -269,10 +254,3 @@ class _Preparation:
                 next_step="run: callgate sandbox doctor",
             )
         return int(digits)
-
-    def _abandon(self) -> None:
-        self._opened.close()
-        if self._gate is not None:
-            self._gate.close()
-        if self._group is not None:
-            self._group.close()

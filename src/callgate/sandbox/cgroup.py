@@ -1,9 +1,10 @@
 """A control group of its own for a server, where the system lets us make one: memory, processes and processors of
 all its programs together, held by the kernel.
 
-Used where it costs no start of another program: the v1 controllers as root, or a v2 group below one that was
-delegated to this user with its controllers on. The stub enters it by itself, through descriptors opened before
-(cgroup_attach_permissions looks at who opened them), so nothing of the server ever runs outside.
+Where systemd runs, the groups are its own and it is asked for one (`systemd.py`). Elsewhere: the v1 controllers as
+root, or a v2 group below one that was delegated to this user with its controllers on. The stub enters those by
+itself, through descriptors opened before (cgroup_attach_permissions looks at who opened them), so nothing of the
+server ever runs outside.
 """
 
 from __future__ import annotations
@@ -14,57 +15,83 @@ import time
 TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Iterable
+    from typing import Protocol
 
     from callgate.sandbox.spec import Limits
+else:
+    Protocol = object
 
 ROOT = "/sys/fs/cgroup"
 _PERIOD_US = 100_000
 _END_S = 2.0
 
 
+class ControlGroup(Protocol):
+    """One server's, whoever made it."""
+
+    held: frozenset[str]
+    """Of `memory`, `processes`, `cpus`. Less than before, perhaps, after `settle`."""
+    refusal: str
+    """Why it does not hold what it should, in words for a person."""
+
+    @property
+    def fds(self) -> tuple[int, ...]:
+        """Of `cgroup.procs`: writing `0` enters. Descriptors keep their numbers on the way to the stub."""
+
+    @property
+    def meeting(self) -> int:
+        """A descriptor on which the stub waits to be taken in; -1: it enters by itself."""
+
+    def settle(self) -> None:
+        """Wait until it is known what it holds."""
+
+    def admit(self) -> None:
+        """The sandbox was spawned: let the stub in, or on. Raises SandboxError."""
+
+    def read_events(self) -> list[dict[str, object]]: ...
+
+    def close(self) -> None: ...
+
+
 class Group:
     """One server's control group, in one hierarchy (v2) or several (v1)."""
+
+    refusal = ""
+    meeting = -1
 
     def __init__(self, directories: list[str], fds: list[int], held: frozenset[str]) -> None:
         self._directories = directories
         self._told = 0
         self.fds = tuple(fds)
-        """Of `cgroup.procs`: writing `0` enters. Descriptors keep their numbers on the way to the stub."""
         self.held = held
-        """Of `memory`, `processes`, `cpus`."""
 
-    def entered(self) -> None:
-        """The server is started: our descriptors are not needed any more."""
+    def settle(self) -> None:
+        """It is known."""
+
+    def admit(self) -> None:
+        """The stub has its own descriptors by now."""
         fds, self.fds = self.fds, ()
         for fd in fds:
             os.close(fd)
 
     def memory_events(self) -> int:
         """How often the kernel has ended something in it for want of memory."""
-        for directory in self._directories:
-            for name in ("memory.events", "memory.oom_control"):
-                for line in _read(os.path.join(directory, name)).splitlines():
-                    word, _, number = line.partition(" ")
-                    if word == "oom_kill" and number.isdigit():
-                        return int(number)
-        return 0
+        return max(map(kills, self._directories), default=0)
 
     def read_events(self) -> list[dict[str, object]]:
         """That the kernel ended something in it, once for each time somebody asks after it did."""
         now, before = self.memory_events(), self._told
         self._told = now
-        if now <= before:
-            return []
-        return [{"kind": "limit", "limit": "memory", "ended": now - before, "reason": "memory: more than allowed"}]
+        return [memory_event(now - before)] if now > before else []
 
     def close(self) -> None:
         """End what is left in it and remove it. Safe to call twice."""
-        self.entered()
+        self.admit()
         directories, self._directories = self._directories, []
         until = time.monotonic() + _END_S
         for directory in directories:
             while not _removed(directory) and time.monotonic() < until:
-                _kill_all(directory)
+                kill_all(directory)
                 time.sleep(0.005)
 
 
@@ -78,13 +105,13 @@ def open_group(limits: Limits, root: str = ROOT, own: str = "/proc/self/cgroup")
 
 def _version_2(limits: Limits, root: str, own: str, name: str) -> Group | None:
     """Beside us, below the nearest group that is ours to write and passes its controllers on."""
-    path = next((line[3:] for line in _read(own).splitlines() if line.startswith("0::/")), "")
+    path = next((line[3:] for line in read(own).splitlines() if line.startswith("0::/")), "")
     if not path or not os.path.exists(os.path.join(root, "cgroup.controllers")):
         return None
     place = os.path.dirname(path)
     while True:
         parent = root + (place if place != "/" else "")
-        controllers = set(_read(os.path.join(parent, "cgroup.subtree_control")).split())
+        controllers = set(read(os.path.join(parent, "cgroup.subtree_control")).split())
         if "memory" in controllers and os.access(parent, os.W_OK):
             files = {"memory.max": limits.memory_bytes, "memory.swap.max": 0 if limits.memory_bytes else None}
             files |= {"pids.max": limits.processes} if "pids" in controllers else {}
@@ -109,7 +136,7 @@ def _version_1(limits: Limits, root: str, own: str, name: str) -> Group | None:
     if limits.cpus:
         wanted.append(("cpus", "cpu", {"cpu.cfs_period_us": _PERIOD_US, "cpu.cfs_quota_us": quota}))
     groups = {}
-    for line in _read(own).splitlines():
+    for line in read(own).splitlines():
         _, controllers, path = [*line.split(":", 2), "", ""][:3]
         groups.update(dict.fromkeys(controllers.split(","), path))
     directories: list[str] = []
@@ -153,7 +180,23 @@ def _make(directory: str, files: dict[str, int | str | None]) -> int | None:
         return None
 
 
-def _kill_all(directory: str) -> None:
+def kills(directory: str) -> int:
+    """How often the kernel has ended something in a group for want of memory, as its files tell."""
+    for name in ("memory.events", "memory.oom_control"):
+        for line in read(os.path.join(directory, name)).splitlines():
+            word, _, number = line.partition(" ")
+            if word == "oom_kill" and number.isdigit():
+                return int(number)
+    return 0
+
+
+def memory_event(ended: int) -> dict[str, object]:
+    """For the evidence: the kernel ended so many of its processes."""
+    return {"kind": "limit", "limit": "memory", "ended": ended, "reason": "memory: more than allowed"}
+
+
+def kill_all(directory: str) -> None:
+    """End every process of a group."""
     try:
         with open(os.path.join(directory, "cgroup.kill"), "w") as file:
             file.write("1")
@@ -168,7 +211,7 @@ def _kill_all(directory: str) -> None:
 
 
 def _pids(directory: str) -> Iterable[int]:
-    return [int(word) for word in _read(os.path.join(directory, "cgroup.procs")).split()]
+    return [int(word) for word in read(os.path.join(directory, "cgroup.procs")).split()]
 
 
 def _removed(directory: str) -> bool:
@@ -181,7 +224,8 @@ def _removed(directory: str) -> bool:
     return True
 
 
-def _read(path: str) -> str:
+def read(path: str) -> str:
+    """A small file of the kernel's; empty where it cannot be read."""
     try:
         with open(path) as file:
             return file.read(65536)

@@ -14,17 +14,12 @@ from collections.abc import Sequence
 from callgate.errors import SandboxError
 from callgate.sandbox import bubblewrap_root, stub_start
 from callgate.sandbox.backend import Prepared, Probe, Running
-from callgate.sandbox.backend_limits import not_held, resource_limits
-from callgate.sandbox.backend_running import Opened, Together
+from callgate.sandbox.backend_limits import resource_limits
+from callgate.sandbox.backend_parts import Parts, kill
 from callgate.sandbox.seccomp import program
 from callgate.sandbox.seccomp_variant import Variant
 from callgate.sandbox.spec import SandboxSpec
 from callgate.text import visible
-
-TYPE_CHECKING = False
-if TYPE_CHECKING:
-    from callgate.sandbox.cgroup import Group
-    from callgate.sandbox.egress.gate import EgressGate
 
 _EXECUTED = ("/usr", "/nix/store", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32")
 _READ = (
@@ -103,46 +98,38 @@ class _Preparation:
         self._cache = cache
         self._spec = spec
         self._argv = list(argv)
-        self._opened = Opened()
-        self._gate: EgressGate | None = None
-        self._group: Group | None = None
+        self._parts = Parts(spec, argv, alone=True)
         self._port = 0
         self._own = ""
 
     def work(self) -> Prepared:
-        from callgate.sandbox import cgroup
-
-        spec = self._spec
-        if not self._argv or not os.path.isabs(self._argv[0]):
-            raise SandboxError("the program of a confined server must be an absolute path")
+        parts = self._parts
         if not self._abi:
             raise SandboxError("this kernel has no Landlock", next_step="run: callgate sandbox doctor")
-        network = bool(spec.network or spec.sentinels)
-        if network and self._abi < 4:
+        if parts.gated and self._abi < 4:
             raise SandboxError(
                 "this kernel's Landlock cannot limit where a server connects to",
                 next_step="use Linux 6.7 or later, bubblewrap or a container, or take the server's network away",
             )
         try:
+            parts.open_group()
             self._make_own()
-            self._group = cgroup.open_group(spec.limits)
-            if network:
-                from callgate.sandbox.egress.gate import EgressGate
-
-                self._gate = EgressGate.prepare(spec, ca_path=os.path.join(self._own, "ca-bundle.pem"))
-                self._port = self._gate.listen_loopback()[0]
-            order_fd = self._opened.add(stub_start.order_file(self._order()))
+            if parts.gated:
+                gate = parts.open_gate(ca_path=os.path.join(self._own, "ca-bundle.pem"))
+                self._port = gate.listen_loopback()[0]
+            groups, meeting = parts.for_stub()
+            order_fd = parts.opened.add(stub_start.order_file(self._order(groups, meeting)))
         except BaseException:
             self._abandon()
             raise
-        groups = self._group.fds if self._group else ()
         return Prepared(
             argv=tuple(stub_start.command(order_fd)),
             environment={},
             cwd="/",
-            pass_fds=(*groups, order_fd),
+            pass_fds=(*groups, *([meeting] if meeting >= 0 else []), order_fd),
             backend=LandlockBackend.name,
             not_enforced=tuple(self._not_enforced()),
+            settled=parts.settled,
             started=self._started,
             abandon=self._abandon,
         )
@@ -162,8 +149,8 @@ class _Preparation:
         for name in ("tmp", "home", "secrets"):
             os.mkdir(os.path.join(self._own, name), 0o700)
 
-    def _order(self) -> stub_start.Order:
-        spec, own = self._spec, self._own
+    def _order(self, groups: list[int], meeting: int) -> stub_start.Order:
+        spec, own, gate = self._spec, self._own, self._parts.gate
         home = spec.home or os.path.join(own, "home")
         temporary = os.path.join(own, "tmp")
         environment = {"HOME": home, **spec.environment, "TMPDIR": temporary}
@@ -174,9 +161,9 @@ class _Preparation:
         paths += self._mounts(home)
         self._secrets(environment)
         paths.append((os.path.join(own, "secrets"), "read"))
-        if self._gate:
-            environment.update(self._gate.environment)
-            for path, content in self._gate.ca_files.items():
+        if gate:
+            environment.update(gate.environment)
+            for path, content in gate.ca_files.items():
                 _write(path, content)
                 paths.append((path, "read"))
         variant = Variant(
@@ -193,7 +180,8 @@ class _Preparation:
             filter=program(variant, self._cache),
             outside=[],
             no_capabilities=[],
-            control_groups=list(self._group.fds) if self._group else [],
+            control_groups=groups,
+            meeting=meeting,
             same=bubblewrap_root.judged(spec),
             alone=True,
         )
@@ -234,8 +222,7 @@ class _Preparation:
         return ", ".join(os.path.basename(path) for path in inner[:8])
 
     def _not_enforced(self) -> list[str]:
-        held = self._group.held if self._group else frozenset()
-        words = not_held(self._spec.limits, held, own_count=False)
+        words = self._parts.not_held()
         words.append("names, sizes and times of all your files can be seen, not their content")
         words.append("its files in memory and in its temporary directory are counted, not held")
         if self._spec.secret_files:
@@ -252,27 +239,16 @@ class _Preparation:
         return words
 
     def _started(self, pid: int) -> Running:
-        from callgate.sandbox.watchdog import watch
-
-        parts: list[Running] = [self._gate] if self._gate else []
+        parts = self._parts
         try:
-            self._opened.close()
-            if self._group:
-                self._group.entered()
-            watcher = watch(pid, self._spec, self._group, alone=True, directories=[self._own])
-            if watcher is not None:
-                parts.append(watcher)
+            return parts.running(pid, [parts.gate] if parts.gate else [], [self._remove_own], [self._own])
         except BaseException:
+            kill(pid)
             self._abandon()
             raise
-        return Together(parts, [self._remove_own, *([self._group.close] if self._group else [])], self._group)
 
     def _abandon(self) -> None:
-        self._opened.close()
-        if self._gate is not None:
-            self._gate.close()
-        if self._group is not None:
-            self._group.close()
+        self._parts.abandon()
         self._remove_own()
 
     def _remove_own(self) -> None:

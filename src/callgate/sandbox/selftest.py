@@ -157,7 +157,8 @@ def _output(backend: Backend, spec: SandboxSpec, argv: list[str], world: _World)
             process.stdout.close()
         if running is not None:
             running.close()
-    return output[:_OUTPUT_BYTES].decode(errors="replace"), prepared.not_enforced
+    more = prepared.settled() if prepared.settled else ()
+    return output[:_OUTPUT_BYTES].decode(errors="replace"), (*prepared.not_enforced, *more)
 
 
 def _world(stack: ExitStack) -> _World:

@@ -184,15 +184,20 @@ def main(order: "Order", source: "Any") -> None:
     """Confine this process as ordered and become the server."""
     try:
         source.close()
-        kept = order["control_groups"]
+        groups, meeting = order["control_groups"], order["meeting"]
         first = 3
-        for fd in sorted(kept):
+        for fd in sorted([*groups, meeting] if meeting >= 0 else groups):
             posix.closerange(first, fd)
             first = fd + 1
         posix.closerange(first, 1 << 20)
-        for fd in kept:
+        for fd in groups:
             posix.write(fd, b"0")
             posix.close(fd)
+        if meeting >= 0:
+            posix.write(meeting, b"r")
+            if posix.read(meeting, 1) != b"g":
+                raise OSError(3, "callgate did not put it into its control group")
+            posix.close(meeting)
         prctl = _function("prctl")
         if order["alone"]:  # there is no process namespace to end with the server
             _call(prctl, "prctl", _PDEATHSIG, 9, 0, 0, 0)

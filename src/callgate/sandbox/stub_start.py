@@ -43,6 +43,8 @@ class Order(TypedDict):
     """Members of /proc/self/status that must be zero."""
     control_groups: list[int]
     """Descriptors of `cgroup.procs` files to enter."""
+    meeting: int
+    """A socket on which to say that it is up and to wait until it was put into its control group; -1: none."""
     same: list[tuple[str, int, int]]
     """(path, device, inode): what must be found there. Somebody may have laid a link in its place meanwhile."""
     alone: bool

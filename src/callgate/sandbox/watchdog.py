@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
     from typing import TypedDict
 
-    from callgate.sandbox.cgroup import Group
+    from callgate.sandbox.cgroup import ControlGroup
     from callgate.sandbox.spec import SandboxSpec, Sentinel
 else:
     TypedDict = dict
@@ -164,7 +164,7 @@ def _timer(milliseconds: int) -> int:
 def watch(
     pid: int,
     spec: SandboxSpec,
-    group: Group | None,
+    group: ControlGroup | None,
     *,
     alone: bool = False,
     directories: Sequence[str] = (),
