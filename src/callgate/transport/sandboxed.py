@@ -62,9 +62,8 @@ class WatchedSandbox:
         self.fd = -1
 
     def last(self) -> None:
-        """What there is to read at the end, before and after `let_go`."""
-        if self.fd >= 0:
-            self.read()
+        """What there is to read at the end, before and after `let_go`. What the kernel ended may be told only then."""
+        self.read()
 
     def let_go(self) -> None:
         """End what watched the server; may wait for it. Any thread, while nobody reads."""
