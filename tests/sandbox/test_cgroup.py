@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import select
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ from callgate.sandbox.bubblewrap import BubblewrapBackend
 from callgate.sandbox.cgroup import open_group
 from callgate.sandbox.landlock import LandlockBackend
 from callgate.sandbox.spec import MIB, Limits, SandboxSpec
+from callgate.sandbox.watchdog import watch
 from tests.sandbox.boxes import needs_bubblewrap, needs_landlock, output, start, stop
 
 LIMITS = Limits(processes=20, memory_bytes=200 * MIB, cpus=0.5)
@@ -160,11 +162,42 @@ class TestVersion2:
 @needs_memory
 def test_the_count_of_kills_is_read() -> None:
     group = open_group(dataclasses.replace(SPEC, limits=LIMITS).limits)
-    assert group and group.memory_events() == 0
+    assert group and cgroup.kills(group.kill_count) == 0
     code = f"import os\n[os.write(fd, b'0') for fd in {group.fds}]\nx = b'1' * (300 << 20)"
     found = subprocess.run([sys.executable, "-c", code], pass_fds=group.fds, check=False)
-    assert found.returncode == -9 and group.memory_events() >= 1
+    assert found.returncode == -9 and cgroup.kills(group.kill_count) >= 1
     (event,) = group.read_events()
     assert (event["kind"], event["limit"]) == ("limit", "memory") and group.read_events() == []
     group.close()
     group.close()
+
+
+@needs_memory
+def test_a_kill_is_told_while_the_server_lives_on(tmp_path: Path) -> None:
+    group = open_group(LIMITS)
+    assert group
+    code = (
+        f"import os\n[os.write(fd, b'0') for fd in {group.fds}]\n"
+        "if os.fork() == 0:\n  x = b'1' * (300 << 20)\nos.wait()\nprint('lives', flush=True)\ninput()\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "-c", code], pass_fds=group.fds, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    ) as process:
+        dog = watch(process.pid, SPEC, group, directories=[str(tmp_path)], every_ms=20)
+        assert dog is not None
+        try:
+            assert process.stdout and process.stdout.readline() == b"lives\n"
+            events: list[dict[str, object]] = []
+            while not any(event["kind"] == "limit" for event in events):
+                assert select.select([dog.events_fd], [], [], 30)[0]
+                found = dog.read_events()
+                assert found
+                events += found
+            (event,) = [event for event in events if event["kind"] == "limit"]
+            assert (event["limit"], event["ended"]) == ("memory", 1)
+            assert process.poll() is None and group.read_events() == []
+        finally:
+            process.kill()
+            process.wait()
+            dog.close()
+            group.close()

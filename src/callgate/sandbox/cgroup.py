@@ -42,6 +42,10 @@ class ControlGroup(Protocol):
     def meeting(self) -> int:
         """A descriptor on which the stub waits to be taken in; -1: it enters by itself."""
 
+    @property
+    def kill_count(self) -> str:
+        """The file in which the kernel counts what it ended for want of memory; empty where there is none."""
+
     def settle(self) -> None:
         """Wait until it is known what it holds."""
 
@@ -74,13 +78,14 @@ class Group:
         for fd in fds:
             os.close(fd)
 
-    def memory_events(self) -> int:
-        """How often the kernel has ended something in it for want of memory."""
-        return max(map(kills, self._directories), default=0)
+    @property
+    def kill_count(self) -> str:
+        """In the first hierarchy that counts: its group is gone where the file is."""
+        return next(filter(None, map(kill_count, self._directories)), "")
 
     def read_events(self) -> list[dict[str, object]]:
         """That the kernel ended something in it, once for each time somebody asks after it did."""
-        now, before = self.memory_events(), self._told
+        now, before = kills(self.kill_count), self._told
         self._told = now
         return [memory_event(now - before)] if now > before else []
 
@@ -180,13 +185,18 @@ def _make(directory: str, files: dict[str, int | str | None]) -> int | None:
         return None
 
 
-def kills(directory: str) -> int:
-    """How often the kernel has ended something in a group for want of memory, as its files tell."""
-    for name in ("memory.events", "memory.oom_control"):
-        for line in read(os.path.join(directory, name)).splitlines():
-            word, _, number = line.partition(" ")
-            if word == "oom_kill" and number.isdigit():
-                return int(number)
+def kill_count(directory: str) -> str:
+    """The file of a group in which the kernel counts what it ended for want of memory; empty where there is none."""
+    places = (os.path.join(directory, name) for name in ("memory.events", "memory.oom_control"))
+    return next(filter(os.path.exists, places), "")
+
+
+def kills(path: str) -> int:
+    """How often it has done that."""
+    for line in read(path).splitlines():
+        word, _, number = line.partition(" ")
+        if word == "oom_kill" and number.isdigit():
+            return int(number)
     return 0
 
 

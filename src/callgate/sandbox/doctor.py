@@ -9,6 +9,8 @@ from pathlib import Path
 
 from callgate.sandbox.backend import Probe
 
+_WATCHED = "limits of all processes together are watched, not held"
+
 
 @dataclass(frozen=True, slots=True)
 class Fact:
@@ -70,14 +72,29 @@ def _user_namespaces() -> Fact:
 
 
 def _control_groups() -> Fact:
+    """A group with every limit is asked for as at a start, and given back."""
+    from callgate.sandbox import cgroup, systemd
+    from callgate.sandbox.spec import MIB, Limits
+
     name = "control groups"
-    if not os.path.exists("/sys/fs/cgroup/cgroup.controllers"):
-        return Fact(name, "version 1", "limits of all processes together are watched, not held")
-    user = os.getuid()
-    path = f"/sys/fs/cgroup/user.slice/user-{user}.slice/user@{user}.service/cgroup.controllers"
-    if user and not {"memory", "pids"} <= set(_line(path).split()):
-        return Fact(name, "version 2, not delegated to you", "limits of all processes together are watched, not held")
-    return Fact(name, "version 2")
+    version = "version 2" if os.path.exists(os.path.join(cgroup.ROOT, "cgroup.controllers")) else "version 1"
+    limits = Limits(processes=16, memory_bytes=64 * MIB, cpus=1.0)
+    group: cgroup.ControlGroup | None = systemd.ask(limits)
+    if group is not None:
+        version += ", by systemd"
+    else:
+        group = cgroup.open_group(limits)
+    if group is None:
+        return Fact(name, f"{version}, not delegated to you", _WATCHED)
+    try:
+        group.settle()
+        missing = [one for one in ("memory", "processes", "cpus") if one not in group.held]
+        if not missing:
+            return Fact(name, version)
+        held = ", ".join(sorted(group.held)) or "nothing"
+        return Fact(name, f"{version}, for {held}", group.refusal or (_WATCHED if missing != ["cpus"] else ""))
+    finally:
+        group.close()
 
 
 def _line(path: str) -> str:

@@ -22,7 +22,7 @@ import time
 from _socket import AF_UNIX, CMSG_SPACE, SO_PASSCRED, SOCK_CLOEXEC, SOCK_STREAM, SOL_SOCKET, socketpair
 
 from callgate.errors import SandboxError
-from callgate.sandbox.cgroup import ROOT, kill_all, kills, memory_event, read
+from callgate.sandbox.cgroup import ROOT, kill_all, kill_count, kills, memory_event, read
 from callgate.sandbox.systemd_bus import Connection
 from callgate.text import visible
 
@@ -207,9 +207,14 @@ class Scope:
             self._connection.close()
             self._connection = None
 
+    @property
+    def kill_count(self) -> str:
+        """It is there until `close`, because the keeper is."""
+        return kill_count(self._directory) if self._directory else ""
+
     def read_events(self) -> list[dict[str, object]]:
         """That the kernel ended something in it, once for each time somebody asks after it did."""
-        now, before = kills(self._directory) if self._directory else 0, self._told
+        now, before = kills(self.kill_count), self._told
         self._told = max(now, before)
         return [memory_event(now - before)] if now > before else []
 

@@ -43,6 +43,8 @@ class Watched(TypedDict):
     directories: list[str]
     every_ms: int
     alone: bool
+    kills: str
+    """The file in which the kernel counts what it ended in the control group; empty: there is none."""
 
 
 class Watchdog:
@@ -50,10 +52,11 @@ class Watchdog:
     `events_fd` becomes readable then, and `read_events` starts it. `close` ends it.
     """
 
-    def __init__(self, watched: Watched) -> None:
+    def __init__(self, watched: Watched, group: ControlGroup | None = None) -> None:
         import select
 
         self._watched = watched
+        self._group = group
         self._pid = 0
         self._events = -1
         self._pidfd = os.pidfd_open(watched["pid"])  # now: later the number may be another process'
@@ -66,7 +69,7 @@ class Watchdog:
         return -1 if self._poll.closed else self._poll.fileno()
 
     def read_events(self) -> list[dict[str, object]]:
-        """That it looks from now on, then the limit that was passed, once:
+        """That it looks from now on, what the kernel ended in the control group, then the limit that was passed, once:
         `{"kind": "limit", "limit": NAME, "used": N, "allowed": N, "reason": TEXT}`; bytes, or a count.
         """
         if self._timer >= 0:
@@ -80,6 +83,10 @@ class Watchdog:
         events: list[dict[str, object]] = []
         for line in text.splitlines():
             name, used, allowed = line.split()
+            if name == "ended":  # the group tells it, unless somebody asked it just before
+                told = self._group.read_events() if self._group else []
+                events += told or [{"kind": "watch", "state": "told"}]
+                continue
             reason = f"{name}: {used} used, {allowed} allowed"
             events.append(
                 {"kind": "limit", "limit": name, "used": int(used), "allowed": int(allowed), "reason": reason}
@@ -186,7 +193,8 @@ def watch(
         directories=kept,
         every_ms=every_ms,
         alone=alone,
+        kills=group.kill_count if group and "memory" in held else "",
     )
     if not (watched["memory"] or watched["processes"] or watched["disk"]):
         return None
-    return Watchdog(watched)
+    return Watchdog(watched, group)

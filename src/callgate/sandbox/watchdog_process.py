@@ -118,6 +118,18 @@ def excess(watched: "Watched", turn: int) -> "tuple[str, int, int] | None":
     return None
 
 
+def kills(path: str) -> int:
+    """How often the kernel ended something in the control group."""
+    try:
+        with open(path) as file:
+            for line in file:
+                if line.startswith("oom_kill "):
+                    return int(line.split()[1])
+    except (OSError, ValueError):
+        pass
+    return 0
+
+
 def started_at(pid: int) -> str:
     """When a process was started, in the kernel's ticks: with its number, what tells it from a later one."""
     try:
@@ -162,9 +174,12 @@ def main(watched: "Watched", source: "Any") -> None:
     poll.register(_EVENTS, 0)
     root, alone = watched["pid"], watched["alone"]
     known: dict[int, str] = {}
-    turn = 0
+    turn = ended = 0
     while not poll.poll(watched["every_ms"]):
         turn += 1
+        before, ended = ended, max(ended, kills(watched["kills"]))
+        if ended > before:
+            posix.write(_EVENTS, f"ended {ended} 0\n".encode())
         found = excess(watched, turn)
         if found:
             end(root, alone=alone)
