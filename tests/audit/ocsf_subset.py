@@ -1,6 +1,6 @@
 """A subset of the OCSF 1.8.0 schema, written down by hand: enough to catch a wrong class, id or enumeration.
 
-Not the schema: only the three classes that callgate emits, their required attributes and those of the
+Not the schema: only the four classes that callgate emits, their required attributes and those of the
 objects below them, the enumerations of the attributes that callgate sets, and "at least one" constraints.
 An attribute that is not listed here is reported, so that each one used was looked up once.
 """
@@ -29,6 +29,23 @@ CLASSES: dict[int, dict[str, Any]] = {
         "required": {"finding_info"},
         "optional": {"evidences", "is_alert"},
     },
+    4002: {  # HTTP Activity with the profile security_control
+        "activities": {0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 99},
+        "status_ids": {0, 1, 2, 99},
+        "required": set(),
+        "optional": {
+            "action",
+            "action_id",
+            "count",
+            "disposition",
+            "disposition_id",
+            "dst_endpoint",
+            "http_request",
+            "http_response",
+            "is_alert",
+            "src_endpoint",
+        },
+    },
     6002: {  # Application Lifecycle
         "activities": {0, 1, 2, 3, 4, 5, 6, 7, 8, 99},
         "status_ids": {0, 1, 2, 99},
@@ -51,6 +68,8 @@ OBJECTS: dict[str, dict[str, set[str]]] = {
     "app": {"required": {"name"}, "one_of": set(), "optional": {"vendor_name", "version", "uid"}},
     "src_endpoint": {"required": set(), "one_of": {"ip", "uid", "name", "hostname", "svc_name"}, "optional": {"port"}},
     "dst_endpoint": {"required": set(), "one_of": {"ip", "uid", "name", "hostname", "svc_name"}, "optional": {"port"}},
+    "http_request": {"required": set(), "one_of": set(), "optional": {"http_method", "uid", "url"}},
+    "http_response": {"required": {"code"}, "one_of": set(), "optional": {"message", "status"}},
     "finding_info": {
         "required": {"uid"},
         "one_of": set(),

@@ -116,3 +116,35 @@ def test_the_subset_finds_faults(tmp_path: Path) -> None:
         assert faults(event | change), change
     del event["api"]
     assert faults(event) == ["event: api is missing"]
+
+
+ONE = {
+    "status": 421,
+    "rule": "http-host",
+    "route": "files",
+    "method": "POST",
+    "peer": "127.0.0.1",
+    "port": 5,
+    "count": 1,
+}
+MANY = {"status": 400, "rule": "http-malformed", "route": "", "peers": [], "count": 900}
+LOST = {"status": 404, "rule": "http-path", "method": "BREW", "path": "/.env", "peer": "::1", "port": 5, "count": 1}
+
+
+@pytest.mark.parametrize(
+    ("fields", "activity"),
+    [(ONE, (6, "Post")), (MANY, (0, "Unknown")), (LOST, (99, "BREW"))],
+    ids=["one", "many", "path"],
+)
+def test_a_refusal_at_the_door_is_a_blocked_http_activity(
+    tmp_path: Path, fields: dict[str, Any], activity: tuple[int, str]
+) -> None:
+    journal = new_journal(tmp_path)
+    journal.note("http-refused", fields)
+    journal.close()
+    (event,) = ocsf_events(records_in(journal.path)[1])
+    assert faults(event) == []
+    assert event["class_uid"] == 4002
+    assert (event["activity_id"], event["activity_name"]) == activity
+    assert (event["action_id"], event["disposition_id"], event["count"]) == (2, 2, fields["count"])
+    assert event["src_endpoint"].get("ip", "") == fields.get("peer", "")

@@ -36,12 +36,16 @@ class Answer:
         self.done = False
         self.cut = False
         self.room = room
+        self.refusals: list[tuple[int, str]] = []
         self.news = asyncio.Event()
 
     def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
         assert not self.status, "answered twice"
         self.status, self.headers, self.data, self.done = status, dict(headers), body, True
         self.news.set()
+
+    def refused(self, exchange: Exchange, status: int, rule: str) -> None:
+        self.refusals.append((status, rule))
 
     def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
         assert not self.status, "answered twice"

@@ -5,6 +5,7 @@
 | `decision` | API Activity (6003), profile `security_control` | 2 Read for lists, reads and gets; 99 otherwise |
 | each of its findings | Detection Finding (2004) | 1 Create; `related_events` names the API Activity |
 | `open`, `close`, notes of a launch, a start, a stop | Application Lifecycle (6002) | 3 Start, 4 Stop |
+| notes `http-refused` | HTTP Activity (4002), profile `security_control` | by method; 2 Denied, 2 Blocked |
 | other notes | Application Lifecycle (6002) | 99, named by the note |
 | `checkpoint` | none: it says something of the log, nothing of the traffic | |
 
@@ -21,7 +22,11 @@ from callgate.audit.records import Record, message_digest
 
 OCSF_VERSION: Final = "1.8.0"
 
-_API, _FINDING, _LIFECYCLE = 6003, 2004, 6002
+_API, _FINDING, _LIFECYCLE, _HTTP = 6003, 2004, 6002, 4002
+_HTTP_ACTIVITIES: Final = {
+    name.upper(): (number, name)
+    for number, name in enumerate(("Connect", "Delete", "Get", "Head", "Options", "Post", "Put", "Trace", "Patch"), 1)
+}
 _SEVERITIES: Final = {"info": 1, "low": 2, "medium": 3, "high": 4, "critical": 5}
 _ACTIONS: Final = {  # outcome -> action_id, action, disposition_id, disposition, status_id
     "allow": (1, "Allowed", 1, "Allowed", 1),
@@ -49,6 +54,8 @@ def ocsf_events(record: Record) -> list[Record]:
         activity = _api_activity(record)
         findings = record.get("findings") or []
         return [activity, *(_finding(record, finding, number) for number, finding in enumerate(findings))]
+    if kind == "note" and record.get("what") == "http-refused":
+        return [_http_activity(record)]
     if kind == "note":
         return [_lifecycle(record, str(record.get("what", "")), record.get("fields"))]
     if kind in ("open", "close"):
@@ -150,4 +157,35 @@ def _lifecycle(record: Record, what: str, fields: Any) -> Record:
     return event | {
         "app": {"name": str(server), "vendor_name": "MCP server"} if server else event["metadata"]["product"],
         "unmapped": {"what": what, "fields": fields},
+    }
+
+
+def _http_activity(record: Record) -> Record:
+    """A request refused at the door, or a number of them (`count`)."""
+    fields = record["fields"]
+    method = fields.get("method", "")
+    activity: tuple[int, str] = _HTTP_ACTIVITIES.get(method, (99, method) if method else (0, "Unknown"))
+    event = _event(record, _HTTP, *activity, 2)
+    event["metadata"] |= {"profiles": ["security_control"]}
+    peers = [fields["peer"]] if "peer" in fields else fields.get("peers", [])
+    port = {"port": fields["port"]} if "port" in fields else {}
+    request = {"http_method": method} if method else {}
+    if "path" in fields:
+        request["url"] = {"path": fields["path"]}
+    action, disposition = _ACTIONS["deny"][:2], _ACTIONS["deny"][2:4]
+    return event | {
+        "action": action[1],
+        "action_id": action[0],
+        "count": fields["count"],
+        "disposition": disposition[1],
+        "disposition_id": disposition[0],
+        "dst_endpoint": {"svc_name": fields.get("route") or "callgate"},
+        "http_request": request | {"uid": event_uid(record)},
+        "http_response": {"code": fields["status"]},
+        "is_alert": True,
+        "message": fields["rule"],
+        "src_endpoint": {"svc_name": "mcp-client"} | ({"ip": peers[0]} if peers else {}) | port,
+        "status": _STATUSES[_FAILURE],
+        "status_id": _FAILURE,
+        "unmapped": fields,
     }

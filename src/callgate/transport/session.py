@@ -144,7 +144,7 @@ class Session:
             missed = self._log.after(*place) if place and found else None
             if found is None or missed is None:
                 gone = answers.error(None, -32600, "callgate: these events are no longer kept", "events-gone")
-                exchange.respond(400, [JSON], gone)
+                exchange.refuse(400, "events-gone", [JSON], gone)
                 return
             stream = found
         else:

@@ -175,7 +175,7 @@ class SseFace:
         session = self.sessions.get(exchange.query.removeprefix("session="))
         if session is None or session.over or session.principal != exchange.principal:
             unknown = answers.error(None, answers.UNAVAILABLE, "callgate: no such session", "session-unknown")
-            exchange.respond(404, [JSON], unknown)
+            exchange.refuse(404, "session-unknown", [JSON], unknown)
         else:
             session.post(exchange)
 

@@ -86,7 +86,7 @@ class StdioRoute:
         elif exchange.method in (b"GET", b"DELETE"):
             self._session_request(exchange)
         else:
-            exchange.respond(405, [(b"allow", b"GET, POST, DELETE")], b"")
+            exchange.refuse(405, "http-method", [(b"allow", b"GET, POST, DELETE")], b"")
 
     def _post(self, exchange: Exchange) -> None:
         if not _accepts(exchange, b"application/json") or not _accepts(exchange, b"text/event-stream"):
@@ -189,7 +189,7 @@ class StdioRoute:
         """HTTP+SSE of 2024-11-05: `GET …/sse` and `POST …/messages`."""
         wanted = b"GET" if exchange.path.endswith("/sse") else b"POST"
         if exchange.method != wanted:
-            exchange.respond(405, [(b"allow", wanted)], b"")
+            exchange.refuse(405, "http-method", [(b"allow", wanted)], b"")
         elif wanted == b"POST":
             self._sse.post(exchange)
         elif not _accepts(exchange, b"text/event-stream"):
@@ -239,7 +239,8 @@ class StdioRoute:
     ) -> None:
         headers = [JSON, (b"retry-after", b"1")] if retry else [JSON]
         request_id = message.id if message is not None else None
-        exchange.respond(status, headers, answers.error(request_id, answers.UNAVAILABLE, f"callgate: {text}", rule))
+        body = answers.error(request_id, answers.UNAVAILABLE, f"callgate: {text}", rule)
+        exchange.refuse(status, rule, headers, body)
 
     def _sse_face(self) -> SseFace:
         limit_s = self._server.request_timeout_s

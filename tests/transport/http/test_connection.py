@@ -12,6 +12,7 @@ import pytest
 
 from callgate.config import ListenConfig
 from callgate.protocol.limits import Limits
+from callgate.transport.http import refusals
 from tests.transport.http.harness import call, modern, post, wait_until
 
 SMUGGLING = {
@@ -150,17 +151,83 @@ def test_strange_methods_close_the_connection(serve: Any, request_line: str) -> 
     assert upstream.requests == []
 
 
-def test_an_upgrade_is_ignored_and_what_follows_is_not_read(serve: Any) -> None:
+UPGRADES = {
+    "h2c": ("Connection: Upgrade, HTTP2-Settings", "Upgrade: h2c", "HTTP2-Settings: AAMAAABkAAQAoAAAAAIAAAAA"),
+    "websocket": ("Connection: keep-alive, Upgrade", "Upgrade: websocket", "Sec-WebSocket-Version: 13"),
+    "two of them": ("Upgrade: h2c, TLS/1.2", "Connection: upgrade", "Upgrade: IRC/6.9"),
+    "in two fields": ("Connection: keep-alive", "Connection: Upgrade", "Upgrade: h2c"),
+}
+
+
+@pytest.mark.parametrize("wish", UPGRADES.values(), ids=UPGRADES)
+def test_a_wish_for_another_protocol_is_ignored(serve: Any, wish: tuple[str, ...]) -> None:
+    """RFC 9110 section 7.8: a server answers in the protocol of the request."""
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        for _ in range(2):
+            client.send(b"".join((post(call(1), *wish), post(call(2)), post(call(3), *wish))))
+            assert [client.answer().json()["id"] for _ in range(3)] == [1, 2, 3]
+    assert [request.json()["id"] for request in upstream.requests] == [1, 2, 3] * 2
+    for request in upstream.requests:
+        names = {name for name, _ in request.headers}
+        assert names.isdisjoint({"upgrade", "http2-settings", "connection"})
+
+
+def test_a_wish_for_another_protocol_that_comes_byte_by_byte(serve: Any) -> None:
+    gateway, upstream = serve()
+    data = post(call(7), *UPGRADES["h2c"]) + post(call(8))
+    with gateway.client() as client:
+        for at in range(len(data)):
+            client.send(data[at : at + 1])
+        assert [client.answer().json()["id"] for _ in range(2)] == [7, 8]
+    assert len(upstream.requests) == 2
+
+
+def test_a_chunked_request_with_a_wish_for_another_protocol(serve: Any) -> None:
+    gateway, _ = serve()
+    body = json.dumps(call(5)).encode()
+    head = HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\nTransfer-Encoding: chunked\r\n\r\n"
+    with gateway.client() as client:
+        client.send(head + b"%x\r\n%b\r\n0\r\n\r\n" % (len(body), body) + post(call(6)))
+        assert [client.answer().json()["id"] for _ in range(2)] == [5, 6]
+
+
+def test_thousands_of_wishes_in_one_piece_do_not_recurse(serve: Any) -> None:
+    gateway, _ = serve()
+    asked = b"GET /nothing HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: h2c\r\n\r\n"
+    with gateway.client() as client:
+        client.send(asked * 3000)
+        assert {client.answer().status for _ in range(3000)} == {404}
+
+
+@pytest.mark.parametrize("rest", SMUGGLING.values(), ids=SMUGGLING.keys())
+def test_a_wish_for_another_protocol_hides_no_ambiguous_framing(serve: Any, rest: bytes) -> None:
+    gateway, upstream = serve()
+    with gateway.client() as client:
+        client.send(HEAD + b"Connection: Upgrade\r\nUpgrade: h2c\r\n" + rest + b"POST /s/mcp HTTP/1.1\r\n")
+        assert client.answer().status == 400
+        assert client.at_end()
+    assert upstream.requests == []
+
+
+def test_a_wish_for_another_protocol_passes_no_limit_and_no_check(serve: Any) -> None:
+    gateway, upstream = serve(**small(header_bytes=2048))
+    wish = UPGRADES["h2c"]
+    assert gateway.ask(post(call(), *wish, host="evil.example")).status == 421
+    assert gateway.ask(post(call(), *wish, "Origin: https://evil.example")).status == 403
+    assert gateway.ask(post(call(), *wish, "X: " + "a" * 3000)).status == 431
+    assert gateway.ask(post(call(), *wish, *(f"X{number}: a" for number in range(130)))).status == 431
+    assert upstream.requests == []
+
+
+def test_what_follows_a_tunnel_is_not_read(serve: Any) -> None:
     gateway, upstream = serve()
     failures: list[Any] = []
     gateway.thread.loop.set_exception_handler(lambda _, context: failures.append(context))
-    upgrade = post(call(), "Connection: Upgrade", "Upgrade: h2c") + post(call(2))
-    tunnel = b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + post(call(2))
-    for data, status in ((upgrade, 400), (tunnel, 404)):
-        with gateway.client() as client:
-            client.send(data)
-            assert client.answer().status == status
-            assert client.at_end()
+    with gateway.client() as client:
+        client.send(b"CONNECT 127.0.0.1:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" + post(call(2)))
+        assert client.answer().status == 404
+        assert client.at_end()
     assert upstream.requests == []
     assert not failures
 
@@ -312,12 +379,66 @@ def test_answers_name_their_length_and_date_and_nothing_of_the_software(serve: A
     assert answer.headers.keys() == {"content-type", "date", "content-length"}
 
 
-def test_refusals_reach_the_evidence_once_a_second(serve: Any) -> None:
+def refused(gateway: Any) -> list[dict[str, Any]]:
+    return [fields for kind, fields in gateway.notes if kind == "http-refused"]
+
+
+def test_refusals_are_evidence_and_a_flood_of_them_is_counted(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(refusals, "SUMMARY_S", 0.5)
     gateway, _ = serve()
-    for _ in range(20):
-        gateway.ask(post(call(), host="evil.example"))
-    assert wait_until(lambda: sum(fields["count"] for kind, fields in gateway.notes if kind == "http-refused") == 20)
-    assert len(gateway.notes) <= 4
+    for _ in range(50):
+        gateway.ask(post(call(), "Authorization: Bearer 0123456789abcdef", host="evil\u202e.example"))
+    assert wait_until(lambda: sum(fields["count"] for fields in refused(gateway)) == 50)
+    first, *_, last = refused(gateway)
+    port = first.pop("port")
+    assert isinstance(port, int)
+    assert first == {
+        "status": 421, "rule": "http-host", "route": "s", "method": "POST", "peer": "127.0.0.1",
+        "host": "evil\\u202e.example", "authorization": "sent", "count": 1,
+    }  # fmt: skip
+    assert last.keys() == {"status", "rule", "route", "peers", "count"}
+    assert last["peers"] == ["127.0.0.1"]
+    assert len(refused(gateway)) <= 14
+    assert "0123456789abcdef" not in repr(gateway.notes)
+
+
+AT_THE_DOOR = {
+    "origin": (post(call(), "Origin: https://evil.example"), "http-origin", {"origin": "https://evil.example"}),
+    "type": (b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", "http-content-type", {}),
+    "method": (b"PUT /s/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n", "http-method", {"method": "PUT", "route": "s"}),
+    "head": (
+        b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nA: b\r\nX : 1\r\n\r\n",
+        "http-malformed",
+        {"host": "localhost"},
+    ),
+    "no head at all": (b"\x16\x03\x01\x02\x00\x01", "http-method", {"peer": "127.0.0.1"}),
+    "length": (HEAD + b"Content-Length: 99999999\r\n\r\n", "http-body-size", {"route": "s", "method": "POST"}),
+    "target": (b"GET /" + b"a" * 9000 + b" HTTP/1.1\r\nHost: localhost\r\n\r\n", "http-target-size", {}),
+    "session": (post(call(), "Mcp-Session-Id: a", "Mcp-Session-Id: b"), "header-repeated", {"principal": "local"}),
+    "path": (b"GET /.env?token=hush HTTP/1.1\r\nHost: localhost\r\n\r\n", "http-path", {"path": "/.env"}),
+    "strange path": (
+        b"GET /a/%e2%80%ae/%7e/550e8400-e29b-41d4-a716-446655440000/b HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "http-path",
+        {"path": "/a/…/…/…/b"},
+    ),
+    "key in a path": (
+        b"GET /sse/ghp_16C7e42F292c6912E7710c838347Ae178B4a HTTP/1.1\r\nHost: localhost\r\n\r\n",
+        "http-path",
+        {"path": "/sse/…"},
+    ),
+}
+
+
+@pytest.mark.parametrize(("data", "rule", "facts"), AT_THE_DOOR.values(), ids=AT_THE_DOOR)
+def test_each_refusal_at_the_door_says_why_and_who(serve: Any, data: bytes, rule: str, facts: dict[str, Any]) -> None:
+    gateway, _ = serve()
+    assert gateway.ask(data).status >= 400
+    assert wait_until(lambda: refused(gateway))
+    (told,) = refused(gateway)
+    assert told["rule"] == rule
+    assert told.items() >= facts.items()
+    assert "hush" not in repr(told)
+    assert "ghp_" not in repr(told)
 
 
 def test_a_route_that_fails_costs_one_request(serve: Any) -> None:

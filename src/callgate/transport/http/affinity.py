@@ -97,7 +97,8 @@ class AffinityRoute:
             place = self._place(exchange)
             if place is None:
                 text = "callgate: no such session; initialize again"
-                exchange.respond(404, [JSON, NO_STORE], answers.error(None, -32600, text, "session-unknown"))
+                body = answers.error(None, -32600, text, "session-unknown")
+                exchange.refuse(404, "session-unknown", [JSON, NO_STORE], body)
                 return
             if memo is not None:
                 memo[self] = place
@@ -167,6 +168,9 @@ class _Sealing:
 
     def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None:
         self._sink.send_response(exchange, status, self._sealed(exchange, headers), body)
+
+    def refused(self, exchange: Exchange, status: int, rule: str) -> None:
+        self._sink.refused(exchange, status, rule)
 
     def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
         self._sink.send_head(exchange, status, self._sealed(exchange, headers))

@@ -17,7 +17,8 @@ import httptools
 from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders
 from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, lowered, status_line
 from callgate.transport.http.known_heads import body_start, split
-from callgate.transport.http.request_head import RequestHead
+from callgate.transport.http.refusals import TOLD
+from callgate.transport.http.request_head import RequestHead, without_upgrade
 from callgate.transport.http.request_policy import Refusal
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ class Connection(asyncio.Protocol):
         "_fed",
         "_head",
         "_http10",
+        "_ignored",
         "_is_http10",
         "_last",
         "_parser",
@@ -115,6 +117,7 @@ class Connection(asyncio.Protocol):
         self._close_after = False
         self._chunked = False
         self._http10 = False
+        self._ignored = False
         self.write_paused = False
         self.deadline = 0.0
 
@@ -125,6 +128,8 @@ class Connection(asyncio.Protocol):
         server = self._server
         if not server.admit(self, self.transport):
             self._stopped = True
+            exchange = Exchange(self, b"", "", "", [], b"", "", "")
+            server.refused(Refusal(503, "http-connections", ""), exchange, self.transport)
             self.transport.write(self._render(503, [(b"retry-after", b"1"), NO_STORE], b"", close=True))
             self.transport.close()
             return
@@ -163,9 +168,9 @@ class Connection(asyncio.Protocol):
                 self._plain = None
         self._fed += len(data)
         try:
-            self._parser.feed_data(data)
+            self._parse(data)
         except httptools.HttpParserUpgrade:
-            # The request asked for another protocol and was answered in this one; what follows it is neither.
+            # CONNECT was answered; what follows it is no HTTP.
             if not self._stopped:
                 self._stopped = self._close_after = True
                 if self._current is None and not self._queue:
@@ -182,6 +187,30 @@ class Connection(asyncio.Protocol):
         if self._stage != _IDLE and self._fed > self._server.site.listen.header_bytes:
             what = "header" if self._stage == _HEAD else "trailer or a chunk's extension"
             self._stop(Refusal(431, "http-header-size", f"the {what} is larger than listen.header_bytes"))
+
+    def _parse(self, data: bytes) -> None:
+        """Feed llhttp. A request that asks for another protocol is read again as if it did not (RFC 9110 section 7.8).
+
+        For llhttp nothing behind such a head is HTTP any more. So a new parser gets the head that llhttp has read, but
+        for the wish, and judges its framing once more.
+        """
+        while True:
+            try:
+                self._parser.feed_data(data)
+            except httptools.HttpParserUpgrade as wish:
+                if not self._ignored:
+                    raise
+                data = data[wish.args[0] :]
+                head = without_upgrade(self._parser.get_method(), self._target, self._version(), self._sent)
+                self._ignored = False
+                self._parser = httptools.HttpRequestParser(self)
+                self._parser.feed_data(head)
+            else:
+                return
+
+    def _version(self) -> bytes:
+        version: str = self._parser.get_http_version()
+        return version.encode()
 
     def pause_writing(self) -> None:
         self.write_paused = True
@@ -222,10 +251,13 @@ class Connection(asyncio.Protocol):
             self._sent.append((lowered(name) or name.lower(), value))
 
     def on_headers_complete(self) -> None:
+        parser = self._parser
+        if parser.should_upgrade() and parser.get_method() != b"CONNECT":
+            self._ignored = True
+            return
         self._stage = _BODY
         server = self._server
         site = server.site
-        parser = self._parser
         sent = self._sent
         if self._fed > site.listen.header_bytes or len(sent) > MAX_FIELDS:
             size = sum(len(name) + len(value) + 4 for name, value in sent)
@@ -268,6 +300,8 @@ class Connection(asyncio.Protocol):
             self._body.append(body)
 
     def on_message_complete(self) -> None:
+        if self._ignored:
+            return
         self._stage = _IDLE
         self._deadline_stage = _IDLE
         self._fed = 0
@@ -278,7 +312,7 @@ class Connection(asyncio.Protocol):
         endpoint = self._endpoint
         target: Route | Refusal
         if self._refusal is not None or endpoint is None:
-            exchange = Exchange(self, head.method, "", "", [], b"", "", "")
+            exchange = self._as_asked(head.method)
             target = self._refusal or NOT_FOUND
         else:
             query = self._target.partition(b"?")[2].decode("latin-1") if b"?" in self._target else ""
@@ -329,7 +363,7 @@ class Connection(asyncio.Protocol):
         self._close_after = close or self._server.draining
         self._current = exchange
         if type(target) is Refusal:
-            self._server.refused(target)
+            self._server.refused(target, exchange, self.transport)
             exchange.respond(target.status, [JSON, NO_STORE, *target.headers], self._server.error_body(target))
             return
         try:
@@ -384,6 +418,9 @@ class Connection(asyncio.Protocol):
             self._done()
         else:
             self.deadline = self._server.idle_deadline
+
+    def refused(self, exchange: Exchange, status: int, rule: str) -> None:
+        self._server.refused(Refusal(status, rule, ""), exchange, self.transport)
 
     def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None:
         self._chunked = not self._http10
@@ -458,12 +495,22 @@ class Connection(asyncio.Protocol):
         if self._stopped:
             return
         self._stopped = True
+        if self._stage == _IDLE:
+            exchange = Exchange(self, b"", "", "", [], b"", "", "")
+        else:
+            exchange = self._as_asked(self._parser.get_method() if self._stage == _BODY else b"")
         self._stage = _IDLE
         self.deadline = 0.0
-        exchange = Exchange(self, b"", "", "", [], b"", "", "")
         self._queue.append((exchange, refusal, True, False))
         if self._current is None:
             self._pump()
+
+    def _as_asked(self, method: bytes) -> Exchange:
+        """The request as far as it was read, for a refusal: what evidence tells of it, and nothing else."""
+        told = [(name, value if TOLD[name] else b"") for name, value in self._sent if name in TOLD]
+        path = self._target.partition(b"?")[0]
+        endpoint = self._server.site.endpoints.get(path)
+        return Exchange(self, method, path.decode("latin-1"), "", told, b"", "", endpoint.name if endpoint else "")
 
     def _finish_connection(self) -> None:
         """Close after the answer. What the client still sends is read and dropped, lest a reset eat the answer."""

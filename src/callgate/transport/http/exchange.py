@@ -34,6 +34,9 @@ class Sink(Protocol):
 
     def send_response(self, exchange: Exchange, status: int, headers: Headers, body: bytes) -> None: ...
 
+    def refused(self, exchange: Exchange, status: int, rule: str) -> None:
+        """Put on record that the gate itself refuses the request; its answer follows."""
+
     def send_head(self, exchange: Exchange, status: int, headers: Headers) -> None: ...
 
     def send_data(self, exchange: Exchange, data: bytes) -> bool: ...
@@ -114,6 +117,12 @@ class Exchange:
         if sink is not None:
             self.sink = self.on_disconnect = self.on_drain = None  # no reference cycle is left to be collected
             sink.send_response(self, status, headers, body)
+
+    def refuse(self, status: int, rule: str, headers: Headers, body: bytes) -> None:
+        """The whole answer to a request that the gate refuses before its message was decided: also put on record."""
+        if self.sink is not None:
+            self.sink.refused(self, status, rule)
+        self.respond(status, headers, body)
 
     def start_stream(self, status: int, headers: Headers) -> None:
         """The head of an answer whose body follows by `write` (chunked, or until close for HTTP/1.0)."""

@@ -84,3 +84,18 @@ class RequestHead:
 _JUDGED = frozenset(
     (b"host", b"origin", b"authorization", b"content-encoding", b"content-type", b"expect", b"content-length")
 )
+
+
+def without_upgrade(method: bytes, target: bytes, version: bytes, sent: Headers) -> bytes:
+    """The bytes of a head that was read, without the wish for another protocol."""
+    lines = [b"%b %b HTTP/%b" % (method, target, version)]
+    for name, value in sent:
+        kept = _without_token(value, b"upgrade") if name == b"connection" else value
+        if name != b"upgrade" and (kept or name != b"connection"):
+            lines.append(name + b": " + kept)
+    return b"\r\n".join(lines) + b"\r\n\r\n"
+
+
+def _without_token(value: bytes, token: bytes) -> bytes:
+    parts = [part.strip() for part in value.split(b",")]
+    return b", ".join(part for part in parts if part and part.lower() != token)

@@ -379,4 +379,4 @@ def _respond_outcome(exchange: Exchange, outcome: Outcome) -> None:
 
 
 def _respond_error(exchange: Exchange, status: int, rule: str, text: str) -> None:
-    exchange.respond(status, [JSON, NO_STORE], answers.error(None, -32600, f"callgate: {text}", rule))
+    exchange.refuse(status, rule, [JSON, NO_STORE], answers.error(None, -32600, f"callgate: {text}", rule))

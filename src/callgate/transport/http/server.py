@@ -6,7 +6,7 @@ import asyncio
 import socket
 import ssl
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 
@@ -17,6 +17,7 @@ from callgate.transport.http.connection import NOT_FOUND, Connection, KnownReque
 from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE
 from callgate.transport.http.known_heads import KNOWN
+from callgate.transport.http.refusals import Note, Refusals
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal, RequestPolicy
 from callgate.transport.http.waiting import place_of, until
@@ -25,9 +26,6 @@ METHODS = frozenset((b"GET", b"POST", b"DELETE"))
 BACKLOG = 1024
 PRINCIPAL_HEADER = b"x-callgate-principal"
 """Between workers only: who was authenticated by the worker that took the connection."""
-
-Note = Callable[[str, dict[str, object]], object]
-"""Where slow events go: `journal.note`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,7 +81,7 @@ class HttpServer:
         self.idle_deadline = self.now + site.listen.idle_timeout_s
         self.date_line = b""
         self._note = note
-        self._refusals: dict[tuple[int, str], int] = {}
+        self._refusals = Refusals(note)
         self._listeners: list[asyncio.AbstractServer] = []
         self._sweeper: asyncio.TimerHandle | None = None
         self._second = 0
@@ -119,7 +117,7 @@ class HttpServer:
         if self._sweeper is not None:
             self._sweeper.cancel()
             self._sweeper = None
-        self._flush_refusals()
+        self._refusals.summarise(float("inf"))
         return complete
 
     def _sweep(self) -> None:
@@ -129,7 +127,7 @@ class HttpServer:
         if second != self._second:
             self._second = second
             self.date_line = b"date: " + formatdate(second, usegmt=True).encode() + b"\r\n"
-            self._flush_refusals()
+            self._refusals.summarise(now)
         for connection in tuple(self.connections):
             if 0.0 < connection.deadline < now:
                 connection.timed_out()
@@ -170,16 +168,9 @@ class HttpServer:
             return Refusal(405, "http-method", "this method is not served here", ((b"allow", allowed),))
         return principal
 
-    def refused(self, refusal: Refusal) -> None:
-        """Count a refusal; the evidence log gets one note a second, however many there were."""
-        key = (refusal.status, refusal.rule)
-        self._refusals[key] = self._refusals.get(key, 0) + 1
-
-    def _flush_refusals(self) -> None:
-        if self._refusals:
-            refusals, self._refusals = self._refusals, {}
-            for (status, rule), count in refusals.items():
-                self._note("http-refused", {"status": status, "rule": rule, "count": count})
+    def refused(self, refusal: Refusal, exchange: Exchange, transport: asyncio.BaseTransport) -> None:
+        """Put a refusal on record, or count it where there are too many of its kind."""
+        self._refusals.add(refusal.status, refusal.rule, exchange, transport.get_extra_info("peername"), self.now)
 
     def error_body(self, refusal: Refusal) -> bytes:
         """A JSON-RPC error without an id, as MCP asks for refusals made before the message was read."""
