@@ -19,6 +19,7 @@ from callgate.errors import LimitExceeded, ProtocolError
 from callgate.protocol import keys
 from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message, RequestId
+from callgate.protocol.methods import LIST_METHODS, NAME_MEMBERS
 
 Scan: TypeAlias = Callable[[bytes], tuple[int, ...]]
 
@@ -42,6 +43,7 @@ _SMALL = 400
 _MAX_EXACT = 2**53
 _ENVELOPE = keys.ENVELOPE
 _COMMON = keys.COMMON
+_METHODS = NAME_MEMBERS.keys() | LIST_METHODS.keys()
 _REQUEST = Kind.REQUEST
 _NOTIFICATION = Kind.NOTIFICATION
 _RESULT = Kind.RESULT
@@ -63,7 +65,11 @@ class Codec:
             self._walk_from = min(self._walk_from, 2 * limits.depth)
         self._name_length = limits.name_bytes // 4
         """Names of up to so many characters are short enough in any spelling."""
+        self._methods = frozenset(method for method in _METHODS if len(method) <= self._name_length)
+        """Methods whose name needs no further look."""
         self._max_bytes = (limits.request_bytes, limits.response_bytes)
+        self._small = min(_SMALL, self._walk_from, *self._max_bytes)
+        """Up to here a message is within all limits that its length can break."""
 
     def decode(self, raw: bytes, direction: Direction) -> Message | list[Message]:
         """One message, or the messages of a JSON-RPC batch.
@@ -72,17 +78,27 @@ class Codec:
         `request_id` is set where the id could be read. Whether a batch is allowed is the caller's
         question: it depends on the negotiated revision.
         """
-        size = len(raw)
-        if size > self._max_bytes[direction]:
-            raise self._too_large(size, direction)
+        if len(raw) <= self._small:
+            # Nearly every message: small, serialised as we would serialise it, without anything to look closer at.
+            try:
+                data = orjson.dumps(body := orjson.loads(raw))
+            except ValueError as error:
+                raise _explain(raw, error) from None
+            if data == raw:
+                scan = self._scan
+                if type(body) is dict and scan is not None and not (hits := scan(data)):
+                    return self._message(body, data, hits)
+                return self._inspected(body, data, walk=False)
+        elif len(raw) > self._max_bytes[direction]:
+            raise self._too_large(len(raw), direction)
         try:
-            # Nearly every message takes this branch: small, and serialised as we would serialise it.
-            if size <= _SMALL and (data := orjson.dumps(body := orjson.loads(raw))) == raw:
-                walk = False
-            else:
-                body, data, walk = self._parse(raw)
+            body, data, walk = self._parse(raw)
         except ValueError as error:
             raise _explain(raw, error) from None
+        return self._inspected(body, data, walk)
+
+    def _inspected(self, body: Any, data: bytes, walk: bool) -> Message | list[Message]:
+        """The messages of a parsed object, scanned, and walked where it is owed or asked for."""
         scan = self._scan
         if scan is None:
             hits: tuple[int, ...] = ()
@@ -188,6 +204,18 @@ class Codec:
         try:
             if body.get("jsonrpc") != "2.0":
                 raise ProtocolError("jsonrpc-version", 'the member "jsonrpc" must be "2.0"')
+            # Nearly every message has these members and no others; then none of them is odd or one too many.
+            if len(body) == 4 and "method" in body and "params" in body and "id" in body:
+                method = body["method"]
+                if type(method) is str and method in self._methods:
+                    if (params := body["params"]) is not None:
+                        self._params(params)
+                    request_id = body["id"]
+                    if type(request_id) is not int:
+                        request_id = self._id(request_id)
+                    return Message(body, data, _REQUEST, method, request_id, hits)
+            elif len(body) == 3 and "result" in body and "id" in body:
+                return self._result(body, data, hits)
             if not _ENVELOPE.issuperset(body):
                 keys.refuse_variants(body, _ENVELOPE, "the message")
             if "method" not in body:
@@ -217,10 +245,11 @@ class Codec:
     def _params(self, params: Any) -> None:
         if type(params) is not dict:
             raise ProtocolError("jsonrpc-params", '"params" must be an object')
-        if not _COMMON.issuperset(params):
-            keys.check_params(params)
-        if "_meta" in params:
-            _check_meta(params["_meta"])
+        if len(params) != 2 or "name" not in params or "arguments" not in params:
+            if not _COMMON.issuperset(params):
+                keys.check_params(params)
+            if "_meta" in params:
+                _check_meta(params["_meta"])
         name = params.get("name")
         if type(name) is str and (len(name) > self._name_length or "\0" in name):
             self._name(name, "params.name")
@@ -234,16 +263,7 @@ class Codec:
         if "result" in body:
             if "error" in body:
                 raise ProtocolError("jsonrpc-hybrid", "a message has both a result and an error")
-            result = body["result"]
-            if type(result) is not dict:
-                raise ProtocolError("jsonrpc-result", '"result" must be an object')
-            if "id" not in body:
-                raise ProtocolError("jsonrpc-id", "a result must carry the id of its request")
-            keys.check_result(result)
-            request_id = body["id"]
-            if type(request_id) is not int:
-                request_id = self._id(request_id)
-            return Message(body, data, _RESULT, None, request_id, hits)
+            return self._result(body, data, hits)
         if "error" not in body:
             raise ProtocolError("jsonrpc-kind", "a message needs a method, a result or an error")
         error = body["error"]
@@ -253,6 +273,18 @@ class Codec:
             keys.refuse_variants(error, keys.ERROR, "error")
         found = body.get("id")
         return Message(body, data, Kind.ERROR, None, None if found is None else self._id(found), hits)
+
+    def _result(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
+        result = body["result"]
+        if type(result) is not dict:
+            raise ProtocolError("jsonrpc-result", '"result" must be an object')
+        if "id" not in body:
+            raise ProtocolError("jsonrpc-id", "a result must carry the id of its request")
+        keys.check_result(result)
+        request_id = body["id"]
+        if type(request_id) is not int:
+            request_id = self._id(request_id)
+        return Message(body, data, _RESULT, None, request_id, hits)
 
     def _id(self, value: Any) -> RequestId:
         kind = type(value)

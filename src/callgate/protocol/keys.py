@@ -188,7 +188,7 @@ def _check_items(items: Any, name: str) -> None:
     """Each item of a list, and the one object within it that holds text: a block's resource, a message's content."""
     if type(items) is list:
         for item in items:
-            if type(item) is dict:
+            if type(item) is dict and not (len(item) == 2 and "text" in item and "type" in item):
                 if not ITEM.issuperset(item):
                     refuse_variants(item, ITEM, f"an item of {name}")
                 if "resource" in item:

@@ -1,0 +1,110 @@
+"""Which members a message may have: all combinations, judged as if each were looked at by itself."""
+
+from __future__ import annotations
+
+from itertools import combinations
+from typing import Any
+
+import orjson
+import pytest
+
+from callgate.errors import ProtocolError
+from callgate.protocol.codec import Codec
+from callgate.protocol.limits import Limits
+from callgate.protocol.message import Direction, Kind, Message
+
+MEMBERS: dict[str, Any] = {
+    "jsonrpc": "2.0",
+    "id": 1,
+    "method": "tools/call",
+    "params": {"name": "t", "arguments": {"a": "b"}},
+    "result": {"content": [{"type": "text", "text": "x"}]},
+    "error": {"code": 1, "message": "m"},
+    "Id": 2,
+    "extra": 3,
+}
+
+
+def expected(names: frozenset[str]) -> str | Kind:
+    """The rule that refuses a message with these members, or what it is."""
+    if "jsonrpc" not in names:
+        return "jsonrpc-version"
+    if "Id" in names:
+        return "json-key-case"
+    if "method" in names:
+        if names & {"result", "error"}:
+            return "jsonrpc-hybrid"
+        return Kind.REQUEST if "id" in names else Kind.NOTIFICATION
+    if {"result", "error"} <= names:
+        return "jsonrpc-hybrid"
+    if "result" in names:
+        return Kind.RESULT if "id" in names else "jsonrpc-id"
+    return Kind.ERROR if "error" in names else "jsonrpc-kind"
+
+
+def verdict(codec: Codec, body: Any) -> str | Kind:
+    try:
+        message = codec.decode(orjson.dumps(body), Direction.SERVER)
+    except ProtocolError as error:
+        return error.rule
+    assert isinstance(message, Message)
+    return message.kind
+
+
+@pytest.mark.parametrize("scan", [None, lambda data: ()])
+def test_every_combination_of_members(scan: Any) -> None:
+    codec = Codec(Limits(), scan=scan)
+    for size in range(len(MEMBERS) + 1):
+        for names in combinations(MEMBERS, size):
+            assert verdict(codec, {name: MEMBERS[name] for name in names}) == expected(frozenset(names)), names
+
+
+NEAR = [
+    ({"name": "t", "arguments": ["a"]}, "jsonrpc-params"),
+    ({"name": "t", "arguments": {"A": 1, "a": 2}}, "json-key-case"),
+    ({"name": "t", "arguments": {"x": {"A": 1, "a": 2}}}, "json-key-case"),
+    ({"name": "t\0", "arguments": {}}, "nul-in-name"),
+    ({"name": "t" * 5000, "arguments": {}}, "limit-name-bytes"),
+    ({"name": "t", "Arguments": {}}, "json-key-case"),
+    ({"Name": "t", "arguments": {}}, "json-key-case"),
+    ({"name": "t", "_meta": 1}, "jsonrpc-params"),
+    ({"name": "t", "_Meta": {}}, "json-key-case"),
+    ({"name": None, "arguments": None}, Kind.REQUEST),
+    ([], "jsonrpc-params"),
+    (None, Kind.REQUEST),
+]
+
+
+@pytest.mark.parametrize(("params", "rule"), NEAR)
+@pytest.mark.parametrize("method", ["tools/call", "other/method"])
+def test_params_that_are_nearly_those_of_a_call(method: str, params: Any, rule: str | Kind) -> None:
+    codec = Codec(Limits(), scan=lambda data: ())
+    assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "method": method, "params": params}) == rule
+
+
+@pytest.mark.parametrize(
+    ("block", "rule"),
+    [
+        ({"type": "text", "text": "x"}, Kind.RESULT),
+        ({"type": "text", "Text": "x"}, "json-key-case"),
+        ({"Type": "text", "text": "x"}, "json-key-case"),
+        ({"type": "text", "text": "x", "Text": "y"}, "json-key-case"),
+        ({"type": "resource", "resource": {"Text": "x"}}, "json-key-case"),
+        ({"text": {"Text": "free data has no names of the protocol"}, "type": 1}, Kind.RESULT),
+    ],
+)
+def test_blocks_that_are_nearly_text(block: Any, rule: str | Kind) -> None:
+    codec = Codec(Limits(), scan=lambda data: ())
+    assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "result": {"content": [block]}}) == rule
+
+
+@pytest.mark.parametrize("method", [["tools/call"], {"a": 1}, 1, True, None, "", "tools/call\0", "x" * 5000])
+def test_a_method_that_is_none(method: Any) -> None:
+    codec = Codec(Limits(), scan=lambda data: ())
+    body = {"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}
+    assert verdict(codec, body) in ("jsonrpc-method", "nul-in-name", "limit-name-bytes")
+
+
+def test_a_limit_on_names_holds_for_methods_everybody_knows() -> None:
+    codec = Codec(Limits(name_bytes=8), scan=lambda data: ())
+    assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}) == "limit-name-bytes"
