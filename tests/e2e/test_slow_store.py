@@ -9,7 +9,6 @@ import http.client
 import json
 import os
 import signal
-import socket
 import sys
 import threading
 from collections.abc import Iterator
@@ -23,6 +22,7 @@ from callgate.audit.query import Filter, all_records
 from tests.support.gateway import Gateway, serve
 from tests.support.openbao import Bao, running_bao
 from tests.support.processes import alive, wait_until
+from tests.support.relay import Relay
 from tests.transport.exchanges import MODERN, RAW
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(180), pytest.mark.xdist_group("openbao")]
@@ -34,55 +34,6 @@ HEADERS = {
     "MCP-Protocol-Version": "2026-07-28",
     "Mcp-Method": "x",
 }
-
-
-class Relay:
-    """Passes connections on to `port`, but not before `open` is set."""
-
-    def __init__(self, port: int) -> None:
-        self.open = threading.Event()
-        self.connections = 0
-        self._target = port
-        self._listener = socket.create_server(("127.0.0.1", 0))
-        self.address = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
-        self._threads = [threading.Thread(target=self._accept)]
-        self._threads[0].start()
-
-    def _accept(self) -> None:
-        while True:
-            try:
-                client, _ = self._listener.accept()
-            except OSError:
-                return
-            self.connections += 1
-            self._threads.append(threading.Thread(target=self._pass, args=(client,)))
-            self._threads[-1].start()
-
-    def _pass(self, client: socket.socket) -> None:
-        with client:
-            self.open.wait(120)
-            with socket.create_connection(("127.0.0.1", self._target)) as server:
-                back = threading.Thread(target=pump, args=(server, client))
-                back.start()
-                pump(client, server)
-                back.join()
-
-    def close(self) -> None:
-        """After the programs that use it have ended."""
-        self.open.set()
-        self._listener.shutdown(socket.SHUT_RDWR)
-        for thread in self._threads:
-            thread.join()
-        self._listener.close()
-
-
-def pump(source: socket.socket, target: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            target.sendall(data)
-        target.shutdown(socket.SHUT_WR)
-    except OSError:
-        return
 
 
 @pytest.fixture(scope="module")
@@ -110,7 +61,7 @@ def gateway(relay: Relay, tmp_path: Path) -> Iterator[Gateway]:
     program = tmp_path / "raw.py"
     program.write_bytes(RAW.read_bytes())
     command = [sys.executable, "-I", "-S", str(program), "echo"]
-    servers = {
+    servers: dict[str, dict[str, Any]] = {
         "slow": {"command": command, "environment": {"TOKEN": "<vault://secret/mcp/slow#token>"}},
         "other": {"command": command},
     }

@@ -16,6 +16,7 @@ from callgate.errors import CallgateError, SecretError
 from callgate.launching.rotation import Rotation, mark
 from callgate.vault import active
 from callgate.vault.delivery import has_secrets, resolve_headers
+from callgate.vault.reference import is_reference, split
 
 if TYPE_CHECKING:
     from callgate.vault.session import Secret, Session
@@ -26,7 +27,7 @@ class LiveHeaders:
 
     `changed` is called when other headers are to be sent from now on, `problem` with what went wrong while that was
     tried; both from a thread. What was resolved is taken out of all that `server` says, before it is sent for the
-    first time.
+    first time. Raises SecretError for a reference that cannot be one.
     """
 
     def __init__(
@@ -53,6 +54,8 @@ class LiveHeaders:
         self._changing = Lock()
         if self.fixed:
             self._take(None)
+        for text in filter(is_reference, headers.values()):
+            split(text)
 
     def only_for(self, configured: str, url: str) -> None:
         """They are for the server's own URL. Raises SecretError where another one is asked for under its name."""

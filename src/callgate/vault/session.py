@@ -265,8 +265,8 @@ class Session:
         if lease.renewable:
             try:
                 renewed = self._leasing(entry).renew(lease)
-            except SecretError as error:
-                self._report(error)
+            except SecretError:
+                pass  # past the longest time of its role, for example; where the store is down, the next step says so
             else:
                 if renewed.seconds >= lease.seconds / 2:
                     entry.leased(renewed, time.monotonic())
