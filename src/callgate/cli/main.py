@@ -53,6 +53,10 @@ def main(argv: list[str] | None = None) -> int:
     if name not in COMMANDS:
         sys.stderr.write((f"callgate: no command {name!a}\n\n" if name else "") + usage() + "\n")
         return EXIT_USAGE
+    if name == "run" and argv is None:  # a process of its own, started with the environment of a server
+        from callgate.cli.held import hold_back
+
+        hold_back()
     from callgate.errors import CallgateError, ConfigError
 
     try:

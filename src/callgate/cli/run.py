@@ -10,6 +10,7 @@ import gc
 import os
 import sys
 
+from callgate.cli.held import held, with_held
 from callgate.config import SANDBOXES
 from callgate.controls import LAUNCH_CONTROLS
 from callgate.errors import CallgateError, ConfigError
@@ -161,7 +162,7 @@ def _local(arguments: Arguments) -> int:
             if child is None:
                 launch.abandon()
             raise
-        journal.note("launch", {**launch_record(arguments.command, child.pid, name), **launch.facts})
+        journal.note("launch", {**launch_record(arguments.command, child.pid, name), **launch.facts, **_held_fact()})
     except BaseException:
         if child is not None:
             _abandon(child)
@@ -176,7 +177,7 @@ def _local(arguments: Arguments) -> int:
         widen(fd)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
     relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redactor=launch.stderr())
-    for line in launch.notices:
+    for line in (*launch.notices, *_held_notice()):
         relay.say(line)
     _collect_again()
     try:
@@ -185,6 +186,18 @@ def _local(arguments: Arguments) -> int:
         launch.close()
         gate.close()
         journal.close()
+
+
+def _held_fact() -> dict[str, object]:
+    names = held(os.environ)
+    return {"held_back": names} if names else {}
+
+
+def _held_notice() -> tuple[str, ...]:
+    from callgate.text import visible
+
+    names = ", ".join(visible(name, 60) for name in held(os.environ))
+    return (f"held back from callgate itself: {names}; a server gets what --env names",) if names else ()
 
 
 def _collect_again() -> None:
@@ -201,7 +214,7 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
     wish = Wish(
         name=name,
         command=tuple(arguments.command),
-        variables=os.environ,
+        variables=with_held(os.environ),
         names=tuple(arguments.env),
         read=tuple(arguments.read),
         write=tuple(arguments.write),
@@ -292,7 +305,7 @@ def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
     from callgate.errors import LaunchError
     from callgate.gate.events import LaunchEvent
 
-    event = LaunchEvent(name, tuple(command), os.getcwd(), tuple(sorted(os.environ)))
+    event = LaunchEvent(name, tuple(command), os.getcwd(), tuple(sorted(with_held(os.environ))))
     decision = gate.decide(gate.always["launch"], event, gate.config.mode_of(name))
     if decision.outcome in ("deny", "ask"):
         raise LaunchError(decision.reason, next_step=f"rule {decision.rule}")
