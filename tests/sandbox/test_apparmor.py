@@ -1,6 +1,7 @@
 from __future__ import annotations
 
-import os
+import dataclasses
+from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
@@ -28,12 +29,14 @@ def _parser() -> None:
 
 
 def rules(spec: SandboxSpec) -> list[str]:
-    return [line.strip() for line in apparmor.profile_text(spec).splitlines()]
+    return [line.strip() for line in apparmor.profile(spec).text.splitlines()]
 
 
 def test_what_is_written_is_never_mapped_or_started() -> None:
     found = rules(SPEC)
-    assert found[0] == "profile callgate-acme_files_1 flags=(attach_disconnected) {"
+    name = apparmor.profile(SPEC).name
+    assert found[0] == f"profile {name} flags=(attach_disconnected) {{"
+    assert name.startswith("callgate-acme_files_1-") and len(name.rpartition("-")[2]) == apparmor.DIGEST
     assert '"/srv/store/pkg/**" mrix,' in found
     assert '"/srv/My Work \\[1\\]/**" rwlk,' in found
     for line in found:
@@ -43,9 +46,10 @@ def test_what_is_written_is_never_mapped_or_started() -> None:
 
 
 def test_no_secret_is_in_it() -> None:
-    text = apparmor.profile_text(SPEC)
+    text = apparmor.profile(SPEC).text
     assert "never in a profile" not in text
-    assert '"/run/secrets/token" r,' in text
+    # Nor its name: `explain`, which resolves no secret, writes the same profile as a start needs.
+    assert text == apparmor.profile(dataclasses.replace(SPEC, secret_files=())).text
 
 
 def test_the_network_only_where_it_was_asked_for() -> None:
@@ -55,7 +59,7 @@ def test_the_network_only_where_it_was_asked_for() -> None:
 
 @pytest.mark.usefixtures("_parser")
 def test_it_compiles() -> None:
-    assert apparmor.check(apparmor.profile_text(SPEC)) == ""
+    assert apparmor.check(apparmor.profile(SPEC).text) == ""
     assert apparmor.check("profile broken {") != ""
 
 
@@ -70,28 +74,71 @@ def test_it_compiles() -> None:
 def test_any_path_compiles_and_stays_one_rule(names: list[str]) -> None:
     paths = ["/srv/" + name.replace("/", "_") for name in names]
     spec = SandboxSpec("x", mounts=tuple(Mount(path) for path in paths))
-    text = apparmor.profile_text(spec)
-    assert len(text.splitlines()) == len(apparmor.profile_text(SandboxSpec("x")).splitlines()) + 3 * len(set(paths))
+    text = apparmor.profile(spec).text
+    assert len(text.splitlines()) == len(apparmor.profile(SandboxSpec("x")).text.splitlines()) + 3 * len(set(paths))
     assert apparmor.check(text) == ""
 
 
 @pytest.mark.parametrize("path", ["relative", "/a\nb", "/a\x00b"])
 def test_paths_that_cannot_be_held_are_refused(path: str) -> None:
     with pytest.raises(SandboxError):
-        apparmor.profile_text(SandboxSpec("x", mounts=(Mount(path),)))
+        apparmor.profile(SandboxSpec("x", mounts=(Mount(path),)))
 
 
 def test_a_kernel_without_apparmor_is_said() -> None:
     if apparmor.kernel_has_it():
         pytest.skip("this kernel has AppArmor")
     with pytest.raises(SandboxError, match="no AppArmor"):
-        apparmor.load(apparmor.profile_text(SPEC))
+        apparmor.load(apparmor.profile(SPEC).text)
     assert apparmor.loaded() == frozenset()
 
 
-@pytest.mark.usefixtures("_parser")
-@pytest.mark.skipif(os.getuid() != 0 or not apparmor.kernel_has_it(), reason="root and a kernel with AppArmor only")
-def test_it_is_loaded_where_the_kernel_has_it() -> None:
-    spec = SandboxSpec("callgate-test")
-    assert apparmor.load(apparmor.profile_text(spec)) == ""
-    assert apparmor.profile_name(spec) in apparmor.loaded()
+def test_the_name_says_what_is_in_it() -> None:
+    name = apparmor.profile(SPEC).name
+    assert apparmor.profile(dataclasses.replace(SPEC, environment={"A": "b"}, cwd="/srv/store")).name == name
+    for change in ({"mounts": (Mount("/srv/store/pkg"),)}, {"network": ()}, {"home": "/srv/home"}, {"name": "other"}):
+        assert apparmor.profile(dataclasses.replace(SPEC, **change)).name != name
+
+
+class TestEntry:
+    """Which profile a start enters, by what the kernel says it has."""
+
+    @pytest.fixture
+    def policy(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+        monkeypatch.setattr(apparmor, "POLICY", str(tmp_path))
+        monkeypatch.setattr(apparmor, "kernel_has_it", lambda: True)
+        return tmp_path
+
+    def test_none_is_said(self, policy: Path) -> None:
+        found = apparmor.entry(SPEC)
+        assert not found.name and "no profile of this server" in found.missing
+
+    def test_the_one_of_these_rules(self, policy: Path) -> None:
+        name = apparmor.profile(SPEC).name
+        (policy / f"{name}.17").mkdir()
+        (policy / "firefox.3").mkdir()
+        assert apparmor.loaded() == {name}
+        found = apparmor.entry(SPEC)
+        assert (found.name, found.missing) == (name, "")
+
+    def test_a_stale_one_is_said_and_not_used(self, policy: Path) -> None:
+        (policy / f"{apparmor.profile(dataclasses.replace(SPEC, network=())).name}.17").mkdir()
+        found = apparmor.entry(SPEC)
+        assert not found.name and "of other settings" in found.missing
+
+    @pytest.mark.parametrize("name", ["acme/files 1-2", "acme", "acme/files 12"])
+    def test_that_of_another_server_is_not_it(self, policy: Path, name: str) -> None:
+        (policy / f"{apparmor.profile(dataclasses.replace(SPEC, name=name)).name}.17").mkdir()
+        found = apparmor.entry(SPEC)
+        assert not found.name and "no profile of this server" in found.missing
+
+    def test_while_a_sandbox_proves_itself_there_is_none(self, policy: Path) -> None:
+        spec = dataclasses.replace(SPEC, apparmor=False)
+        (policy / f"{apparmor.profile(spec).name}.17").mkdir()
+        found = apparmor.entry(spec)
+        assert (found.name, found.missing) == ("", "")
+
+    def test_a_kernel_without_it_has_nothing_missing(self, policy: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(apparmor, "kernel_has_it", lambda: False)
+        found = apparmor.entry(SPEC)
+        assert (found.name, found.missing) == ("", "")

@@ -40,6 +40,7 @@ def order(**changes: Any) -> Order:
         control_groups=[],
         meeting=-1,
         same=[],
+        profile="",
         alone=True,
     )
     return {**made, **changes}  # type: ignore[typeddict-item]

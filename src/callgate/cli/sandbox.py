@@ -6,6 +6,7 @@ import argparse
 import difflib
 import json
 import os
+import shlex
 import sys
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -190,6 +191,7 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
         state=state,
         config=settings,
         extra_network=[host for one in secrets.values() for host in one.hosts],
+        named=server.sandbox.network if server else (),
     )
     return _Asked(
         name=name,
@@ -220,9 +222,9 @@ def _explain(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
             print(f"It would not start: {error.diagnostics()}")
         return EXIT_NO
     if arguments.profile:
-        sys.stdout.write(_profile(arguments.profile, asked.spec))
+        sys.stdout.write(_profile(arguments.profile, asked))
         return EXIT_OK
-    name, refusal = asked.wanted, ""
+    name, refusal, apparmor = asked.wanted, "", ""
     missing: tuple[str, ...] = ("everything: it has all the rights of this user",)
     try:
         if asked.wanted != "none":
@@ -230,24 +232,46 @@ def _explain(arguments: argparse.Namespace, command: tuple[str, ...]) -> int:
             name, missing = prepared.backend, prepared.not_enforced
             if prepared.settled:
                 missing = (*missing, *prepared.settled())
+            apparmor = prepared.apparmor
             if prepared.abandon:
                 prepared.abandon()
     except SandboxError as error:
         refusal, missing = error.diagnostics(), ()
     if arguments.json:
-        _print_json(explain_record(asked.spec, asked.argv, name, missing, refusal, asked.secrets))
+        _print_json(explain_record(asked.spec, asked.argv, name, missing, refusal, asked.secrets, apparmor))
     else:
         title = f"{visible(asked.name, 60)}: a {asked.spec.kind} server, {asked.pinned}, in {name}"
-        lines = explain_lines(asked.spec, asked.argv, asked.secrets, missing, asked.notices)
-        print("\n".join([title, *lines, *(["", f"It would not start: {refusal}"] if refusal else [])]))
+        lines = explain_lines(asked.spec, asked.argv, asked.secrets, missing, asked.notices, apparmor)
+        print("\n".join([title, *lines, *_loading(arguments, command, asked, apparmor)]))
+        if refusal:
+            print(f"\nIt would not start: {refusal}")
     return EXIT_NO if refusal else EXIT_OK
 
 
-def _profile(kind: str, spec: SandboxSpec) -> str:
-    if kind == "apparmor":
-        from callgate.sandbox.apparmor import profile_text
+def _loading(arguments: argparse.Namespace, command: tuple[str, ...], asked: _Asked, apparmor: str) -> list[str]:
+    """The two commands that load its AppArmor profile, where the kernel could have it and has not."""
+    from callgate.sandbox.apparmor import commands, kernel_has_it
 
-        return profile_text(spec)
+    if apparmor or asked.wanted == "none" or asked.spec.kind == "container" or not kernel_has_it():
+        return []
+    words = [arguments.name] if arguments.name else []
+    for option in ("config", "sandbox"):
+        words += [f"--{option}", getattr(arguments, option)] if getattr(arguments, option) else []
+    for option in ("read", "write"):
+        for path in getattr(arguments, option):
+            words += [f"--{option}", path]
+    line = shlex.join([*words, *(("--", *command) if command else ())])
+    return ["", "To load its AppArmor profile:", *(f"  {one}" for one in commands(visible(line, 2000), asked.name))]
+
+
+def _profile(kind: str, asked: _Asked) -> str:
+    spec = asked.spec
+    if kind == "apparmor":
+        from callgate.sandbox import apparmor
+
+        if spec.kind == "container":
+            raise ConfigError("an image runs under its engine's own AppArmor profile")
+        return apparmor.profile(spec).text
     if kind == "seatbelt":
         from callgate.sandbox import seatbelt
 

@@ -81,8 +81,9 @@ def explain_lines(
     secrets: Mapping[str, SecretConfig],
     missing: Sequence[str],
     notices: Sequence[str],
+    apparmor: str = "",
 ) -> Iterator[str]:
-    """What a server would get, and what of it is not enforced."""
+    """What a server would get, and what of it is not enforced. `apparmor`: the profile it starts under."""
     yield from _wrapped(" ".join(visible(word, 200) for word in argv), "  runs      ")
     yield f"  in        {visible(spec.cwd or spec.home or 'its home', 300)}"
     yield f"  home      {visible(spec.home, 300) if spec.home else 'in memory'}"
@@ -97,11 +98,17 @@ def explain_lines(
     yield f"  {'reads' if not any(not m.writable for m in spec.mounts) else '':<8}  the system's programs and libraries"
     hosts = [f"{visible(one.host, 120)}:{one.port}" for one in spec.network]
     yield from _wrapped(", ".join(hosts) or "none", "  network   ")
+    if spec.private.networks:
+        inside = [f"{visible(one.host, 120)}:{one.port}" for one in spec.private.hosts]
+        words = f"{', '.join(spec.private.networks)}, only as {', '.join(inside) or 'no name'}"
+        yield from _wrapped(words, "  private   ")
     names = [visible(name, 80) for name in sorted(spec.environment)]
     yield from _wrapped(", ".join(names) or "none", "  variables ")
     for name in sorted(secrets):
         yield from _wrapped(f"{visible(name, 80)} from {visible(secrets[name].ref, 200)}", "  secret    ")
     yield from _wrapped(_limit_words(spec.limits), "  limits    ")
+    if apparmor:
+        yield f"  apparmor  {visible(apparmor, 200)}"
     for notice in notices:
         yield from _wrapped(visible(notice, 300), "  note: ", " " * 4)
     for line in missing:
@@ -128,6 +135,7 @@ def explain_record(
     missing: Sequence[str],
     refusal: str,
     secrets: Mapping[str, SecretConfig],
+    apparmor: str = "",
 ) -> dict[str, Any]:
     """The same for a program; names of variables only."""
     limits = spec.limits
@@ -142,6 +150,7 @@ def explain_record(
         "home": spec.home,
         "mounts": [{"source": m.source, "target": m.target or m.source, "writable": m.writable} for m in spec.mounts],
         "network": [f"{one.host}:{one.port}" for one in spec.network],
+        "private_networks": list(spec.private.networks),
         "variables": sorted(spec.environment),
         "secrets": {name: secrets[name].ref for name in sorted(secrets)},
         "limits": {
@@ -152,6 +161,7 @@ def explain_record(
             "disk_bytes": limits.disk_bytes,
             "descriptors": limits.descriptors,
         },
+        "apparmor": apparmor or None,
         "not_enforced": list(missing),
     }
 

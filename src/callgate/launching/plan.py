@@ -63,6 +63,11 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
             f"the secrets of {wish.name} are for another command: the one in its settings",
             next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
         )
+    if server.sandbox.private_networks and server.command and server.command != wish.command:
+        raise SandboxError(
+            f"the private networks of {wish.name} are for another command: the one in its settings",
+            next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
+        )
     asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
     settings = server_settings(server.sandbox, pinned, wish)
@@ -82,7 +87,8 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
     try:
         if chosen is None:
             return _unconfined(pinned, environment, wish.cwd, facts, handover)
-        return _confined(chosen, pinned, environment, wish, settings, state, facts, handover)
+        named = server.sandbox.network
+        return _confined(chosen, pinned, environment, wish, settings, state, facts, handover, named)
     except BaseException:
         if handover is not None:
             handover.close()
@@ -186,6 +192,7 @@ def _confined(
     state: str | Path,
     facts: dict[str, object],
     handover: Handover | None,
+    named: tuple[str, ...],
 ) -> Launch:
     from callgate.sandbox.defaults import spec_for
 
@@ -200,14 +207,24 @@ def _confined(
         secret_files=handover.secret_files if handover else (),
         sentinels=handover.sentinels if handover else (),
         home=wish.home,
+        named=named,
     )
+    if os.geteuid() == 0 and os.path.exists("/sys/module/apparmor"):
+        from callgate.sandbox.apparmor import load_own
+
+        load_own(spec)
     prepared = chosen.prepare(spec, argv)
-    facts["sandbox"] = {
+    sandbox: dict[str, object] = {
         "backend": prepared.backend,
         "network": [f"{one.host}:{one.port}" for one in spec.network],
         "not_enforced": list(prepared.not_enforced),
         "write": sum(mount.writable for mount in spec.mounts),
     }
+    if spec.private.networks:
+        facts["sandbox"] |= {"private_networks": list(spec.private.networks)}
+    if prepared.apparmor:
+        sandbox["apparmor"] = prepared.apparmor
+    facts["sandbox"] = sandbox
     facts["environment"] = sorted(spec.environment)
     return Launch(
         argv=prepared.argv,

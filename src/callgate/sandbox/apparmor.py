@@ -1,22 +1,29 @@
 """An AppArmor profile for one server, from its specification.
 
-A profile only takes away: it is a layer under another sandbox, never the sandbox. It has to be loaded by root, so
-callgate writes it, checks it with `apparmor_parser` where that is installed, and names it to the container engine
-once the kernel has it.
+A profile only takes away: it is a layer under another sandbox, never the sandbox. It has to be loaded by root:
+callgate does that where it is root, and says how where it is not. A start enters the profile that the kernel has for
+exactly these settings: the stub just before it becomes the server, a container engine by its name. One of other
+settings is said and not used.
 """
 
 from __future__ import annotations
 
 import os
-import subprocess
-from collections.abc import Iterator
 
 from callgate.errors import SandboxError
-from callgate.sandbox.spec import Mount, SandboxSpec
+from callgate.sandbox.spec import Mount
 from callgate.text import visible
 
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from callgate.sandbox.spec import SandboxSpec
+
 PARSERS = ("/usr/sbin/apparmor_parser", "/sbin/apparmor_parser")
-PROFILES = "/sys/kernel/security/apparmor/profiles"
+POLICY = "/sys/kernel/security/apparmor/policy/profiles"
+DIGEST = 12
+"""Hexadecimal digits of the digest in a profile's name."""
 MAX_PROFILE_BYTES = 256 * 1024
 SECONDS = 20
 _RUNTIME = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
@@ -44,23 +51,81 @@ _ABOUT_MACHINE = "/proc/{cpuinfo,filesystems,loadavg,meminfo,stat,uptime,version
 _GLOB = frozenset('*?[]{}^\\"@')
 
 
-def profile_name(spec: SandboxSpec) -> str:
-    """The profile's name: `callgate-` and the server's, other characters than letters, digits, `.` and `-` as `_`."""
-    plain = "".join(char if char.isascii() and (char.isalnum() or char in ".-") else "_" for char in spec.name[:64])
-    return f"callgate-{plain}"
+class Profile:
+    """Of one server. The name holds a digest of the rules: what is loaded under it says the same."""
+
+    __slots__ = ("name", "text")
+
+    def __init__(self, name: str, text: str) -> None:
+        self.name = name
+        """`callgate-SERVER-DIGEST`; other characters of the server's name than letters, digits, `.`, `-` as `_`."""
+        self.text = text
+        """Ready for `apparmor_parser -r`."""
 
 
-def profile_text(spec: SandboxSpec) -> str:
-    """The profile, ready for `apparmor_parser -r`. Raises SandboxError for a path it cannot hold."""
-    name = profile_name(spec)
-    lines = "\n".join(f"  {line}" if line else "" for line in _rules(spec, name))
+class Entry:
+    """What a start does with the server's profile. `name`: the one it enters; empty: none, and `missing` says why.
+
+    Both are empty where this kernel has no AppArmor.
+    """
+
+    __slots__ = ("missing", "name")
+
+    def __init__(self, name: str = "", missing: str = "") -> None:
+        self.name = name
+        self.missing = missing
+
+
+def profile(spec: SandboxSpec) -> Profile:
+    """The server's profile. Raises SandboxError for a path it cannot hold."""
+    from hashlib import sha256
+
+    digest = sha256("\n".join(_rules(spec)).encode()).hexdigest()[:DIGEST]
+    name = f"{_family(spec.name)}-{digest}"
+    lines = "\n".join(f"  {line}" if line else "" for line in _rules(spec))
     text = f"profile {name} flags=(attach_disconnected) {{\n{lines}\n}}\n"
     if len(text) > MAX_PROFILE_BYTES:
         raise SandboxError("the server's AppArmor profile would be too long", next_step="give it fewer mounts")
-    return text
+    return Profile(name, text)
 
 
-def _rules(spec: SandboxSpec, name: str) -> Iterator[str]:
+def _family(server: str) -> str:
+    plain = "".join(char if char.isascii() and (char.isalnum() or char in ".-") else "_" for char in server[:64])
+    return f"callgate-{plain}"
+
+
+def entry(spec: SandboxSpec) -> Entry:
+    """Whether the kernel has the server's profile, of the same rules. A few file reads; a launch waits for them."""
+    if not spec.apparmor or not kernel_has_it():
+        return Entry()
+    family = _family(spec.name)
+    there = [name for name in loaded() if name.rpartition("-")[0] == family and len(name) == len(family) + 1 + DIGEST]
+    how = f"callgate sandbox explain {visible(spec.name, 64)}"
+    if not there:
+        return Entry(missing=f"AppArmor: no profile of this server is loaded ({how} says how)")
+    name = profile(spec).name
+    if name not in there:
+        return Entry(missing=f"AppArmor: the loaded profile is of other settings, and is not used ({how} says how)")
+    return Entry(name)
+
+
+def load_own(spec: SandboxSpec) -> None:
+    """As root, before a start: give the kernel the server's profile, if it does not have it; what it refuses to take
+    `entry` says. Half a tenth of a second, once for the same settings. Raises SandboxError for what `profile` does.
+
+    Older ones stay: servers may be running under them.
+    """
+    if os.geteuid() == 0 and kernel_has_it() and parser() and not entry(spec).name:
+        load(profile(spec).text)
+
+
+def commands(words: str, server: str) -> tuple[str, str]:
+    """What an ordinary user types to have it loaded. `words`: those of `callgate sandbox explain` for the server."""
+    file = f"{_family(server)}.apparmor"
+    return f"callgate sandbox explain --profile apparmor {words} >{file}", f"sudo apparmor_parser -r {file}"
+
+
+def _rules(spec: SandboxSpec) -> Iterator[str]:
     yield "# The system's own programs and libraries."
     for path in _RUNTIME:
         yield f"{path}/ r,"
@@ -85,18 +150,21 @@ def _rules(spec: SandboxSpec, name: str) -> Iterator[str]:
     mounts = {mount.target or mount.source: mount for mount in (home, *spec.mounts)}
     for path in sorted(mounts):
         yield from _mount(path, writable=mounts[path].writable)
-    for secret in spec.secret_files:
-        yield f"{_quoted(secret.path)} r,"
+    yield ""
+    yield "# What callgate hands over: secrets, the egress gate's authority, a container's first program."
+    yield "/run/secrets/* r,"
+    yield "/run/callgate/* r,"
+    yield "/{dev,run,sbin}/{init,podman-init,docker-init} mrix,"
     yield ""
     yield "# The network namespace and the egress gate say where to; this says by what."
     if spec.network or spec.sentinels:
         for rule in ("inet stream", "inet6 stream", "inet dgram", "inet6 dgram"):
             yield f"network {rule},"
-    yield f"unix (send, receive, connect) peer=(label={name}),"
+    yield "unix (send, receive, connect) peer=(label=@{profile_name}),"
     yield "unix (create, getattr, setattr, getopt, setopt, shutdown) type=stream,"
     yield ""
     yield "# Signals among its own processes, and from callgate, which ends it."
-    yield f"signal (send, receive) peer={name},"
+    yield "signal (send, receive) peer=@{profile_name},"
     yield "signal (receive) peer=unconfined,"
 
 
@@ -152,16 +220,21 @@ def kernel_has_it() -> bool:
 
 
 def loaded() -> frozenset[str]:
-    """The names of the profiles the kernel enforces; nothing where it has none or does not say."""
+    """The names of callgate's profiles in the kernel; nothing where it has none or does not say.
+
+    The list of all profiles is for root; the directory, one entry `NAME.NUMBER` a profile, for everybody.
+    """
     try:
-        with open(PROFILES, encoding="utf-8", errors="replace") as file:
-            lines = file.read(1 << 20).splitlines()
+        names = os.listdir(POLICY)
     except OSError:
         return frozenset()
-    return frozenset(line.rpartition(" ")[0] for line in lines if line.endswith("(enforce)"))
+    ours = (name.rpartition(".")[0] for name in names if name.startswith("callgate-"))
+    return frozenset(ours)
 
 
 def _parsed(text: str, *options: str) -> str:
+    import subprocess
+
     program = parser()
     if not program:
         raise SandboxError("there is no apparmor_parser", next_step="install the package apparmor")

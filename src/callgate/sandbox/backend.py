@@ -76,6 +76,8 @@ class Prepared:
     pass_fds: tuple[int, ...] = ()
     backend: str = ""
     not_enforced: tuple[str, ...] = ()
+    apparmor: str = ""
+    """The AppArmor profile it is started under; empty: none."""
     settled: Callable[[], tuple[str, ...]] | None = None
     started: Callable[[int], Running] | None = None
     abandon: Callable[[], None] | None = None

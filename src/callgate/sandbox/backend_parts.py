@@ -35,6 +35,7 @@ class Parts:
         self._spec = spec
         self._alone = alone
         self._promised: frozenset[str] = frozenset()
+        self.profile = self._missing = ""
 
     @property
     def gated(self) -> bool:
@@ -57,13 +58,24 @@ class Parts:
         self.gate = EgressGate.prepare(self._spec, ca_path=ca_path) if ca_path else EgressGate.prepare(self._spec)
         return self.gate
 
+    def open_profile(self) -> str:
+        """The AppArmor profile the stub enters; empty: none, and `not_held` says why where the kernel has AppArmor."""
+        if not os.path.exists("/sys/module/apparmor"):
+            return ""
+        from callgate.sandbox.apparmor import entry
+
+        found = entry(self._spec)
+        self.profile, self._missing = found.name, found.missing
+        return self.profile
+
     def for_stub(self) -> tuple[list[int], int]:
         """`control_groups` and `meeting` of the stub's order."""
         return (list(self.group.fds), self.group.meeting) if self.group else ([], -1)
 
     def not_held(self) -> list[str]:
-        """In words, what of the limits is not held, if systemd does what it was asked for."""
-        return not_held(self._spec.limits, self._promised, own_count=not self._alone)
+        """In words, what is not held, if systemd does what it was asked for."""
+        words = not_held(self._spec.limits, self._promised, own_count=not self._alone)
+        return [*words, self._missing] if self._missing else words
 
     def settled(self) -> tuple[str, ...]:
         """What is not held beyond `not_held`, once that is known: waits for systemd."""
@@ -71,7 +83,8 @@ class Parts:
             return ()
         self.group.settle()
         found = not_held(self._spec.limits, self.group.held, own_count=not self._alone)
-        more = [line for line in found if line not in self.not_held()]
+        known = self.not_held()
+        more = [line for line in found if line not in known]
         return (*([f"no control group: {self.group.refusal}"] if self.group.refusal else []), *more)
 
     def running(

@@ -141,6 +141,7 @@ class _Preparation:
         parts = self._parts
         try:
             parts.open_group()
+            parts.open_profile()
             if parts.gated:
                 parts.open_gate()
             argv, own = self._command()
@@ -159,6 +160,7 @@ class _Preparation:
             pass_fds=tuple(own),
             backend=BubblewrapBackend.name,
             not_enforced=tuple(not_enforced),
+            apparmor=parts.profile,
             settled=parts.settled,
             started=self._started,
             abandon=parts.abandon,
@@ -212,6 +214,7 @@ class _Preparation:
             no_capabilities=[b"CapEff", b"CapPrm", b"CapBnd", b"CapAmb"],
             control_groups=groups,
             meeting=meeting,
+            profile=self._parts.profile,
             same=bubblewrap_root.judged(spec),
             alone=False,
         )

@@ -10,6 +10,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from callgate.errors import SandboxError
+from callgate.sandbox.apparmor import Entry, entry
 from callgate.sandbox.backend import Prepared
 from callgate.sandbox.container import MEMORY_HOME, Engine, Job, arguments, client_environment
 from callgate.sandbox.container_files import Workspace, system_mounts
@@ -38,11 +39,16 @@ def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping
             f"the server may use the network, and {engine.name} here has no way to the egress gate",
             next_step="use bubblewrap or podman for this server, or remove its network list",
         )
-    work = Workspace(secret=bool(spec.secret_files or spec.sentinels))
+    gate = _gate(spec) if gated else None
+    work: Workspace | None = None
     try:
-        return _prepared(engine, spec, tuple(argv), line, own, work, gated=gated)
+        work = Workspace(secret=bool(spec.secret_files or spec.sentinels))
+        return _prepared(engine, spec, tuple(argv), line, own, work, gate)
     except BaseException:
-        work.remove()
+        if gate is not None:
+            gate.close()
+        if work is not None:
+            work.remove()
         raise
 
 
@@ -53,14 +59,14 @@ def _prepared(
     line: ContainerLine | None,
     own: Mapping[str, str],
     work: Workspace,
-    *,
-    gated: bool,
+    gate: EgressGate | None,
 ) -> Prepared:
     mounts = [*(line.mounts if line else ()), *spec.mounts]
     # An image has a home, a path and a directory of its own.
     home = Mount(spec.home, writable=True) if spec.home and line is None else None
     owner = _owner(engine, [*([home] if home else []), *mounts])
-    gate = _gate(spec) if gated else None
+    # An image runs under the engine's own profile: its programs lie where only it knows.
+    profile = Entry() if line else entry(spec)
     files = dict(work.secrets(spec.secret_files))
     if gate is not None:
         for number, (path, content) in enumerate({"/etc/hosts": gate.hosts_file, **gate.ca_files}.items()):
@@ -74,7 +80,7 @@ def _prepared(
         cwd=spec.cwd or (home.source if home else MEMORY_HOME),
         home_in_memory=home is None,
         user="" if owner is None else f"{owner[0]}:{owner[1]}",
-        apparmor=_apparmor(spec),
+        apparmor=profile.name,
     )
     inside = [*mounts, *([home] if home else []), *(Mount(source, target=path) for path, source in files.items())]
     if line is None:
@@ -83,7 +89,7 @@ def _prepared(
     else:
         job = _of_image(job, line, inside)
     environment = client_environment(job.environment, own)
-    missing = not_enforced(engine)
+    missing = (*not_enforced(engine), *([profile.missing] if profile.missing else []))
     if gate is None:
         call = arguments(engine, job)
         running = ContainerRunning(engine, job.name, work, environment)
@@ -93,6 +99,7 @@ def _prepared(
             cwd=work.path,  # where the engine's monitor leaves a note when it killed for memory
             backend=engine.name,
             not_enforced=missing,
+            apparmor=profile.name,
             started=lambda _pid: running,
             abandon=running.close,
         )
@@ -108,6 +115,7 @@ def _prepared(
         cwd=work.path,
         backend=engine.name,
         not_enforced=missing,
+        apparmor=profile.name,
         started=lambda _pid: running,
         abandon=running.close,
     )
@@ -167,13 +175,6 @@ def _filter(spec: SandboxSpec) -> bytes:
     from callgate.sandbox.seccomp_variant import Variant
 
     return json.dumps(to_oci(profile(Variant(unix_sockets=spec.unix_sockets)))).encode()
-
-
-def _apparmor(spec: SandboxSpec) -> str:
-    from callgate.sandbox.apparmor import loaded, profile_name
-
-    name = profile_name(spec)
-    return name if name in loaded() else ""
 
 
 def not_enforced(engine: Engine) -> tuple[str, ...]:

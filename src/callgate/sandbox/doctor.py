@@ -52,10 +52,7 @@ def machine() -> Iterator[Fact]:
     yield Fact("landlock", f"version {abi}" if abi else "none", "" if abi >= 6 else "Linux 6.12 holds most")
     yield Fact("seccomp", "there" if os.path.exists("/proc/sys/kernel/seccomp") else "none")
     yield _control_groups()
-    from callgate.sandbox.apparmor import kernel_has_it, parser
-
-    value = "on" if kernel_has_it() else "not in this kernel"
-    yield Fact("apparmor", value + ("" if parser() else ", no apparmor_parser"))
+    yield _apparmor()
     scope = _line("/proc/sys/kernel/yama/ptrace_scope")
     note = "" if scope not in ("", "0") else "without a sandbox, programs of one user read each other's memory"
     yield Fact("ptrace", f"yama scope {scope}" if scope else "no yama", note)
@@ -95,6 +92,17 @@ def _control_groups() -> Fact:
         return Fact(name, f"{version}, for {held}", group.refusal or (_WATCHED if missing != ["cpus"] else ""))
     finally:
         group.close()
+
+
+def _apparmor() -> Fact:
+    from callgate.sandbox.apparmor import kernel_has_it, loaded, parser
+
+    name, program = "apparmor", "" if parser() else ", no apparmor_parser"
+    if not kernel_has_it():
+        return Fact(name, f"not in this kernel{program}")
+    count = len(loaded())
+    note = "" if count else "callgate sandbox explain NAME says how to load a server's profile"
+    return Fact(name, f"on, {count} profiles of servers loaded{program}", note)
 
 
 def _line(path: str) -> str:

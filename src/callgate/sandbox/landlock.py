@@ -114,6 +114,7 @@ class _Preparation:
         try:
             parts.open_group()
             self._make_own()
+            parts.open_profile()
             if parts.gated:
                 gate = parts.open_gate(ca_path=os.path.join(self._own, "ca-bundle.pem"))
                 self._port = gate.listen_loopback()[0]
@@ -129,6 +130,7 @@ class _Preparation:
             pass_fds=(*groups, *([meeting] if meeting >= 0 else []), order_fd),
             backend=LandlockBackend.name,
             not_enforced=tuple(self._not_enforced()),
+            apparmor=parts.profile,
             settled=parts.settled,
             started=self._started,
             abandon=self._abandon,
@@ -182,6 +184,7 @@ class _Preparation:
             no_capabilities=[],
             control_groups=groups,
             meeting=meeting,
+            profile=self._parts.profile,
             same=bubblewrap_root.judged(spec),
             alone=True,
         )

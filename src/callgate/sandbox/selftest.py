@@ -98,6 +98,7 @@ def run(backend: Backend) -> tuple[tuple[Check, ...], tuple[str, ...]]:
             mounts=interpreter_mounts(),
             limits=Limits(processes=64, memory_bytes=512 * MIB, disk_bytes=16 * MIB, file_bytes=16 * MIB),
             environment={"PATH": "/usr/bin:/bin"},
+            apparmor=False,
         )
         argv = [stub_start.interpreter(), "-I", "-S", "-c", source, *words]
         output, not_enforced = _output(backend, spec, argv, world)

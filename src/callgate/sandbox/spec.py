@@ -35,11 +35,21 @@ class Destination:
     """A host and port the server may connect to, through the egress gate only.
 
     `host` is a lower-case DNS name of letters, digits and hyphens, `*.NAME` for every name below NAME, or `*` for
-    every public host. Addresses of private, loopback, link-local and metadata ranges are refused whatever the name.
+    every public host. Addresses of private, loopback, link-local and metadata ranges are refused whatever the name,
+    but for what `Private` opens.
     """
 
     host: str
     port: int = 443
+
+
+@dataclass(frozen=True, slots=True)
+class Private:
+    """Private networks that the user opened, and the only destinations, exact names of their own, that may lie there."""
+
+    networks: tuple[str, ...] = ()
+    """In RFC 1918, 4193 or 6598 space, as `10.20.0.0/16`."""
+    hosts: tuple[Destination, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +113,7 @@ class SandboxSpec:
     cwd: str = ""
     """Where it starts; empty: its home."""
     network: tuple[Destination, ...] = ()
+    private: Private = Private()
     unix_sockets: bool = False
     """Whether it may make AF_UNIX sockets (pairs it always may). Those of the host stay out of reach."""
     limits: Limits = Limits()
@@ -110,5 +121,7 @@ class SandboxSpec:
     """The whole environment, by value: nothing is inherited."""
     secret_files: tuple[SecretFile, ...] = ()
     sentinels: tuple[Sentinel, ...] = ()
+    apparmor: bool = True
+    """Whether an AppArmor profile of its own is used, where the kernel has one: not while a sandbox proves itself."""
     notices: tuple[str, ...] = ()
     """What was added that nobody asked for by name, a line each, for the person who starts it."""

@@ -47,6 +47,8 @@ class Order(TypedDict):
     """A socket on which to say that it is up and to wait until it was put into its control group; -1: none."""
     same: list[tuple[str, int, int]]
     """(path, device, inode): what must be found there. Somebody may have laid a link in its place meanwhile."""
+    profile: str
+    """The AppArmor profile to become the server under; empty: none."""
     alone: bool
     """No process namespace: end with the parent, keep orphans."""
 
