@@ -45,7 +45,8 @@ class Peer:
     def __init__(self, state: Path, *, mode: str = "enforce", principal: str = "p", **options: Any) -> None:
         self.journal = FakeJournal()
         config = Config(mode=mode, controls={ID: ControlConfig(options=options)})  # type: ignore[arg-type]
-        self.gate = Gate(config, [REGISTRY[ID][1](options, state)], self.journal)  # type: ignore[arg-type]
+        self.control: Any = REGISTRY[ID][1](options, state)
+        self.gate = Gate(config, [self.control], self.journal)  # type: ignore[arg-type]
         self.channel = self.gate.channel(server="s", principal=principal)
         self.id = 0
 
@@ -77,6 +78,10 @@ class Peer:
         return [tool["name"] for tool in answer.forwarded["result"]["tools"]]
 
     def call(self, name: str) -> Answer:
+        if self.control.clears_call("s", "tools/call", name):  # in every test: what is cleared is allowed when asked
+            message = Message({}, b"", Kind.REQUEST, "tools/call", 0)
+            event = Event("call", Direction.CLIENT, message, self.channel.conversation, "tools/call", name)
+            assert self.control.call(event) is ALLOW
         return self.ask("tools/call", {"name": name, "arguments": {}})
 
     def calls(self, name: str) -> bool:
@@ -546,3 +551,24 @@ def test_an_approved_call_costs_a_few_function_calls(state: Path) -> None:
 
 def fastest(function: Any) -> float:
     return min(timeit.repeat(function, number=2_000, repeat=20))
+
+
+def test_a_listed_tool_is_cleared_until_anything_changes_anywhere(state: Path) -> None:
+    peer = Peer(state)
+    assert not peer.control.clears_call("s", "tools/call", "a")
+    peer.list(A, B)
+    assert peer.calls("a")
+    assert peer.control.clears_call("s", "tools/call", "a")
+    for server, method, name in (
+        ("t", "tools/call", "a"),
+        ("s", "prompts/get", "a"),
+        ("s", "tools/call", "c"),
+        ("s", "tools/list", ""),
+    ):
+        assert not peer.control.clears_call(server, method, name)
+    other = Peer(state, principal="q")  # another process would be the same: it shares the file only
+    other.list(BAD, B)
+    assert not peer.control.clears_call("s", "tools/call", "a")
+    assert not other.calls("a")
+    assert not other.control.clears_call("s", "tools/call", "a")
+    assert peer.calls("b")

@@ -10,6 +10,7 @@ import pytest
 
 from callgate.errors import AuditError
 from callgate.gate.channel import Channel
+from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
 from callgate.protocol.limits import Limits
@@ -124,12 +125,78 @@ def test_a_cancelled_request_may_be_answered_once_and_its_id_used_again() -> Non
 
 def test_a_replayed_stream_may_repeat_an_answer() -> None:
     channel, _ = channel_of(session="abc")
+    channel.replayable = True
     channel.client(call(3))
     channel.server(answer(3))
     assert isinstance(channel.server(answer(3)), Outcome)
     channel.replaying = True
     assert isinstance(channel.server(answer(3)), bytes)
     assert isinstance(channel.server(answer(4)), Outcome)
+
+
+def test_an_answer_without_an_event_id_cannot_come_again() -> None:
+    channel, _ = channel_of(session="abc")
+    channel.client(call(3))
+    channel.server(answer(3))
+    channel.replaying = True
+    assert isinstance(channel.server(answer(3)), Outcome)
+
+
+def clearing(verdict: Any, names: set[str]) -> Any:
+    """A control that wants every call and says beforehand which names it allows."""
+    made = control("a", call=verdict)
+    type(made).clears_call = staticmethod(
+        lambda server, method, name: (server, method) == ("s", "tools/call") and name in names
+    )
+    return made
+
+
+def test_a_control_is_not_asked_about_a_call_that_it_clears() -> None:
+    asked: list[str] = []
+
+    def verdict(event: Event) -> Any:
+        asked.append(event.name)
+        return Deny("no") if event.name == "bad" else ALLOW
+
+    channel, journal = channel_of(clearing(verdict, {"echo"}))
+    assert isinstance(channel.client(call(1, name="echo")), bytes)
+    assert isinstance(channel.client(call(2, name="other")), bytes)
+    assert isinstance(channel.client(call(3, name="bad")), Outcome)
+    assert isinstance(
+        channel.client(b'{"jsonrpc":"2.0","id":4,"method":"prompts/get","params":{"name":"echo"}}'), bytes
+    )
+    assert asked == ["other", "bad", "echo"]
+    assert journal.outcomes() == ["allow", "allow", "deny", "allow"]
+
+
+def test_one_control_cannot_clear_for_another() -> None:
+    def never(event: Event) -> Any:
+        return Deny("no")
+
+    for others in ((control("b", call=never),), (clearing(never, set()),)):
+        for order in (1, -1):
+            controls = [clearing(lambda event: ALLOW, {"echo"}), *others][::order]
+            channel, _ = channel_of(*controls)
+            assert isinstance(channel.client(call(1, name="echo")), Outcome)
+
+
+def test_a_pattern_in_a_cleared_call_wakes_its_controls() -> None:
+    channel, _ = channel_of(
+        clearing(lambda event: ALLOW, {"echo"}), control("b", b"attack", call=lambda event: Deny("no"))
+    )
+    assert isinstance(channel.client(call(1, name="echo")), bytes)
+    assert isinstance(channel.client(call(2, name="echo", text="attack")), Outcome)
+
+
+def test_what_was_withheld_is_refused_although_it_is_cleared() -> None:
+    def withhold(event: Event) -> Any:
+        return Rewrite((Remove("/result/tools/0"),), (Finding("b/x", "tool-poisoning", "m", "/result/tools/0"),))
+
+    channel, _ = channel_of(clearing(lambda event: ALLOW, {"echo"}), control("b", catalog=withhold))
+    channel.client(b'{"jsonrpc":"2.0","id":1,"method":"tools/list"}')
+    channel.server(b'{"jsonrpc":"2.0","id":1,"result":{"tools":[{"name":"echo"}]}}')
+    assert isinstance(channel.client(call(2, name="echo")), Outcome)
+    assert isinstance(channel.client(call(3, name="other")), bytes)
 
 
 def test_too_many_in_flight() -> None:

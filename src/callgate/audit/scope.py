@@ -111,8 +111,12 @@ class Scope:
                 hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
             )
         if direction:
-            failed = _failure(content) if "error" in content or "isError" in content else ""
-            heads = journal.failed_heads if failed else journal.server_heads
+            if content.get("isError") is True or "error" in content:
+                failed = _failure(content)
+                heads = journal.failed_heads
+            else:
+                failed = ""
+                heads = journal.server_heads
         else:
             failed = ""
             heads = journal.client_heads

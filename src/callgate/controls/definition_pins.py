@@ -107,6 +107,14 @@ class DefinitionPins:
                 return ALLOW
         return self._call(event, kind)
 
+    def clears_call(self, server: str, method: str, name: str) -> bool:
+        """Whether `call` allows this name to everybody: the same look-ups, without an event."""
+        kind = _CALLS.get(method)
+        if kind is None or self._map[:] != self._view.seen:
+            return False
+        names = self._clear.get((server, kind))
+        return names is not None and name in names
+
     def _call(self, event: Event, kind: str) -> Verdict:
         server, name = event.conversation.server, event.name
         pins = self._view.kind(server, kind)

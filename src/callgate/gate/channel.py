@@ -62,11 +62,13 @@ class Channel:
         "_answered",
         "_codec",
         "_gate",
+        "_in_flight",
         "asked",
         "conversation",
         "enforce",
         "modern",
         "pending",
+        "replayable",
         "replaying",
         "revision",
         "scope",
@@ -75,6 +77,7 @@ class Channel:
     def __init__(self, gate: Gate, conversation: Conversation, scope: Scope) -> None:
         self._gate = gate
         self._codec = gate.codec
+        self._in_flight = gate.codec.limits.in_flight
         self.conversation = conversation
         self.scope = scope
         self.enforce = conversation.mode == "enforce"
@@ -87,6 +90,8 @@ class Channel:
         """Negotiated revision; a transport may set it from the MCP-Protocol-Version header."""
         self.modern = False
         """Whether the last request was of the stateless era."""
+        self.replayable = False
+        """Set by HTTP once events of this session carry ids: only what has one can come again."""
         self.replaying = False
         """Set by HTTP while it relays a stream opened with Last-Event-ID: answers may come twice."""
 
@@ -160,8 +165,8 @@ class Channel:
         pending = self.pending
         if request_id in pending:
             return self.refuse(reused_id(), _CLIENT, request_id, message.data)
-        if len(pending) >= self._codec.limits.in_flight:
-            return self.refuse(too_many_in_flight(self._codec.limits.in_flight), _CLIENT, request_id, message.data)
+        if len(pending) >= self._in_flight:
+            return self.refuse(too_many_in_flight(self._in_flight), _CLIENT, request_id, message.data)
         params = message.body.get("params")
         name = ""
         modern = False
@@ -183,14 +188,22 @@ class Channel:
         hook: Hook = "connect" if method in CONNECT_METHODS else "call"
         hits = message.hits
         gate = self._gate
-        asked = gate.asked(hook, hits) if hits else gate.always[hook]
-        if asked or gate.withheld.names:
-            event = Event(hook, _CLIENT, message, self.conversation, method, name)
-            decision = gate.decide(asked, event, self.conversation.mode)
-            if gate.withheld.names:
-                decision = gate.withheld.refuse(event, decision)
-            if decision is not CLEAR:
-                return self._settle(decision, event, params, pending)
+        clears = gate.clears_call
+        if (
+            hits
+            or clears is None
+            or gate.withheld.names
+            or hook == "connect"
+            or not clears(self.conversation.server, method, name)
+        ):
+            asked = gate.asked(hook, hits)
+            if asked or gate.withheld.names:
+                event = Event(hook, _CLIENT, message, self.conversation, method, name)
+                decision = gate.decide(asked, event, self.conversation.mode)
+                if gate.withheld.names:
+                    decision = gate.withheld.refuse(event, decision)
+                if decision is not CLEAR:
+                    return self._settle(decision, event, params, pending)
         try:
             seq = self.scope.decision(hook, 0, method, name, request_id, message.data, params, "allow", (), 0, 0)
         except AuditError:
@@ -216,15 +229,14 @@ class Channel:
         name = waiting.name
         result = message.body.get("result")
         hook: Hook = "content"
-        if result is not None:
-            if method in CATALOG_METHODS or "resultType" in result:
-                hook = answer_hook(method, result.get("resultType") == "input_required")
-                if method == "initialize":
-                    revision = result.get("protocolVersion")
-                    if type(revision) is str:
-                        self._negotiated(revision)
-        else:
+        if result is None:
             result = {"error": message.body["error"]}
+        elif method in CATALOG_METHODS or "resultType" in result:
+            hook = answer_hook(method, result.get("resultType") == "input_required")
+            if method == "initialize":
+                revision = result.get("protocolVersion")
+                if type(revision) is str:
+                    self._negotiated(revision)
         gate = self._gate
         asked = gate.asked(hook, message.hits) if message.hits else gate.always[hook]
         if asked:
@@ -533,7 +545,7 @@ class Channel:
 
     def _remember(self, direction: Direction, request_id: RequestId, waiting: Pending) -> None:
         """Keep an answered request for a while, where a stream may be replayed (HTTP sessions)."""
-        if self.conversation.session:
+        if self.replayable and self.conversation.session:
             self._keep(direction, request_id, waiting)
 
     def _keep(self, direction: Direction, request_id: RequestId, waiting: Pending) -> None:

@@ -46,6 +46,10 @@ class Control(Protocol):
 
     Methods are synchronous, take no lock, do no I/O on a message path, and return in microseconds. One control
     may also have `refusal(error: ProtocolError) -> Finding`: it describes what the strict parser refused.
+
+    A control whose `call` depends on nothing but server, method and name for most calls may say so in advance, by
+    `clears_call(server: str, method: str, name: str) -> bool`: True where `call` would allow, now, whatever else the
+    message holds and whoever sends it. It must be a few look-ups: no watchdog stands behind it.
     """
 
     meta: ControlMeta

@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from callgate.gate.channel import Channel
 
 HookFunction: TypeAlias = Callable[[Any], Verdict]
+Clears: TypeAlias = Callable[[str, str, str], bool]
 _VERDICTS = (Allow, Annotate, Rewrite, Ask, Deny)
 
 
@@ -111,6 +112,8 @@ class Gate:
         explain = (getattr(control, "refusal", None) for control in self.controls)
         self.finding_of: Callable[[ProtocolError], Finding] = next(filter(None, explain), _plain_finding)
         """A refusal of the parser as a finding: by the control that answers for the parser's limits."""
+        self.clears_call = self._clearance()
+        """Whether all controls that want every call allow this one unseen; None where one of them cannot say."""
         self.withheld = Withheld()
         self.automaton = Automaton(patterns, cache_dir=cache_dir)
         self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))
@@ -135,6 +138,17 @@ class Gate:
                 self._on_hit[hook] += ((ids, bound),)
             if ids:
                 self._by_pattern[hook] += ((ids, bound),)
+
+    def _clearance(self) -> Clears | None:
+        """`Control.clears_call` of all controls that want every call, as one function."""
+        asked = [control for control in self.controls if "call" in control.meta.always]
+        each: list[Clears | None] = [getattr(control, "clears_call", None) for control in asked]
+        clears = [one for one in each if one is not None]
+        if len(clears) < len(asked):
+            return None
+        if len(clears) == 1:
+            return clears[0]
+        return lambda server, method, name: all(one(server, method, name) for one in clears)
 
     def channel(
         self, *, server: str, principal: str, session: str = "", transport: str = "stdio", mode: str = ""

@@ -242,6 +242,7 @@ class Relay:
         for event in events:
             if event.id is not None:
                 self._last_event = event.id
+                self.channel.replayable = True
             payload = event.data
             if not payload:
                 out.append(event.raw)  # a comment, or the event that opens a resumable stream
