@@ -191,6 +191,11 @@ class Link:
         if not found:
             self.channel.refuse(error, Direction.SERVER)
 
+    def unanswered(self, request_id: RequestId, data: bytes) -> None:
+        """No answer will come: `data`, an error of the gate's own, takes its place."""
+        self._forget(request_id)
+        self._face.answer(request_id, data, Kind.ERROR)
+
     def drained(self) -> None:
         """The upstream takes messages again."""
         self._face.drained()

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Mapping
 from typing import Protocol
 
 from callgate.config import ServerConfig
 from callgate.errors import ProtocolError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
-from callgate.launching.headers import LiveHeaders
 from callgate.protocol.codec import Codec
 from callgate.protocol.headers import mirrored_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
@@ -27,6 +27,18 @@ ACCEPT_S = 10.0
 """How long a notification may hold back what comes after it."""
 FALLBACK = frozenset((400, 404, 405, 406, 415, 501))
 """Statuses for `initialize` after which HTTP+SSE is tried."""
+
+
+class HeaderSource(Protocol):
+    """The headers of the gate's own for one server."""
+
+    @property
+    def current(self) -> Mapping[str, str]:
+        """What is sent now."""
+
+    @property
+    def ended(self) -> str:
+        """Why nothing may be sent any more; empty while it may."""
 
 
 class Listener(Protocol):
@@ -55,7 +67,7 @@ class RemoteServer:
         self,
         url: str,
         name: str,
-        headers: LiveHeaders,
+        headers: HeaderSource,
         channel: Channel,
         codec: Codec,
         limit: int,

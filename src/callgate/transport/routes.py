@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from callgate.config import ServerConfig, state_directory
 from callgate.launching.headers import LiveHeaders
 from callgate.transport.http.exchange import Route
-from callgate.transport.http.route import HttpRoute
+from callgate.transport.sse_beside import SseBesideHttp
 
 if TYPE_CHECKING:
     from callgate.gate.engine import Gate
@@ -29,9 +29,9 @@ def build_route(server: ServerConfig, gate: Gate) -> Route:
     return ReferencedRoute(_plain(replace(server, headers={}), gate), server, gate, state)
 
 
-def _plain(server: ServerConfig, gate: Gate) -> HttpRoute | StdioRoute:
+def _plain(server: ServerConfig, gate: Gate) -> SseBesideHttp | StdioRoute:
     if server.transport == "http":
-        return HttpRoute(server, gate)
+        return SseBesideHttp(server, gate)
     from callgate.transport.stdio_upstream import StdioRoute
 
     return StdioRoute(server, gate, asyncio.get_running_loop())

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from mcp.client.client import Client as McpClient
+from mcp.client.sse import sse_client
 
+from tests.support.processes import free_port, running
 from tests.transport.http.harness import Answer, Client, Upstream, call, echo, modern, post, wait_until
 from tests.transport.http.test_route import INITIALIZE
+from tests.transport.test_sdk_clients import SDK, elicited, text, use
 
 
 class Serve:
@@ -367,4 +371,17 @@ def test_the_sample_server_is_served_where_none_is_configured(serving: Any) -> N
     session = f"Mcp-Session-Id: {opened.headers['mcp-session-id']}"
     answer = gate.ask(post(call(1, name="echo", arguments={"text": "hi"}), session, path="/sample/mcp"))
     assert answer.json()["result"]["content"][0]["text"] == "hi"
+    assert gate.stop() == 0
+
+
+async def test_the_official_client_over_http_and_sse_before_a_streamable_http_server(serving: Any) -> None:
+    """With two workers: every stream lives in one of them, wherever the connections arrive."""
+    port = free_port()
+    with running([sys.executable, SDK, "streamable-http", str(port)], port):
+        gate = serving({"s": f"http://127.0.0.1:{port}/mcp"}, "--workers", "2")
+        for path in ("/s/sse", "/sse"):
+            stream = sse_client(f"http://127.0.0.1:{gate.port}{path}")
+            async with McpClient(stream, mode="legacy", elicitation_callback=elicited) as client:
+                assert await use(client) == [1, 2, 3]
+                assert text(await client.call_tool("greet", {})) == "hello Ada"
     assert gate.stop() == 0

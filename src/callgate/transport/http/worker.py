@@ -207,13 +207,18 @@ class Worker:
         }
         single = len(self._routes) == 1
         for name, (_, plain) in self._routes.items():
-            route: Route = AffinityRoute(plain, self._seal, self._sockets) if self._seal is not None else plain
+            route = self._at_home(plain)
+            main = self._at_home(getattr(plain, "direct", plain))
             for base in (f"/{name}", "") if single else (f"/{name}",):
-                endpoints[f"{base}/mcp".encode()] = Endpoint(name, route, f"{base}/mcp")
+                endpoints[f"{base}/mcp".encode()] = Endpoint(name, main, f"{base}/mcp")
                 if getattr(plain, "serves_sse", False):
                     for last, methods in SSE_PATHS.items():
                         endpoints[f"{base}/{last}".encode()] = Endpoint(name, route, f"{base}/{last}", methods)
         return endpoints
+
+    def _at_home(self, route: Route) -> Route:
+        """The route, behind what keeps sessions with their worker where there are several."""
+        return AffinityRoute(route, self._seal, self._sockets) if self._seal is not None else route
 
     def _trouble(self) -> str:
         if self._server.draining:
