@@ -215,6 +215,9 @@ def _sandbox(config: Config, state: Path) -> Iterator[Check]:
                 "it starts with all your rights",
                 "remove sandbox.backend",
             )
+        if server.sandbox.private_networks:
+            networks = visible(", ".join(server.sandbox.private_networks), 200)
+            yield Check("ok", "sandbox", f"servers.{name}", f"may reach hosts it names in {networks}")
 
 
 def _lock(config: Config, state: Path) -> Iterator[Check]:

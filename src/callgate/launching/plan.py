@@ -221,7 +221,7 @@ def _confined(
         "write": sum(mount.writable for mount in spec.mounts),
     }
     if spec.private.networks:
-        facts["sandbox"] |= {"private_networks": list(spec.private.networks)}
+        sandbox["private_networks"] = list(spec.private.networks)
     if prepared.apparmor:
         sandbox["apparmor"] = prepared.apparmor
     facts["sandbox"] = sandbox

@@ -20,10 +20,10 @@ from callgate.errors import SandboxError
 from callgate.frozen import replace
 from callgate.sandbox import defaults_paths, defaults_runtime
 from callgate.sandbox.defaults_paths import Fence, in_system, links_on, within
-from callgate.sandbox.destinations import parse_destination
+from callgate.sandbox.destinations import parse_destination, private_network
 from callgate.sandbox.known import Needs, needs
 from callgate.sandbox.project_guard import guards
-from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec
+from callgate.sandbox.spec import MIB, Limits, Mount, Private, SandboxSpec
 from callgate.text import visible
 
 TYPE_CHECKING = False
@@ -51,10 +51,12 @@ def spec_for(
     secret_files: Sequence[SecretFile] = (),
     sentinels: Sequence[Sentinel] = (),
     home: str = "",
+    named: Sequence[str] = (),
 ) -> tuple[SandboxSpec, tuple[str, ...]]:
     """The spec of one server, and its command line with absolute programs.
 
     `environment`: the server's whole environment, as the user declared it. `cwd`: where it was started; empty: here.
+    `named`: the destinations that the user's own configuration names, of which some may lie in its private networks.
     `home`: under which name its home is kept; empty: its own; it is made. Raises SandboxError with what to do.
     """
     bad = next((one for one in (name, home or name) if not valid_server_name(one)), None)
@@ -64,7 +66,7 @@ def spec_for(
             next_step="1 to 64 of a-z A-Z 0-9 . _ - with a letter or digit first: callgate run --name NAME",
         )
     return _Builder(name, argv, environment, os.path.realpath(cwd or os.getcwd()), state, config, home or name).build(
-        extra_network, tuple(secret_files), tuple(sentinels)
+        extra_network, tuple(secret_files), tuple(sentinels), named
     )
 
 
@@ -94,6 +96,7 @@ class _Builder:
         extra_network: Sequence[str | Destination],
         secret_files: tuple[SecretFile, ...],
         sentinels: tuple[Sentinel, ...],
+        named: Sequence[str],
     ) -> tuple[SandboxSpec, tuple[str, ...]]:
         config = self._config
         network = [parse_destination(one) for one in config.network]
@@ -132,6 +135,7 @@ class _Builder:
             home=self._home,
             cwd=self._start(),
             network=tuple(dict.fromkeys(network)),
+            private=self._private(named) if config.private_networks else Private(),
             limits=limits(config),
             environment={"HOME": self._home, "TMPDIR": "/tmp", **self._environment},  # noqa: S108
             secret_files=secret_files,
@@ -139,6 +143,14 @@ class _Builder:
             notices=tuple(self._notices),
         )
         return spec, tuple(runtime.argv)
+
+    def _private(self, named: Sequence[str]) -> Private:
+        """A name of a lock or of a command line is not the user's own: it opens nothing there."""
+        networks = tuple(dict.fromkeys(map(private_network, self._config.private_networks)))
+        hosts = tuple(one for one in map(parse_destination, named) if "*" not in one.host)
+        if not hosts:
+            self._notices.append("private_networks opens nothing: its settings list no host by its own name")
+        return Private(networks, hosts)
 
     def _add(self, path: str, *, writable: bool) -> None:
         """A mount at the path as it is named, from where it really is. Writable counts more than read-only."""

@@ -57,6 +57,34 @@ def parse_destination(text: str) -> Destination:
     return Destination(host, port)
 
 
+_PRIVATE = ("10.0.0.0/8", "172.16.0.0/12", "192.168.0.0/16", "100.64.0.0/10", "fc00::/7")
+"""RFC 1918, RFC 6598, RFC 4193."""
+
+
+def private_network(text: str) -> str:
+    """A network such as `10.20.0.0/16`, in the one usual spelling. Raises SandboxError.
+
+    All of it must lie in RFC 1918, RFC 6598 or RFC 4193 space. Other spellings of numbers are refused, not read.
+    """
+    import ipaddress  # five milliseconds, for those who have such a network
+
+    shown = f"'{visible(text, 80)}' cannot be a private network"
+    spelling = "write it as 10.20.0.0/16: the network's address, without bits of a host, and a prefix length"
+    try:
+        found = ipaddress.ip_network(text)
+    except ValueError:
+        raise SandboxError(f"{shown}: it is no network", next_step=spelling) from None
+    if str(found) != text.lower():
+        raise SandboxError(f"{shown}: it is not in its usual spelling", next_step=spelling)
+    spaces = [space for space in map(ipaddress.ip_network, _PRIVATE) if space.version == found.version]
+    if not any(found.subnet_of(space) for space in spaces):  # type: ignore[arg-type]  # of one version
+        raise SandboxError(
+            f"{shown}: it is not within {', '.join(_PRIVATE)}",
+            next_step="name a network of your own; loopback, link-local, metadata and public addresses are not opened",
+        )
+    return str(found)
+
+
 def matches(destination: Destination, host: str, port: int) -> bool:
     """Whether a connection to `host` (already lower case and proved by `valid_host`) and `port` is allowed by it.
 

@@ -45,7 +45,7 @@ class Destination:
 
 @dataclass(frozen=True, slots=True)
 class Private:
-    """Private networks that the user opened, and the only destinations, exact names of their own, that may lie there."""
+    """Private networks that the user opened, and the exact names, each with its port, that alone may lie there."""
 
     networks: tuple[str, ...] = ()
     """In RFC 1918, 4193 or 6598 space, as `10.20.0.0/16`."""

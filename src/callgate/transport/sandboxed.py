@@ -75,4 +75,6 @@ def _refused(event: dict[str, object]) -> str:
     port = event.get("port", 443)
     where = f"{host}:{port}" if port else host
     reason = visible(str(event.get("reason", "")), 120)
+    if reason.startswith("the host's address is not public"):
+        return f"a connection to {where} was refused ({reason}); see private networks in docs/egress.md"
     return f"a connection to {where} was refused ({reason}); to allow it, name it under network"

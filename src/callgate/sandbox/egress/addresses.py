@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import ipaddress
 import socket
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
+from typing import TypeAlias
 
 _REFUSED_V4 = tuple(
     (ipaddress.IPv4Network(network), why)
     for network, why in (
         ("0.0.0.0/8", "this host"),
         ("10.0.0.0/8", "private"),
+        ("100.100.100.200/32", "cloud metadata"),
         ("100.64.0.0/10", "carrier-grade NAT"),
         ("127.0.0.0/8", "loopback"),
         ("168.63.129.16/32", "cloud metadata"),
@@ -40,6 +42,9 @@ _REFUSED_V6 = tuple(
         ("64:ff9b::/96", "NAT64"),
         ("64:ff9b:1::/48", "NAT64"),
         ("fe80::/10", "link-local"),
+        ("fd00:42::42/128", "cloud metadata"),
+        ("fd00:ec2::/32", "cloud metadata"),
+        ("fd20:ce::254/128", "cloud metadata"),
         ("fc00::/7", "private"),
         ("ff00::/8", "multicast"),
         ("2001::/23", "Teredo or protocol assignments"),
@@ -49,7 +54,9 @@ _REFUSED_V6 = tuple(
     )
 )
 UNLOCKABLE = frozenset({"private", "carrier-grade NAT"})
-"""What an address listed by itself opens; a name never does."""
+"""What an address listed by itself opens, and a private network for the names it was opened for; a name never does."""
+
+Network: TypeAlias = ipaddress.IPv4Network | ipaddress.IPv6Network
 
 
 def refused(text: str) -> str:
@@ -82,16 +89,23 @@ def is_own(text: str) -> bool:
         return False  # no route there: nobody can be reached
 
 
-def acceptable(found: Iterable[str], listed: frozenset[str]) -> tuple[list[str], str]:
+def within(text: str, networks: Iterable[Network]) -> str:
+    """The first of the networks that holds the address; empty: none."""
+    address = ipaddress.ip_address(text)
+    return next((str(one) for one in networks if address in one), "")
+
+
+def acceptable(found: Iterable[str], listed: frozenset[str], private: Sequence[Network] = ()) -> tuple[list[str], str]:
     """Those of the addresses `found` that may be dialled, in their order, and why the first other one may not.
 
-    `listed`: addresses that stand in the server's network list themselves.
+    `listed`: addresses that stand in the server's network list themselves. `private`: networks that are open for what
+    is looked for; nothing but private addresses is open in them, whatever they hold.
     """
     good: list[str] = []
     first = ""
     for text in found:
         why = refused(text)
-        if why and text in listed and why in UNLOCKABLE:
+        if why in UNLOCKABLE and (text in listed or within(text, private)):
             why = ""
         if not why and is_own(text):
             why = "an address of this machine"

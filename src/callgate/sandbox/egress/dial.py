@@ -36,35 +36,51 @@ def system_resolver(name: str) -> Sequence[str]:
 
 
 class Dialler:
-    """Opens connections to listed hosts. `listed` are the addresses that stand in the network list themselves."""
+    """Opens connections to listed hosts. `listed` are the addresses that stand in the network list themselves.
 
-    def __init__(self, listed: frozenset[str], lab: Lab | None = None, resolve: Resolve = system_resolver) -> None:
+    `private` networks are open for the exact names of `inside`, each with its port, and for nothing else.
+    """
+
+    def __init__(
+        self,
+        listed: frozenset[str],
+        lab: Lab | None = None,
+        resolve: Resolve = system_resolver,
+        private: Sequence[addresses.Network] = (),
+        inside: frozenset[tuple[str, int]] = frozenset(),
+    ) -> None:
         self._listed = listed
+        self._private = private
+        self._inside = inside
         self._lab = lab
         self._resolve = resolve
         self._pool = ThreadPoolExecutor(_THREADS, thread_name_prefix="resolve")
 
-    async def connect(self, host: str, port: int) -> socket.socket:
-        """A connected, non-blocking socket. Raises Unreachable."""
-        good = await self.addresses(host)
+    async def connect(self, host: str, port: int, private: Callable[[str], None] = lambda _: None) -> socket.socket:
+        """A connected, non-blocking socket. `private` is told which private network it leads to. Raises Unreachable."""
+        good = await self.addresses(host, port)
         if self._lab is not None:
             port = self._lab.ports.get(f"{host}:{port}", port)
         problem = ""
         for found in good[:ATTEMPTS]:
             try:
-                return await self._open(found, port)
+                one = await self._open(found, port)
             except TimeoutError:
                 problem = "the host did not answer in time"
             except OSError as error:
                 problem = f"the host could not be reached: {error.strerror or 'network error'}"
+            else:
+                if network := addresses.within(found, self._private):
+                    private(network)
+                return one
         raise Unreachable(problem, refused=False)
 
-    async def addresses(self, host: str) -> list[str]:
-        """Where `host` may be dialled. Raises Unreachable when nowhere."""
+    async def addresses(self, host: str, port: int) -> list[str]:
+        """Where `host` may be dialled for `port`. Raises Unreachable when nowhere."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(RESOLVE_S):
-                good, why = await loop.run_in_executor(self._pool, self._judged, host)
+                good, why = await loop.run_in_executor(self._pool, self._judged, host, port)
         except TimeoutError:
             raise Unreachable("the name could not be resolved in time", refused=False) from None
         except OSError:
@@ -73,7 +89,7 @@ class Dialler:
             raise Unreachable(f"the host's address is not public: {why}" if why else "no address", refused=bool(why))
         return good
 
-    def _judged(self, host: str) -> tuple[list[str], str]:
+    def _judged(self, host: str, port: int) -> tuple[list[str], str]:
         """In a thread: look up and judge, once."""
         lab = self._lab
         literal = names.address(host)
@@ -87,7 +103,8 @@ class Dialler:
             mine = [one for one in found if one in lab.permitted]
             if mine:
                 return mine, ""
-        return addresses.acceptable(found, self._listed)
+        private = self._private if literal is None and (host, port) in self._inside else ()
+        return addresses.acceptable(found, self._listed, private)
 
     async def _open(self, found: str, port: int) -> socket.socket:
         family = socket.AF_INET6 if ":" in found else socket.AF_INET

@@ -52,6 +52,7 @@ class EgressGate:
     def __init__(self, spec: SandboxSpec, *, ca_path: str = CA_PATH, lab: Lab | None = None) -> None:
         self._name = spec.name
         self._network = spec.network
+        self._private = spec.private
         self._sentinels = tuple(spec.sentinels)
         self._lab = lab
         self._token = ""
@@ -249,6 +250,7 @@ class EgressGate:
                 sentinels=self._sentinels,
                 authority=self._authority.decode(),
                 authority_key=self._authority_key.decode(),
+                private=self._private,
                 trust=self._trust or trust_store.bundle_path(),
                 lab=self._lab,
             )

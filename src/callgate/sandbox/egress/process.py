@@ -13,11 +13,12 @@ import socket
 import ssl
 import sys
 import threading
+from ipaddress import ip_network
 
 from callgate.sandbox.egress.confine import confine
 from callgate.sandbox.egress.connection import FIRST_BYTE_S, IDLE_S, Connection, Gate
 from callgate.sandbox.egress.dial import Dialler
-from callgate.sandbox.egress.names import Rules, address
+from callgate.sandbox.egress.names import Rules, address, host_name
 from callgate.sandbox.egress.report import Report
 from callgate.sandbox.egress.settings import MAX_SETTINGS, Settings, decode, decode_sentinels
 
@@ -79,7 +80,12 @@ def _gate(settings: Settings, report: Report) -> Gate:
     return Gate(
         rules=rules,
         stand_ins=dict(settings.names),
-        dialler=Dialler(listed, lab),
+        dialler=Dialler(
+            listed,
+            lab,
+            private=[ip_network(one) for one in settings.private.networks],
+            inside=frozenset((host_name(one.host), one.port) for one in settings.private.hosts),
+        ),
         report=report,
         upstream_tls=upstream,
         leaves=leaves,

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-from callgate.sandbox.spec import Destination, Sentinel
+from callgate.sandbox.spec import Destination, Private, Sentinel
 
 PROXY = "proxy"
 TRANSPARENT = "transparent"
@@ -48,6 +48,7 @@ class Settings:
     """The session CA's certificate, PEM."""
     authority_key: str = field(default="", repr=False)
     """The session CA's private key, PEM."""
+    private: Private = Private()  # noqa: RUF009  it cannot be changed
     trust: str = ""
     """The file with the system's CA certificates."""
     lab: Lab | None = None
@@ -81,6 +82,7 @@ def encode(settings: Settings) -> bytes:
                 "sentinels": encode_sentinels(settings.sentinels),
                 "authority": settings.authority,
                 "authority_key": settings.authority_key,
+                "private": [settings.private.networks, [[one.host, one.port] for one in settings.private.hosts]],
                 "trust": settings.trust,
                 "lab": lab
                 and {
@@ -117,6 +119,7 @@ def decode(line: bytes) -> Settings:
 
     found = jiter.from_json(line)
     lab = found["lab"]
+    networks, hosts = found["private"]
     return Settings(
         network=tuple(Destination(host, port) for host, port in found["network"]),
         listeners=tuple(found["listeners"]),
@@ -125,6 +128,7 @@ def decode(line: bytes) -> Settings:
         sentinels=decode_sentinels(found["sentinels"]),
         authority=found["authority"],
         authority_key=found["authority_key"],
+        private=Private(tuple(networks), tuple(Destination(host, port) for host, port in hosts)),
         trust=found["trust"],
         lab=Lab(**{**lab, "permitted": tuple(lab["permitted"])}) if lab else None,
     )
