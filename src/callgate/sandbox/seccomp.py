@@ -11,7 +11,6 @@ once and keeps it in a bitmap (Linux 5.11), so the size of the tree costs nothin
 from __future__ import annotations
 
 import os
-import struct
 from _thread import get_ident
 
 from callgate.errors import SandboxError
@@ -39,6 +38,8 @@ _FARTHEST = 255
 
 def compile_profile(rules: Profile, machine: str) -> bytes:
     """The filter for `machine` (`uname -m`). Raises SandboxError for one that is not known."""
+    from struct import pack
+
     from callgate.sandbox.seccomp_numbers import NUMBERS
 
     if machine not in ARCHITECTURES:
@@ -60,7 +61,7 @@ def compile_profile(rules: Profile, machine: str) -> bytes:
     ]
     if len(code) > MAX_INSTRUCTIONS:
         raise SandboxError("the system call filter is larger than the kernel takes")
-    return b"".join(struct.pack("<HBBI", *one) for one in code)
+    return b"".join(pack("<HBBI", *one) for one in code)
 
 
 def _by_name(rules: Profile) -> dict[str, list[Rule]]:

@@ -103,7 +103,8 @@ def program_file(order: dict[str, object], module: str) -> int:
 
 def _program(module: str) -> bytes:
     """Its code, marshalled: from Python's own file of the compiled module where that is of this source (PEP 552)."""
-    from importlib.util import MAGIC_NUMBER, cache_from_source
+    # As `importlib.util` has them, which takes 2 ms to import; this one is in the interpreter.
+    from _frozen_importlib_external import MAGIC_NUMBER, cache_from_source
 
     path = os.path.join(os.path.dirname(__file__), f"{module}.py")
     try:
