@@ -24,6 +24,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[2]
 TOOLS = ROOT / ".tools"
 NPM = ROOT / "tests" / "npm"
+CLIENTS = ROOT / "tests" / "npm-clients"
 SERVERS = ROOT / "requirements" / "servers"
 
 # The installers get the environment as it was: proxies and mirrors of the person who runs the tests.
@@ -46,7 +47,7 @@ def node() -> str:
 @functools.cache
 def npm_script(package: str, command: str = "") -> list[str]:
     """The command line of a program of an npm package of tests/npm/package.json."""
-    directory = _npm_packages() / "node_modules" / package
+    directory = _npm_packages(NPM) / "node_modules" / package
     entries = json.loads((directory / "package.json").read_text())["bin"]
     script = entries if isinstance(entries, str) else entries[command or next(iter(entries))]
     return [node(), str(directory / script)]
@@ -69,18 +70,27 @@ def pypi_server(name: str) -> str:
 
 
 @functools.cache
-def _npm_packages() -> Path:
-    target = TOOLS / "npm"
+def client_package(package: str) -> Path:
+    """The directory of an npm package of tests/npm-clients: a client of others."""
+    directory = _npm_packages(CLIENTS) / "node_modules" / package
+    if not directory.is_dir():
+        _unavailable(package, "it has no build for this machine")
+    return directory
+
+
+@functools.cache
+def _npm_packages(source: Path) -> Path:
+    target = TOOLS / source.name
     names = ("package.json", "package-lock.json", ".npmrc")
 
     def install() -> None:
         target.mkdir(parents=True, exist_ok=True)
         for name in names:
-            shutil.copy(NPM / name, target / name)
+            shutil.copy(source / name, target / name)
         cli = Path(node()).parent.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"
         _run([node(), str(cli), "ci", "--ignore-scripts", "--no-fund", "--no-audit", "--loglevel=error"], cwd=target)
 
-    _once(target, b"".join((NPM / name).read_bytes() for name in names), "the npm packages", install)
+    _once(target, b"".join((source / name).read_bytes() for name in names), f"the packages of {source.name}", install)
     return target
 
 
