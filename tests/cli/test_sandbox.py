@@ -81,6 +81,20 @@ def test_explain_a_server_of_the_configuration(
     assert {"source": f"{project}/work", "target": f"{project}/work", "writable": True} in record["mounts"]
 
 
+def test_explain_says_which_private_networks_are_open(
+    tmp_path: Path, project: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "callgate.toml"
+    path.write_text(
+        f'[servers.git]\ncommand = ["{PYTHON}", "{project}/server.py"]\n[servers.git.sandbox]\n'
+        'network = ["gitlab.example.internal"]\nprivate_networks = ["10.20.0.0/16"]\n'
+    )
+    main(["explain", "git", "--config", str(path)])
+    assert "  private   10.20.0.0/16, only as gitlab.example.internal:443" in capsys.readouterr().out
+    main(["explain", "git", "--config", str(path), "--json"])
+    assert json.loads(capsys.readouterr().out)["private_networks"] == ["10.20.0.0/16"]
+
+
 def test_explain_a_command_in_words(project: Path, capsys: pytest.CaptureFixture[str]) -> None:
     main(["explain", "--read", str(project / "work"), "--", PYTHON, str(project / "server.py")])
     text = capsys.readouterr().out

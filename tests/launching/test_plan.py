@@ -13,6 +13,8 @@ from callgate.config import Config, parse
 from callgate.errors import CallgateError, LaunchError, SandboxError, SecretError, TrustError
 from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan
+from callgate.sandbox.defaults import spec_for
+from callgate.sandbox.spec import Destination, Private
 
 PYTHON = os.path.realpath(sys.executable)
 TOKEN = "ghp_" + "A1b2C3d4E5f6G7h8I9j0K1l2M3n4O5p6Q7r8"
@@ -85,6 +87,52 @@ def test_the_command_line_counts_more_than_the_settings(tmp_path: Path) -> None:
     assert not planned(tmp_path, document, sandbox="none").confined
     with pytest.raises(SandboxError, match="docker"):
         planned(tmp_path, document)
+
+
+@needs_bubblewrap
+def test_private_networks_are_for_the_names_of_the_settings_alone(tmp_path: Path) -> None:
+    settings = {"network": ["gitlab.example.internal", "*.example.org"], "private_networks": ["10.20.0.0/16"]}
+    document = {"servers": {"s": {"sandbox": settings}}}
+    launch = planned(tmp_path / "state", document, network=("db.example.internal:5432",))
+    try:
+        sandbox = launch.facts["sandbox"]
+        assert isinstance(sandbox, dict)
+        assert sandbox["private_networks"] == ["10.20.0.0/16"]
+        assert "db.example.internal:5432" in sandbox["network"]
+    finally:
+        launch.abandon()
+    spec, _ = spec_for(
+        "s",
+        (PYTHON,),
+        environment={},
+        cwd="",
+        state=tmp_path / "state",
+        config=parse(document).servers["s"].sandbox,
+        extra_network=("db.example.internal:5432",),
+        named=tuple(settings["network"]),
+    )
+    assert spec.private == Private(("10.20.0.0/16",), (Destination("gitlab.example.internal"),))
+
+
+@pytest.mark.parametrize(
+    ("server", "match"),
+    [
+        ({"sandbox": {"private_networks": ["0.0.0.0/0"], "network": ["a.test"]}}, "not within"),
+        ({"sandbox": {"private_networks": ["10.0.0.0/8"]}, "command": ["/usr/bin/true"]}, "another command"),
+    ],
+)
+def test_private_networks_that_are_refused(tmp_path: Path, server: dict[str, Any], match: str) -> None:
+    with pytest.raises(SandboxError, match=match):
+        planned(tmp_path, {"servers": {"s": server}})
+
+
+def test_a_lock_opens_no_private_network(tmp_path: Path) -> None:
+    from callgate.supply import lockfile_fields
+
+    with pytest.raises(TrustError, match="private_networks"):
+        lockfile_fields.sandbox({"private_networks": ["10.20.0.0/16"]}, "servers.s.sandbox")
+    locked(tmp_path, network=("gitlab.example.internal",), private_networks=("10.20.0.0/16",))
+    assert "private_networks" not in (tmp_path / "callgate.lock").read_text()
 
 
 def locked(place: Path, **sandbox: Any) -> None:

@@ -74,7 +74,7 @@ def private_network(text: str) -> str:
         found = ipaddress.ip_network(text)
     except ValueError:
         raise SandboxError(f"{shown}: it is no network", next_step=spelling) from None
-    if str(found) != text.lower():
+    if str(found) != text.lower() or "%" in text:  # a scope is part of no network
         raise SandboxError(f"{shown}: it is not in its usual spelling", next_step=spelling)
     spaces = [space for space in map(ipaddress.ip_network, _PRIVATE) if space.version == found.version]
     if not any(found.subnet_of(space) for space in spaces):  # type: ignore[arg-type]  # of one version
