@@ -103,3 +103,42 @@ def test_the_api_sees_the_token_and_the_server_never_does(tmp_path: Path, monkey
     ]
     egress = [fields for fields in notes if fields.get("kind") == "egress"]
     assert {fields["host"] for fields in egress} == {"api.vendor.test", "elsewhere.test"}
+
+
+@needs_namespaces
+@pytest.mark.parametrize("opened", ["10.20.0.0/16", "10.21.0.0/16", ""])
+def test_a_host_in_a_private_network_is_reached_where_it_was_opened(
+    opened: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    state, folder = tmp_path / "state", tmp_path / "world"
+    folder.mkdir()
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(state))
+    monkeypatch.setenv("SSL_CERT_FILE", str(folder / "ca.pem"))
+    host = "gitlab.example.internal"
+    settings = tmp_path / "callgate.toml"
+    networks = json.dumps([opened] if opened else [])
+    settings.write_text(
+        f'[servers.nosy.sandbox]\nnetwork = ["{host}"]\nprivate_networks = {networks}\n'
+        f'[servers.nosy.secrets.VENDOR_TOKEN]\nref = "env://VENDOR"\nhosts = ["{host}"]\n'
+    )
+    monkeypatch.setenv("VENDOR", SECRET)
+    server = [sys.executable, str(FIXTURES / "servers" / "nosy_server.py")]
+    gate = run_command(server, "--name", "nosy", "--config", str(settings))
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
+    with Pipe(internet.command(folder, *gate), stderr=tmp_path / "said") as pipe:
+        ask(pipe, 0, "initialize", hello)
+        answer = tool(pipe, 1, "call", url=f"https://{host}/v1", how="bearer")
+    notes = [record["fields"] for _, record in all_records(state / "audit", Filter()) if record["kind"] == "note"]
+    events = [fields for fields in notes if fields.get("kind") == "egress"]
+    if opened == "10.20.0.0/16":
+        (heard,) = [json.loads(line) for line in (folder / "heard").read_text().splitlines()]
+        assert heard["host"] == host and heard["authorization"] == f"Bearer {SECRET}"
+        assert {(event["outcome"], event["network"]) for event in events} == {
+            ("allowed", "private, allowed by 10.20.0.0/16")
+        }
+        (launch,) = [fields for fields in notes if "sandbox" in fields]
+        assert launch["sandbox"]["private_networks"] == ["10.20.0.0/16"]
+    else:
+        assert not (folder / "heard").exists(), answer
+        assert {event["outcome"] for event in events} == {"refused"}
+        assert all("not public: private" in event["reason"] for event in events)

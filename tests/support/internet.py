@@ -2,8 +2,8 @@
 
     unshare --net --mount python -m tests.support.internet FOLDER COMMAND…
 
-runs COMMAND where `api.vendor.test` is a public address at the other end of a wire that leads nowhere else. What the
-API was sent is in FOLDER/heard, one JSON line a request; FOLDER/ca.pem is the authority of its certificate.
+runs COMMAND where `api.vendor.test` is a public address at the other end of a wire that leads nowhere else, and
+`gitlab.example.internal` a private one. What the API was sent is in FOLDER/heard, one JSON line a request; FOLDER/ca.pem is the authority of its certificate.
 """
 
 from __future__ import annotations
@@ -24,8 +24,9 @@ from cryptography.hazmat.primitives import hashes, serialization
 from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.x509.oid import NameOID
 
-HOSTS = ("api.vendor.test", "elsewhere.test")
 OURS, THEIRS = "93.184.215.13", "93.184.215.14"
+OURS_INSIDE, THEIRS_INSIDE = "10.20.0.13", "10.20.0.14"
+HOSTS = {"api.vendor.test": THEIRS, "elsewhere.test": THEIRS, "gitlab.example.internal": THEIRS_INSIDE}
 IP = "/usr/sbin/ip"
 
 
@@ -55,7 +56,7 @@ def certificates(folder: Path) -> None:
     leaf_key = ec.generate_private_key(ec.SECP256R1())
     leaf = (
         x509.CertificateBuilder()
-        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, HOSTS[0])]))
+        .subject_name(x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, next(iter(HOSTS)))]))
         .issuer_name(name)
         .public_key(leaf_key.public_key())
         .serial_number(x509.random_serial_number())
@@ -100,11 +101,12 @@ def api(folder: Path) -> None:
     for words in (
         ["link", "set", "lo", "up"],
         ["addr", "add", f"{THEIRS}/24", "dev", "wire1"],
+        ["addr", "add", f"{THEIRS_INSIDE}/24", "dev", "wire1"],
         ["link", "set", "wire1", "up"],
     ):
         subprocess.run([IP, *words], check=True)
     _Api.folder = folder
-    with http.server.ThreadingHTTPServer((THEIRS, 443), _Api) as server:
+    with http.server.ThreadingHTTPServer(("", 443), _Api) as server:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
         context.load_cert_chain(folder / "leaf.pem")
         server.socket = context.wrap_socket(server.socket, server_side=True)
@@ -120,7 +122,7 @@ def main() -> int:
         return 0
     certificates(folder)
     hosts = folder / "hosts"
-    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{THEIRS} {host}\n" for host in HOSTS))
+    hosts.write_text("127.0.0.1 localhost\n" + "".join(f"{address} {host}\n" for host, address in HOSTS.items()))
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     subprocess.run(["mount", "--bind", str(hosts), "/etc/hosts"], check=True)
     here = [sys.executable, "-m", "tests.support.internet", str(folder), "--api"]
@@ -130,6 +132,7 @@ def main() -> int:
             ["link", "set", "lo", "up"],
             ["link", "add", "wire0", "type", "veth", "peer", "name", "wire1"],
             ["addr", "add", f"{OURS}/24", "dev", "wire0"],
+            ["addr", "add", f"{OURS_INSIDE}/24", "dev", "wire0"],
             ["link", "set", "wire0", "up"],
         ):
             subprocess.run([IP, *words], check=True)
