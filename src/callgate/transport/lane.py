@@ -34,6 +34,7 @@ class Lane:
 
     __slots__ = (
         "_back",
+        "_between",
         "_blocked",
         "_channel",
         "_decide",
@@ -62,14 +63,15 @@ class Lane:
         self._direction = direction
         self._decide = channel.client if client else channel.server
         self._framer = LineFramer(limits.request_bytes if client else limits.response_bytes)
+        self._between = True
+        """Whether the next byte starts a line."""
         self._onward = onward
         self._back = back
         self._blocked = blocked
 
     def read(self) -> bool:
         """Relay what one read brings; False at the end of the stream, and when it brings nothing but refusals."""
-        framer = self._framer
-        between = framer.empty
+        between = self._between
         try:
             chunk = read_fd(self.source, READ_BYTES if between else _LONG_READ_BYTES)
         except BlockingIOError:
@@ -83,12 +85,16 @@ class Lane:
             result = self._decide(chunk[:end])
             if type(result) is bytes:
                 self.refused = 0
-                if self._onward.write(result + b"\n"):
-                    self._blocked(self._onward, self)
-            else:
-                self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
+                onward = self._onward
+                if onward.write(result + b"\n"):
+                    self._blocked(onward, self)
+                return True
+            self._carry_out(result)  # type: ignore[arg-type]  # not bytes, so an Outcome
             return not self.given_up
-        self._relay(framer.feed(chunk))
+        framer = self._framer
+        lines = framer.feed(chunk)
+        self._between = framer.empty
+        self._relay(lines)
         if edges := framer.take_edges():
             self._tell_callers(edges)
         return not self.given_up
