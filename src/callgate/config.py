@@ -191,8 +191,7 @@ def state_path(config: Config | None = None) -> str:
     Created with mode 0700. Raises ConfigError for one that other users may change: what is locked, pinned and signed
     lies there.
     """
-    chosen = (config.state_dir if config else "") or os.environ.get("CALLGATE_STATE_DIR", "")
-    path = os.path.expanduser(chosen) if chosen else _user_directory("state")
+    path = _state_place(config)
     os.makedirs(path, exist_ok=True, mode=0o700)
     if hasattr(os, "geteuid"):
         status = os.stat(path)
@@ -205,6 +204,11 @@ def state_path(config: Config | None = None) -> str:
                 next_step="name a directory of your own (state_dir, $CALLGATE_STATE_DIR), or: chmod o-w",
             )
     return path
+
+
+def _state_place(config: Config | None) -> str:
+    chosen = (config.state_dir if config else "") or os.environ.get("CALLGATE_STATE_DIR", "")
+    return os.path.expanduser(chosen) if chosen else _user_directory("state")
 
 
 def _user_directory(kind: Literal["state", "config"]) -> str:
@@ -232,22 +236,44 @@ def user_config_file() -> str:
     return path if os.path.isfile(path) else ""
 
 
-def load(path: str | os.PathLike[str]) -> Config:
-    """Read a configuration file. Raises ConfigError with the place and what to do."""
-    import tomllib
+def load(path: str | os.PathLike[str], *, kept: bool = False, state: str = "") -> Config:
+    """Read a configuration file. Raises ConfigError with the place and what to do.
 
+    `kept`: for a start, which must be quick: what was parsed is kept in the state directory (`state`, else the usual
+    one), unless the file names another.
+    """
     try:
         with open(path, "rb") as file:
-            document = tomllib.load(file)
+            content = file.read()
     except FileNotFoundError as error:
         raise ConfigError(
             f"no configuration at {path}", next_step="name a file that exists, or leave --config out"
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", next_step="check the file's permissions") from error
+    document = _parsed(os.fspath(path), content, Config(state_dir=state)) if kept else _from_toml(path, content)
+    return parse(document, source=str(path))
+
+
+def _parsed(path: str, content: bytes, at: Config) -> Mapping[str, Any]:
+    """As `_from_toml`, from what an earlier start kept where that is the same text."""
+    from callgate import parsed
+
+    document = parsed.read(_state_place(at), path, content)
+    if document is None or "state_dir" in document:
+        document = _from_toml(path, content)
+        if "state_dir" not in document:
+            parsed.write(state_path(at), path, content, document)
+    return document
+
+
+def _from_toml(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
+    import tomllib
+
+    try:
+        return tomllib.loads(content.decode())
     except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
         raise ConfigError(f"{path} is not valid TOML: {error}", next_step="correct the line named above") from error
-    return parse(document, source=str(path))
 
 
 def parse(document: Mapping[str, Any], source: str = "") -> Config:

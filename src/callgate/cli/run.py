@@ -287,9 +287,10 @@ def _configuration(arguments: Arguments) -> Config:
     from callgate.frozen import replace
 
     path = arguments.config or user_config_file()
-    config = load(path) if path else Config()
-    if arguments.state:
-        config = replace(config, state_dir=os.path.abspath(arguments.state))
+    state = os.path.abspath(arguments.state) if arguments.state else ""
+    config = load(path, kept=True, state=state) if path else Config()
+    if state:
+        config = replace(config, state_dir=state)
     return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it
 
 

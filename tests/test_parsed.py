@@ -1,0 +1,140 @@
+import marshal
+import os
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from callgate import config, parsed
+from callgate.config import Config, load
+from callgate.errors import ConfigError
+
+TEXT = '[launch]\nunpinned = "refuse"\n[servers.s.sandbox]\nread = ["/srv/a"]\ncpus = 1.5\n'
+
+
+@pytest.fixture
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path / "state"))
+    path = tmp_path / "callgate.toml"
+    path.write_text(TEXT)
+    return path
+
+
+def kept(tmp_path: Path) -> list[Path]:
+    return sorted((tmp_path / "state" / "cache").glob("settings-*"))
+
+
+def start(path: Path, **options: Any) -> Config:
+    return load(path, kept=True, **options)
+
+
+@pytest.fixture
+def parser(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
+    """What was parsed, in order."""
+    seen: list[bytes] = []
+    real = config._from_toml
+
+    def counted(path: Any, content: bytes) -> dict[str, Any]:
+        seen.append(content)
+        return real(path, content)
+
+    monkeypatch.setattr(config, "_from_toml", counted)
+    return seen
+
+
+def test_the_second_start_parses_nothing(settings: Path, tmp_path: Path, parser: list[bytes]) -> None:
+    assert start(settings) == start(settings) == load(settings)
+    assert len(parser) == 2  # the first start, and `load` without `kept`
+    (file,) = kept(tmp_path)
+    assert file.stat().st_mode & 0o777 == 0o600
+
+
+def test_one_changed_byte_is_parsed_anew(settings: Path, tmp_path: Path, parser: list[bytes]) -> None:
+    start(settings)
+    for text in (TEXT.replace("refuse", "allow "), TEXT + "\n", TEXT[:-1], "", TEXT):
+        settings.write_text(text.replace("allow ", "allow"))
+        assert start(settings) == load(settings)
+    assert len(parser) == 11
+    assert len(kept(tmp_path)) == 1
+
+
+def test_another_files_document_is_never_taken(settings: Path, tmp_path: Path) -> None:
+    """Two long paths with one ending share a place."""
+    deep = tmp_path / "a" / ("d" * 120)
+    other = tmp_path / "b" / ("d" * 120)
+    for folder, text in ((deep, TEXT), (other, TEXT.replace("refuse", "allow"))):
+        folder.mkdir(parents=True)
+        (folder / "callgate.toml").write_text(text)
+    for _ in range(2):
+        assert start(deep / "callgate.toml").launch.unpinned == "refuse"
+        assert start(other / "callgate.toml").launch.unpinned == "allow"
+    assert len(kept(tmp_path)) == 1
+
+
+FORGED = {"launch": {"sandbox": "none"}}
+
+
+@pytest.mark.parametrize("how", ["mode", "link", "cut", "other version", "rubbish", "no document", "pipe", "owner"])
+def test_what_is_not_ours_and_whole_counts_as_absent(
+    settings: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    start(settings)
+    (file,) = kept(tmp_path)
+    forged = parsed._HEAD + TEXT.encode() + b"\0" + marshal.dumps(FORGED)
+    file.write_bytes(forged)
+    assert start(settings).launch.sandbox == "none"  # so this is what must not come from anybody else
+    if how == "mode":
+        file.chmod(0o640)
+    elif how == "link":
+        file.rename(tmp_path / "elsewhere")
+        file.symlink_to(tmp_path / "elsewhere")
+    elif how == "cut":
+        file.write_bytes(forged[:-3])
+    elif how == "other version":
+        file.write_bytes(forged.replace(b"callgate-parsed-1", b"callgate-parsed-0"))
+    elif how == "rubbish":
+        file.write_bytes(parsed._HEAD + TEXT.encode() + b"\0\xff\xff")
+    elif how == "no document":
+        file.write_bytes(parsed._HEAD + TEXT.encode() + b"\0" + marshal.dumps(["launch"]))
+    elif how == "pipe":
+        file.unlink()
+        os.mkfifo(file, 0o600)
+    else:
+        monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
+        monkeypatch.setattr(config, "state_path", config._state_place)  # it would refuse the directory
+    assert start(settings).launch.sandbox == "auto"
+
+
+def test_a_file_that_names_its_state_directory_is_not_kept(settings: Path, tmp_path: Path, parser: list[bytes]) -> None:
+    """The usual one may be open to a server whose gate keeps its state elsewhere; and nothing is made there."""
+    settings.write_text(f'state_dir = "{tmp_path / "own"}"\n')
+    start(settings)
+    start(settings)
+    assert len(parser) == 2 and not (tmp_path / "state").exists()
+    assert start(settings, state=str(tmp_path / "third")).state_dir == str(tmp_path / "own")
+    assert not (tmp_path / "third").exists()
+
+
+def test_it_is_kept_where_the_command_line_says(settings: Path, tmp_path: Path) -> None:
+    start(settings, state=str(tmp_path / "third"))
+    assert [path.name for path in (tmp_path / "third" / "cache").iterdir()] and not kept(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "text", ["launch = 1979-05-27", "x = ", "mode = 'quick'", "\x00", "# " + "x" * parsed.MOST_BYTES]
+)
+def test_what_cannot_be_kept_is_as_without(settings: Path, tmp_path: Path, text: str) -> None:
+    settings.write_text(text)
+    results = []
+    for way in (start, start, load):
+        try:
+            results.append(repr(way(settings)))
+        except ConfigError as error:
+            results.append(error.diagnostics())
+    assert results[0] == results[1] == results[2]
+
+
+def test_a_directory_that_cannot_be_written_is_no_error(settings: Path, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir(mode=0o700)
+    (tmp_path / "state" / "cache").write_text("a file where the directory should be")
+    assert start(settings) == load(settings)
