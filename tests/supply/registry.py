@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 import pytest
 
@@ -42,6 +42,14 @@ class Registry:
     latest: dict[str, str] = field(default_factory=dict)
     times: bool = True
     publisher: dict[str, str] = field(default_factory=dict)
+    attestations: dict[str, bytes] = field(default_factory=dict)
+    """By `name@version` (npm), or the file's name (PyPI): what is served about it."""
+    hidden: set[str] = field(default_factory=set)
+    """Of these, attestations are named and not served."""
+    signatures: dict[str, list[dict[str, str]]] = field(default_factory=dict)
+    keys: bytes = b""
+    elsewhere: str = ""
+    """The host that provenance of PyPI files is said to lie on."""
     asked: list[str] = field(default_factory=list)
     url: str = ""
 
@@ -100,9 +108,16 @@ class Registry:
         for version, one in releases.items():
             integrity = "sha512-" + base64.b64encode(hashlib.sha512(one.data).digest()).decode()
             scripts = one.manifest.get("scripts", {})
+            dist: dict[str, Any] = {"tarball": f"{self.url}/npm/-/{name}/{version}.tgz", "integrity": integrity}
+            if f"{name}@{version}" in self.attestations:
+                # As the public registry names it: without the path that this one lies under.
+                where = f"{self.url}/-/npm/v1/attestations/{quote(name, safe='')}@{version}"
+                dist["attestations"] = {"url": where, "provenance": {"predicateType": "https://slsa.dev/provenance/v1"}}
+            if f"{name}@{version}" in self.signatures:
+                dist["signatures"] = self.signatures[f"{name}@{version}"]
             versions[version] = {
                 **one.manifest,
-                "dist": {"tarball": f"{self.url}/npm/-/{name}/{version}.tgz", "integrity": integrity},
+                "dist": dist,
                 "hasInstallScript": any(hook in scripts for hook in ("preinstall", "install", "postinstall")),
                 "_npmUser": {"name": self.publisher.get(f"{name}@{version}", "alice"), "email": "a@a.test"},
             }
@@ -129,10 +144,25 @@ class Registry:
             }
             if self.times:
                 file["upload-time"] = one.published
+            if one.file in self.attestations:
+                file["provenance"] = f"{self.elsewhere or self.url}/integrity/{one.file}/provenance"
             files.append(file)
         return {"meta": {"api-version": "1.1"}, "name": name, "versions": list(releases), "files": files}
 
     def answer(self, path: str) -> tuple[str, bytes] | None:
+        if path.startswith("/npm/-/npm/v1/attestations/"):
+            name = path.removeprefix("/npm/-/npm/v1/attestations/")
+            return (
+                ("application/json", self.attestations[name])
+                if name in self.attestations.keys() - self.hidden
+                else None
+            )
+        if path == "/npm/-/npm/v1/keys":
+            return ("application/json", self.keys) if self.keys else None
+        if path.startswith("/integrity/"):
+            name = path.split("/")[2]
+            found = self.attestations.get(name) if name not in self.hidden else None
+            return ("application/vnd.pypi.integrity.v1+json", found) if found else None
         if path.startswith("/npm/-/"):
             name, _, file = path.removeprefix("/npm/-/").rpartition("/")
             one = self.npm.get(name, {}).get(file.removesuffix(".tgz"))

@@ -37,7 +37,7 @@ def run(call: str, state: Path) -> str:
         "from callgate.supply.mcpb_signature import verify; verify(place / 'clock-signed.mcpb')",
         f"from callgate.supply.pep740 import verify_provenance as v; v(b'{{}}', place / '{SDIST}')",
         f"from callgate.supply.sigstore_bundle import verify_bundle as v; v(place / '{SDIST}.provenance', place)",
-        "from callgate.supply.npm_provenance import Package, verify_provenance as v; v(b'{}', Package('a', '1', b''))",
+        "from callgate.supply.npm_provenance import Package, verify_provenance as v; v(b'{}', Package('a', '1', ''))",
         f"from callgate.supply.catalogue import add; add(state, 'team', 'file:///none', place / '{SDIST}')",
     ],
 )

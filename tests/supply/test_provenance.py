@@ -119,7 +119,76 @@ class TestSigstoreBundle:
         refused(lambda: verify_bundle(bundle, MODELS, trusted_root=tmp_path / "bad.json"), "root of trust")
 
 
-PACKAGE = Package("@acme/clock", "1.0.0", b"the tarball")
+NPM = Path(__file__).parent.parent / "fixtures/supply/npm"
+REAL = Package.of("sigstore", "0.4.0", (NPM / "sigstore-0.4.0.tgz").read_bytes())
+BEFORE = datetime(2023, 1, 11, tzinfo=UTC)
+
+
+def real(*, where: tuple[Any, ...] = (), value: Any = None) -> bytes:
+    """What the public registry served for that version, with the member at `where` replaced."""
+    document = json.loads((NPM / "sigstore-0.4.0.attestations.json").read_bytes())
+    inner = document["attestations"][0]["bundle"]
+    for part in where[:-1]:
+        inner = inner[part]
+    if where:
+        inner[where[-1]] = value
+    return json.dumps(document).encode()
+
+
+ENTRY = ("verificationMaterial", "tlogEntries", 0)
+
+
+class TestRealNpmProvenance:
+    """Of a package on the public registry, by the public Sigstore instance: certificate, log and registry key."""
+
+    def test_it_holds(self) -> None:
+        keys = (NPM / "keys.json").read_bytes()
+        built, taken = verify_attestations(real(), REAL, registry_keys=keys, published=BEFORE)
+        assert (built.kind, built.repository) == ("npm-provenance", "https://github.com/sigstore/sigstore-js")
+        assert (built.workflow, built.ref) == (".github/workflows/publish.yml", "refs/tags/v0.4.0")
+        assert built.commit == "8a2ee2fd20dda58ffa4a8d808a65cb1e04711c03"
+        assert (built.builder, built.log_index) == ("https://github.com/npm/cli@9.2.0", "10960845")
+        assert built.at == "2023-01-11T17:31:52Z"
+        assert "promise of inclusion" in built.how
+        assert taken.kind == "npm-publish"
+        verify_attestations(real(), REAL, wanted=Wanted(repository="sigstore/sigstore-js"))
+
+    def test_it_is_about_this_tarball_only(self) -> None:
+        for other in (
+            Package.of("sigstore", "0.4.0", b"x"),
+            Package("sigstore", "0.4.1", REAL.sha512),
+            Package("sigstorf", "0.4.0", REAL.sha512),
+        ):
+            refused(lambda other=other: verify_attestations(real(), other), "not about")
+        refused(lambda: verify_attestations(real(), REAL, wanted=Wanted(repository="evil/fork")), "not evil/fork")
+
+    @pytest.mark.parametrize(
+        ("where", "value"),
+        [
+            (("dsseEnvelope", "payload"), b64(b'{"_type": "https://in-toto.io/Statement/v0.1"}')),
+            (("dsseEnvelope", "signatures", 0, "sig"), b64(b"forged")),
+            ((*ENTRY, "integratedTime"), "1673458313"),
+            ((*ENTRY, "logIndex"), "10960846"),
+            ((*ENTRY, "inclusionPromise"), None),
+            ((*ENTRY, "inclusionPromise", "signedEntryTimestamp"), b64(b"forged")),
+            ((*ENTRY, "canonicalizedBody"), b64(b"{}")),
+            ((*ENTRY, "logId", "keyId"), b64(b"another log")),
+            ((*ENTRY, "kindVersion", "kind"), "dsse"),
+            (("mediaType",), "application/vnd.dev.sigstore.bundle+json;version=0.2"),
+            (("mediaType",), "application/vnd.dev.sigstore.bundle.v0.3+json"),
+        ],
+    )
+    def test_changed(self, where: tuple[Any, ...], value: Any) -> None:
+        """Later formats need a proof of inclusion: a promise alone is for the first one."""
+        refused(lambda: verify_attestations(real(where=where, value=value), REAL), "does not verify|not about|log entry|is no SLSA")
+
+    def test_the_registry_key_counts_for_its_time_only(self) -> None:
+        keys = (NPM / "keys.json").read_bytes()
+        after = datetime(2025, 2, 1, tzinfo=UTC)
+        refused(lambda: verify_attestations(real(), REAL, registry_keys=keys, published=after), "expired on 2025-01-29")
+
+
+PACKAGE = Package.of("@acme/clock", "1.0.0", b"the tarball")
 LAB = Lab()
 
 
@@ -148,9 +217,11 @@ class TestNpmProvenance:
         assert "intoto/0.0.2" in found.how and found.digest == f"sha512:{PACKAGE.sha512}" and found.at
 
     def test_about_another_artefact(self, root: Path) -> None:
-        refused(lambda: check(bundle(), root, Package("@acme/clock", "1.0.0", b"other")), "not about '@acme|not about")
-        refused(lambda: check(bundle(), root, Package("@acme/clock", "1.0.1", b"the tarball")), "not about")
-        refused(lambda: check(bundle(), root, Package("clock", "1.0.0", b"the tarball")), "not about")
+        refused(
+            lambda: check(bundle(), root, Package.of("@acme/clock", "1.0.0", b"other")), "not about '@acme|not about"
+        )
+        refused(lambda: check(bundle(), root, Package.of("@acme/clock", "1.0.1", b"the tarball")), "not about")
+        refused(lambda: check(bundle(), root, Package.of("clock", "1.0.0", b"the tarball")), "not about")
 
     def test_a_changed_payload(self, root: Path) -> None:
         document = bundle()
@@ -334,7 +405,7 @@ class TestRegistry:
         signed = f"{PACKAGE.name}@{PACKAGE.version}:{PACKAGE.integrity}".encode()
         good = [{"keyid": "SHA256:lab", "sig": registry_sign(signed)}]
         assert verify_registry_signatures(good, PACKAGE, self.keys).kind == "npm-registry-signature"
-        other = Package(PACKAGE.name, "1.0.1", PACKAGE.tarball)
+        other = Package(PACKAGE.name, "1.0.1", PACKAGE.sha512)
         refused(lambda: verify_registry_signatures(good, other, self.keys), "does not hold")
         forged = [{"keyid": "SHA256:lab", "sig": registry_sign(signed, new_key())}]
         refused(lambda: verify_registry_signatures(forged, PACKAGE, self.keys), "does not hold")

@@ -49,6 +49,7 @@ def fetching(made: argparse.ArgumentParser) -> None:
     made.add_argument(
         "--allow-sdist", action="store_true", help="build Python packages that have no wheels: runs their code here"
     )
+    made.add_argument("--no-provenance", action="store_true", help="do not ask the registry who built a package")
     made.add_argument("--yes", action="store_true", help="do not ask")
 
 
@@ -73,6 +74,7 @@ def options(arguments: argparse.Namespace, where: Place, version: str = "") -> O
         allow_sdist=arguments.allow_sdist,
         version=version,
         cwd=where.cwd,
+        no_provenance=arguments.no_provenance,
     )
 
 

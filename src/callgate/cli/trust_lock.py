@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import argparse
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from callgate.cli import trust_checks
+from callgate.cli import trust_checks, trust_report
+from callgate.cli.trust_checks import Warned
 from callgate.cli.trust_common import (
     EXIT_NO,
-    EXIT_OK,
     Place,
     confirmed,
     fetching,
@@ -21,10 +22,11 @@ from callgate.cli.trust_common import (
     title,
     told,
 )
+from callgate.cli.trust_report import Report
 from callgate.config import Config, SandboxConfig, SecretConfig
 from callgate.errors import CallgateError, ConfigError, TrustError
 from callgate.runners import program_name
-from callgate.supply import lockfile, resolve
+from callgate.supply import lockfile, publisher, resolve
 from callgate.supply.launch_line import RULES, parse
 from callgate.supply.lockfile import LockedServer
 from callgate.text import visible
@@ -46,36 +48,49 @@ def main_lock(argv: list[str]) -> int:
     made = parser("lock", DESCRIPTION)
     fetching(made)
     made.add_argument("names", metavar="NAME", nargs="*", help="names of servers")
+    trust_report.option(made)
     arguments = made.parse_args(argv[:cut])
-    where = place(arguments)
-    jobs = _jobs(where, arguments.names, command)
-    code = EXIT_OK
-    for name, line, sandbox, secrets in jobs:
-        try:
-            with told(f"locking {name}"):
-                known = lockfile.load(where.lock).servers.get(name)
-                server = resolve.prepare(name, line, state=where.state, known=known, options=options(arguments, where))
-        except TrustError as error:
-            print(f"{visible(name, 64)}: not locked")
-            say_error(error)
-            code = EXIT_NO
-            continue
-        if known is not None:
-            server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
-        server = replace(server, sandbox=sandbox or server.sandbox, secrets=secrets or server.secrets)
-        if known == server:
-            print(f"{title(server)}: locked already, and as it was")
-            continue
-        if not _agreed(server, where.state, yes=arguments.yes, no_cooldown=arguments.no_cooldown):
-            resolve.discard(where.state, server, where.lock)
-            print("  not locked")
-            code = EXIT_NO
-            continue
-        if server.store:
-            server = _with_definitions(server, where.state)
-        resolve.commit(server, where.lock, approved=f"locked {server.purl}")
-        print(f"  written to {visible(str(where.lock), 300)}")
-    return code
+    with trust_report.reporting("lock", as_json=arguments.json) as report:
+        where = place(arguments)
+        report.lock = str(where.lock)
+        for job in _jobs(where, arguments.names, command):
+            if not _lock(where, arguments, job, report):
+                report.code = EXIT_NO
+        return report.code
+
+
+def _lock(where: Place, arguments: argparse.Namespace, job: Job, report: Report) -> bool:
+    """One server: whether it is locked now."""
+    name, line, sandbox, secrets = job
+    known = lockfile.load(where.lock).servers.get(name)
+    try:
+        with told(f"locking {name}"):
+            server = resolve.prepare(name, line, state=where.state, known=known, options=options(arguments, where))
+    except TrustError as error:
+        print(f"{visible(name, 64)}: not locked")
+        say_error(error)
+        report.server(name, "refused", error=trust_report.error_of(error))
+        return False
+    if known is not None:
+        server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
+    server = replace(server, sandbox=sandbox or server.sandbox, secrets=secrets or server.secrets)
+    if known == server:
+        print(f"{title(server)}: locked already, and as it was")
+        report.server(name, "unchanged", server=trust_report.server_of(server))
+        return True
+    warnings = trust_checks.warnings(known, server, where.state)
+    said = {"server": trust_report.server_of(server), "warnings": trust_report.warnings_of(warnings)}
+    if not _agreed(server, warnings, yes=arguments.yes, no_cooldown=arguments.no_cooldown):
+        resolve.discard(where.state, server, where.lock)
+        print("  not locked")
+        report.server(name, "refused", **said)
+        return False
+    if server.store:
+        server = _with_definitions(server, where.state)
+    resolve.commit(server, where.lock, approved=f"locked {server.purl}")
+    print(f"  written to {visible(str(where.lock), 300)}")
+    report.server(name, "locked", **{**said, "server": trust_report.server_of(server)})
+    return True
 
 
 def _with_definitions(server: LockedServer, state: Path) -> LockedServer:
@@ -130,7 +145,7 @@ def _name(command: tuple[str, ...]) -> str:
     return kept[:64].rstrip("-._") or "server"
 
 
-def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) -> bool:
+def _agreed(server: LockedServer, warnings: Sequence[Warned], *, yes: bool, no_cooldown: bool) -> bool:
     """Show what is to be locked; ask where something speaks against it."""
     print(title(server))
     if server.published:
@@ -143,6 +158,8 @@ def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) 
         print(f"  {len(server.artefacts)} {packages}, each with a digest; tree {server.tree[:19]}...")
     elif server.artefacts:
         print(f"  {server.artefacts[0].digest[:26]}..." + (f" and tree {server.tree[:19]}..." if server.tree else ""))
+    for text in publisher.describe(server.provenance):
+        say(text)
     for script in server.install_scripts:
         say(f"not run: {script}")
     for rule in server.notes:
@@ -153,7 +170,6 @@ def _agreed(server: LockedServer, state: Path, *, yes: bool, no_cooldown: bool) 
             say(f"it needs the secret {name}: name it under [servers.{server.name}.secrets.{name}]")
         elif rule == "local-dependencies":
             print("  installed dependencies of the program are not part of this")
-    warnings = trust_checks.package_warnings(server, state)
     for one in warnings:
         say(one.text)
     if any(one.refuses for one in warnings):

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
-from callgate.cli.trust_common import EXIT_NO, EXIT_OK, chosen, parser, place, say_error, title, told
+from pathlib import Path
+
+from callgate.cli import trust_report
+from callgate.cli.trust_common import EXIT_NO, EXIT_OK, Place, chosen, parser, place, say, say_error, title, told
+from callgate.cli.trust_report import Report
 from callgate.errors import TrustError
-from callgate.supply import tree_check
+from callgate.supply import publisher, tree_check
+from callgate.supply.lockfile import LockedServer
 from callgate.text import visible
 
 DESCRIPTION = """\
@@ -18,37 +23,57 @@ def main_verify(argv: list[str]) -> int:
     """0: all hold; 1: something does not."""
     made = parser("verify", DESCRIPTION)
     made.add_argument("names", metavar="NAME", nargs="*", help="names of servers (default: all)")
+    trust_report.option(made)
     arguments = made.parse_args(argv)
-    where = place(arguments)
-    servers = chosen(where, arguments.names)
-    if not servers:
-        print(f"nothing is locked in {visible(str(where.lock), 300)}")
-        return EXIT_OK
-    code = EXIT_OK
+    with trust_report.reporting("verify", as_json=arguments.json) as report:
+        where = place(arguments)
+        report.lock = str(where.lock)
+        servers = chosen(where, arguments.names)
+        if not servers:
+            print(f"nothing is locked in {visible(str(where.lock), 300)}")
+            return EXIT_OK
+        _signatures(where, report)
+        for server in servers:
+            _server(where, server, report)
+        return report.code
+
+
+def _signatures(where: Place, report: Report) -> None:
     launch = where.config.launch
-    if launch.signers:
-        from pathlib import Path
-
-        from callgate.supply.lock_signature import verify_lock
-
-        try:
-            found = verify_lock(where.lock, [Path(one) for one in launch.signers], launch.threshold, where.state)
-            print(f"signed by {len(found.signers)} of the named signers, {launch.threshold} needed")
-        except TrustError as error:
-            print("FAILED  signature")
-            say_error(error, 8)
-            code = EXIT_NO
-    else:
+    if not launch.signers:
         print("no signers are named (launch.signers): signatures were not asked for")
-    for server in servers:
-        with told(f"reading {server.name}"):
-            problems = tree_check.problems(server, where.lock, where.state, signed=bool(launch.signers))
-        if problems:
-            code = EXIT_NO
-        for one in problems:
-            print(f"FAILED  {title(server)}")
-            say_error(one, 8)
-        if not problems:
-            what = f"tree {server.tree[:19]}..." if server.tree else f"{server.artefacts[0].digest[:26]}..."
-            print(f"ok      {title(server)}  {what}")
-    return code
+        report.more["signature"] = {"asked": False}
+        return
+    from callgate.supply.lock_signature import verify_lock
+
+    said: dict[str, object] = {"asked": True, "threshold": launch.threshold}
+    try:
+        found = verify_lock(where.lock, [Path(one) for one in launch.signers], launch.threshold, where.state)
+        print(f"signed by {len(found.signers)} of the named signers, {launch.threshold} needed")
+        report.more["signature"] = {**said, "ok": True, "signers": len(found.signers)}
+    except TrustError as error:
+        print("FAILED  signature")
+        say_error(error, 8)
+        report.more["signature"] = {**said, "ok": False, "error": trust_report.error_of(error)}
+        report.code = EXIT_NO
+
+
+def _server(where: Place, server: LockedServer, report: Report) -> None:
+    with told(f"reading {server.name}"):
+        problems = tree_check.problems(server, where.lock, where.state, signed=bool(where.config.launch.signers))
+    for one in problems:
+        print(f"FAILED  {title(server)}")
+        say_error(one, 8)
+    if problems:
+        report.code = EXIT_NO
+    else:
+        what = f"tree {server.tree[:19]}..." if server.tree else f"{server.artefacts[0].digest[:26]}..."
+        print(f"ok      {title(server)}  {what}")
+        for text in publisher.describe(server.provenance):
+            say(text, 8)
+    report.server(
+        server.name,
+        "failed" if problems else "ok",
+        server=trust_report.server_of(server),
+        problems=[trust_report.error_of(one) for one in problems],
+    )

@@ -72,7 +72,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
     version = str(lock["packages"].get(f"node_modules/{line.package}", {}).get("version", ""))
     if not exact_npm(version):
         raise TrustError(f"npm did not resolve {visible(line.package, 100)}", next_step="check the name")
-    published, publisher = _told(npm, wanted, work, version)
+    published, publisher, dist = _told(npm, wanted, work, version)
     wanted.cooldown.check(f"{line.package}@{version}", published)
     return Resolved(
         "npm",
@@ -84,7 +84,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         cooldown=wanted.cooldown.text,
         publisher=publisher,
         install_scripts=scripts,
-        payload={"folder": folder},
+        payload={"folder": folder, "dist": dist, "published": published},
     )
 
 
@@ -102,10 +102,23 @@ def _npm() -> str:
     return npm
 
 
-def _told(npm: str, wanted: Wanted, work: Path, version: str) -> tuple[datetime | None, tuple[str, ...]]:
-    """When a version was published, by whom, and who else may publish (names of accounts)."""
+def provenance(wanted: Wanted, resolved: Resolved, _fetched: Fetched, work: Path) -> dict[str, Any]:
+    """What the registry serves about who built the package. Raises TrustError for what does not verify."""
+    from callgate.supply import npm_served
+    from callgate.supply.npm_provenance import Package
+
+    digest = next(one.digest for one in resolved.artefacts if one.purl == resolved.purl)
+    package = Package.locked(resolved.package, resolved.version, digest)
+    payload = resolved.payload
+    return npm_served.provenance(_npm(), wanted, package, payload["dist"], payload["published"], work)
+
+
+def _told(
+    npm: str, wanted: Wanted, work: Path, version: str
+) -> tuple[datetime | None, tuple[str, ...], dict[str, Any]]:
+    """When a version was published, by whom and who else may publish (names of accounts), and its `dist`."""
     name = f"{wanted.line.package}@{version}"
-    fields = ("name", "version", "time", "_npmUser", "maintainers")  # the first two: always more than one, so an object
+    fields = ("name", "version", "time", "_npmUser", "maintainers", "dist")  # the first two: so it is an object
     output = resolve_client.run((npm, "view", *_QUIET, *wanted.line.registry, "--json", "--", name, *fields), work)
     if output.code:
         raise _failed(wanted, version, output)
@@ -115,7 +128,9 @@ def _told(npm: str, wanted: Wanted, work: Path, version: str) -> tuple[datetime 
     maintainers = value.get("maintainers")
     if isinstance(maintainers, list):
         people += sorted(f"maintainer {_account(one)}" for one in maintainers[:100])
-    return parse_time(times.get(version)) if isinstance(times, dict) else None, tuple(people)
+    dist = value.get("dist")
+    published = parse_time(times.get(version)) if isinstance(times, dict) else None
+    return published, tuple(people), dist if isinstance(dist, dict) else {}
 
 
 def _account(value: object) -> str:

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import binascii
 import hashlib
-from base64 import b64decode
+from base64 import b64decode, b64encode
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import orjson
 
@@ -25,6 +25,7 @@ from callgate.supply.sigstore_bundle import (
     Signer,
     from_certificate,
     guarded,
+    log_index,
     logged_at,
     parse_bundle,
     statement,
@@ -33,19 +34,33 @@ from callgate.supply.sigstore_bundle import (
 )
 from callgate.text import visible
 
+if TYPE_CHECKING:
+    from sigstore.models import Bundle
+
 ATTESTATION_BYTES: Final = 16 * 1024 * 1024
 SLSA: Final = ("https://slsa.dev/provenance/v0.2", "https://slsa.dev/provenance/v1")
+_FIRST_FORMAT: Final = "application/vnd.dev.sigstore.bundle+json;version=0.1"
 PUBLISH: Final = "https://github.com/npm/attestation/tree/main/specs/publish/v0.1"
 _GET_AGAIN = "do not take it; ask the publisher"
 
 
 @dataclass(frozen=True, slots=True)
 class Package:
-    """One version of a package as it was fetched. `tarball` are the bytes of the .tgz."""
+    """One version of a package. `sha512` is its tarball's, hexadecimal."""
 
     name: str
     version: str
-    tarball: bytes
+    sha512: str
+
+    @classmethod
+    def of(cls, name: str, version: str, tarball: bytes) -> Package:
+        """From the bytes of the .tgz."""
+        return cls(name, version, hashlib.sha512(tarball).hexdigest())
+
+    @classmethod
+    def locked(cls, name: str, version: str, integrity: str) -> Package:
+        """From the digest in a lock: `sha512-BASE64`. Raises TrustError."""
+        return cls(name, version, _base64(integrity.removeprefix("sha512-")).hex())
 
     @property
     def purl(self) -> str:
@@ -53,16 +68,9 @@ class Package:
         return f"pkg:npm/{self.name.replace('@', '%40', 1) if self.name.startswith('@') else self.name}@{self.version}"
 
     @property
-    def sha512(self) -> str:
-        """Hexadecimal."""
-        return hashlib.sha512(self.tarball).hexdigest()
-
-    @property
     def integrity(self) -> str:
         """As npm writes it."""
-        from base64 import b64encode
-
-        return "sha512-" + b64encode(hashlib.sha512(self.tarball).digest()).decode()
+        return "sha512-" + b64encode(bytes.fromhex(self.sha512)).decode()
 
 
 def verify_attestations(
@@ -71,12 +79,14 @@ def verify_attestations(
     *,
     wanted: Wanted | None = None,
     registry_keys: bytes = b"",
+    published: datetime | None = None,
     trusted_root: Path | None = None,
 ) -> tuple[Provenance, ...]:
     """Verify what a registry's attestations endpoint answers for one version. Raises TrustError.
 
     Every provenance must hold, be about this tarball, and come from `wanted`; the publish attestation is checked with
-    `registry_keys` (the answer of the keys endpoint) where given. Statements of other kinds are left alone.
+    `registry_keys` (the answer of the keys endpoint) where given, `published` being the version's time in the
+    registry: an expired key still vouches for what was published before. Statements of other kinds are left alone.
     """
     document = parse_object(answer, "the attestations", ATTESTATION_BYTES)
     listed = document.get("attestations")
@@ -89,15 +99,28 @@ def verify_attestations(
         if kind in SLSA:
             found.append((wanted or Wanted()).check(verify_provenance(orjson.dumps(bundle), package, trusted_root)))
         elif kind == PUBLISH and registry_keys:
-            found.append(_publish(bundle, package, registry_keys))
+            found.append(_publish(bundle, package, registry_keys, published))
     if not any(one.kind == "npm-provenance" for one in found):
         raise TrustError("the registry has no provenance for it", next_step="pin it by its digest: callgate trust lock")
     return tuple(found)
 
 
+def has_provenance(answer: bytes) -> bool:
+    """Whether what the attestations endpoint answers holds provenance. Raises TrustError where it is no JSON object."""
+    listed = parse_object(answer, "the attestations", ATTESTATION_BYTES).get("attestations")
+    found = listed if isinstance(listed, list) else []
+    return any(isinstance(one, dict) and one.get("predicateType") in SLSA for one in found)
+
+
+def knows_key(signatures: Sequence[Mapping[str, Any]], registry_keys: bytes) -> bool:
+    """Whether one of a version's signatures is by a key of the registry."""
+    keys = _keys(registry_keys)
+    return any(isinstance(one, dict) and one.get("keyid") in keys for one in signatures)
+
+
 def verify_provenance(bundle: bytes, package: Package, trusted_root: Path | None = None) -> Provenance:
     """Verify one provenance bundle for a tarball. Raises TrustError."""
-    parsed = parse_bundle(bundle)
+    parsed, proved = _parsed(bundle)
     entry = parsed.log_entry._inner.kind_version
     signer = Signer()
     check: Any = verifier(trusted_root, _npm_verifier())
@@ -109,9 +132,10 @@ def verify_provenance(bundle: bytes, package: Package, trusted_root: Path | None
         raise TrustError("the statement is no SLSA provenance", next_step=_GET_AGAIN)
     subject_digest(document, {"sha512": package.sha512}, package.purl)
     how = f"npm provenance ({entry.kind}/{entry.version}): statement about the tarball, certificate chain, SCT, "
-    how += "log inclusion, log timestamp"
+    how += "log inclusion, log timestamp" if proved else "the log's promise of inclusion, log timestamp"
     found = from_certificate("npm-provenance", signer, f"sha512:{package.sha512}", how, logged_at(parsed))
-    told = _told_repository(document)
+    found = replace(found, builder=_told(document, _BUILDER), log_index=log_index(parsed))
+    told = _told(document, _REPOSITORY).partition("@refs")[0]
     if told and repository_name(told) != repository_name(found.repository):
         raise TrustError(
             f"the provenance names {visible(told, 100)}, its certificate {visible(found.repository, 100)}",
@@ -120,19 +144,57 @@ def verify_provenance(bundle: bytes, package: Package, trusted_root: Path | None
     return found
 
 
-def _told_repository(document: Mapping[str, Any]) -> str:
-    """The repository that the predicate names: SLSA 1 and 0.2."""
-    value: Any = document.get("predicate")
-    for path in (
-        ("buildDefinition", "externalParameters", "workflow", "repository"),
-        ("invocation", "configSource", "uri"),
-    ):
-        inner = value
+_REPOSITORY: Final = (
+    ("buildDefinition", "externalParameters", "workflow", "repository"),
+    ("invocation", "configSource", "uri"),
+)
+_BUILDER: Final = (("runDetails", "builder", "id"), ("builder", "id"))
+
+
+def _told(document: Mapping[str, Any], paths: Sequence[Sequence[str]]) -> str:
+    """What the predicate says in one of these places: SLSA 1 and 0.2 have different ones."""
+    for path in paths:
+        inner: Any = document.get("predicate")
         for part in path:
             inner = inner.get(part) if isinstance(inner, dict) else None
         if isinstance(inner, str):
-            return inner.partition("@refs")[0]
+            return inner
     return ""
+
+
+_NO_PROOF: Final = {"logIndex": "0", "rootHash": "", "treeSize": "1", "hashes": [], "checkpoint": {"envelope": "-"}}
+
+
+def _parsed(data: bytes) -> tuple[Bundle, bool]:
+    """A bundle, and whether it proves that the log holds it.
+
+    The first format (0.1) may have the log's signed promise alone, which was all there was until 2023, and which
+    sigstore-python does not read any more: its log entry then is one that is held to that promise.
+    """
+    document = parse_object(data, "the provenance", ATTESTATION_BYTES)
+    material = document.get("verificationMaterial")
+    entries = material.get("tlogEntries") if isinstance(material, dict) else None
+    entry = entries[0] if isinstance(entries, list) and len(entries) == 1 else None
+    if document.get("mediaType") != _FIRST_FORMAT or not isinstance(entry, dict) or entry.get("inclusionProof"):
+        return parse_bundle(data), True
+    entry["inclusionProof"] = _NO_PROOF
+    parsed = parse_bundle(orjson.dumps(document))
+    parsed._log_entry = _promised()(parsed.log_entry._inner)
+    return parsed, False
+
+
+def _promised() -> Any:
+    """The class of a log entry with a promise and no proof, made on use: sigstore is an extra."""
+    from sigstore.errors import VerificationError
+    from sigstore.models import TransparencyLogEntry
+
+    class _Promised(TransparencyLogEntry):
+        def _verify(self, keyring: Any) -> None:
+            if not (self._inner.inclusion_promise and self._inner.integrated_time):
+                raise VerificationError("the log entry has neither a proof nor a promise of inclusion")
+            self._verify_set(keyring)
+
+    return _Promised
 
 
 def _npm_verifier() -> Any:
@@ -222,7 +284,9 @@ def verify_registry_signatures(
     raise TrustError("the version is not signed with a key of the registry", next_step=_GET_AGAIN)
 
 
-def _publish(bundle: Mapping[str, Any], package: Package, registry_keys: bytes) -> Provenance:
+def _publish(
+    bundle: Mapping[str, Any], package: Package, registry_keys: bytes, published: datetime | None
+) -> Provenance:
     """The registry's statement that it took this tarball in. Its log entry is not verified, its signature is."""
     envelope, hint = bundle.get("dsseEnvelope"), bundle.get("verificationMaterial")
     key = hint.get("publicKey") if isinstance(hint, dict) else None
@@ -234,7 +298,7 @@ def _publish(bundle: Mapping[str, Any], package: Package, registry_keys: bytes) 
     kind = str(envelope.get("payloadType"))
     payload = _base64(envelope.get("payload"))
     pae = b"DSSEv1 %d %b %d %b" % (len(kind), kind.encode(), len(payload), payload)
-    _ecdsa(keys[key_id], key_id, str(signed[0].get("sig")), pae, None)
+    _ecdsa(keys[key_id], key_id, str(signed[0].get("sig")), pae, published)
     document = statement(kind, payload)
     subject_digest(document, {"sha512": package.sha512}, package.purl)
     predicate = document.get("predicate")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,8 +17,16 @@ MOST_ATTESTATIONS: Final = 32
 _HOW = "PEP 740 {}: statement about the file, certificate chain, SCT, log inclusion"
 
 
+@dataclass(frozen=True, slots=True)
+class File:
+    """A wheel or sdist by the name it was published under and its SHA-256, hexadecimal."""
+
+    name: str
+    sha256: str
+
+
 def verify_provenance(
-    provenance: Path | bytes, distribution: Path, wanted: Wanted | None = None
+    provenance: Path | bytes, distribution: Path | File, wanted: Wanted | None = None
 ) -> tuple[Provenance, ...]:
     """Verify a provenance object, or a single attestation, for a wheel or sdist. Raises TrustError.
 
@@ -32,7 +41,10 @@ def verify_provenance(
     quiet()
     data = provenance if isinstance(provenance, bytes) else read(provenance, PROVENANCE_BYTES, "provenance")
     shape = parse_object(data, "the provenance", PROVENANCE_BYTES)
-    file = guarded(lambda: Distribution.from_file(distribution), "the distribution")
+    if isinstance(distribution, File):
+        file = guarded(lambda: Distribution(name=distribution.name, digest=distribution.sha256), "the distribution")
+    else:
+        file = guarded(lambda: Distribution.from_file(distribution), "the distribution")
     pairs: list[tuple[Any, Any]]
     if "attestation_bundles" in shape:
         document = guarded(lambda: Document.model_validate_json(data), "the provenance")
@@ -60,7 +72,12 @@ def _one(attestation: Any, publisher: Any, file: Any, wanted: Wanted) -> Provena
             f"the index names {visible(str(named), 100)}, the certificate {visible(found.repository, 100)}",
             next_step="do not take it; ask the publisher",
         )
-    return wanted.check(found)
+    return wanted.check(replace(found, log_index=_index(entry)))
+
+
+def _index(entry: Any) -> str:
+    number = entry.get("logIndex") if isinstance(entry, dict) else None
+    return str(number) if isinstance(number, (str, int)) and str(number).isdigit() else ""
 
 
 def _at(entry: Any) -> str:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
 from typing import Any, Literal, TypeAlias
 
 from callgate.errors import TrustError
@@ -29,10 +30,15 @@ class Provenance:
     repository: str = ""
     workflow: str = ""
     ref: str = ""
+    commit: str = ""
+    builder: str = ""
+    """What the statement says built it: the builder's word, not the certificate's."""
     subject: str = ""
     """The certificate's subject or subject alternative name, or the key's id."""
     at: str = ""
     """When it was logged or signed: RFC 3339, UTC."""
+    log_index: str = ""
+    """The entry's number in the transparency log."""
     trusted: bool = True
     """False where the signature verifies and nothing ties its key to someone the user named or a public log."""
 
@@ -50,7 +56,7 @@ class Provenance:
 
     def as_record(self) -> dict[str, Any]:
         """The members that say something, as `callgate.lock` keeps them."""
-        names = ("kind", "digest", "how", "issuer", "repository", "workflow", "ref", "subject", "at")
+        names = [one.name for one in fields(self) if one.name != "trusted"]
         record: dict[str, Any] = {name: value for name in names if (value := getattr(self, name))}
         if not self.trusted:
             record["trusted"] = False
@@ -87,6 +93,14 @@ def repository_name(text: str) -> str:
         if name.lower().startswith(prefix):
             return name[len(prefix) :].lower()
     return name.lower() if name.count("/") == 1 and ":" not in name else name
+
+
+def has_extra(library: str) -> bool:
+    """Whether a library of the extra `callgate[sign]` is installed; it is not imported, which takes a second."""
+    try:
+        return find_spec(library) is not None
+    except (ImportError, ValueError):
+        return False
 
 
 def needs_extra(error: ImportError) -> TrustError:

@@ -14,6 +14,7 @@ from __future__ import annotations
 import os
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 from urllib.parse import quote
 
 from callgate.errors import TrustError
@@ -61,6 +62,23 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
         notes=notes,
         payload={"packages": packages, "interpreter": interpreter, "client": client, "work": work},
     )
+
+
+def provenance(wanted: Wanted, resolved: Resolved, fetched: Fetched, work: Path) -> dict[str, Any]:
+    """What the index serves about who published the file that was taken. Raises TrustError for what does not verify."""
+    from callgate.supply import publisher, pypi_served
+    from callgate.supply.pep740 import File
+
+    client: pypi_clients.Client = resolved.payload["client"]
+    interpreter: Interpreter = resolved.payload["interpreter"]
+    own = next(one for one in fetched.artefacts if one.purl == resolved.purl)
+    file = File(own.file, own.digest.removeprefix("sha256:"))
+    try:
+        index = client.index(f"{resolved.package}=={resolved.version}", wanted, work)
+    except TrustError as error:
+        return publisher.not_checked(error.what)
+    options = () if index else pypi_clients.for_pip(wanted.line.registry)
+    return pypi_served.provenance(interpreter.path, index, options, resolved.package, file, work)
 
 
 def purl(name: str, version: str) -> str:

@@ -58,6 +58,8 @@ class Client(Protocol):
 
     def install(self, packages: Sequence[Package], tree: Path, wanted: Wanted, work: Path) -> None: ...
 
+    def index(self, requirement: str, wanted: Wanted, work: Path) -> str: ...
+
 
 def interpreter(asked: str, work: Path) -> Interpreter:
     """The base interpreter that the launch line asks for, else the first `python3` of PATH. Raises TrustError."""
@@ -175,6 +177,21 @@ class Uv:
             ),
         )
 
+    def index(self, requirement: str, wanted: Wanted, work: Path) -> str:
+        """The URL of the index it takes `name==version` from. Raises TrustError where it does not tell."""
+        source = work / "one.in"
+        source.write_text(f"{requirement}\n", encoding="utf-8")
+        binary = () if wanted.allow_sdist else ("--only-binary", ":all:")
+        words = ("pip", "compile", "--no-deps", "--no-header", "--quiet", "--no-sources", "--emit-index-annotation")
+        output = resolve_client.run(
+            (self._program, *words, "--python", self._base.path, *binary, *wanted.line.registry, str(source)), work
+        )
+        marks = [line.strip() for line in output.out.decode("utf-8", "replace").splitlines()]
+        found = [line.removeprefix("# from ") for line in marks if line.startswith("# from http")]
+        if output.code or len(found) != 1:
+            raise TrustError("uv does not tell which index it asked", next_step="update uv")
+        return found[0]
+
 
 _WHEELS_ONLY = """\
 import sys
@@ -229,7 +246,7 @@ class Pip:
                 "-",
                 *binary,
                 *limit,
-                *_for_pip(wanted.line.registry),
+                *for_pip(wanted.line.registry),
                 "--",
                 *requirements,
             ],
@@ -260,7 +277,7 @@ class Pip:
                     "--no-compile",
                     "--no-warn-script-location",
                     *binary,
-                    *_for_pip(wanted.line.registry),
+                    *for_pip(wanted.line.registry),
                     "-r",
                     str(_requirements(packages, work)),
                 ],
@@ -269,8 +286,12 @@ class Pip:
             ),
         )
 
+    def index(self, requirement: str, wanted: Wanted, work: Path) -> str:
+        """'': whatever pip is configured for."""
+        return ""
 
-def _for_pip(registry: Sequence[str]) -> tuple[str, ...]:
+
+def for_pip(registry: Sequence[str]) -> tuple[str, ...]:
     """Uv's names of index options as pip's."""
     names = {"--default-index": "--index-url", "--index": "--extra-index-url"}
     out = []

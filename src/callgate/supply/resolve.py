@@ -9,7 +9,7 @@ from __future__ import annotations
 import getpass
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
@@ -19,7 +19,7 @@ from typing import Any
 
 from callgate.config import SandboxConfig, SecretConfig, valid_server_name
 from callgate.errors import TrustError
-from callgate.supply import artefacts, lockfile
+from callgate.supply import artefacts, lockfile, publisher
 from callgate.supply.cooldown import DEFAULT_DAYS, Cooldown, iso, parse_time
 from callgate.supply.launch_line import LaunchLine, parse
 from callgate.supply.launch_secrets import secret_arguments
@@ -27,8 +27,8 @@ from callgate.supply.lockfile import LockedServer
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted
 from callgate.text import visible
 
-Provenance = Callable[[Resolved], Mapping[str, Any]]
-"""What signatures say of what was resolved; raises TrustError to refuse it."""
+_BUILT = ("npm", "pypi")
+"""Kinds of artefact whose registry may serve provenance."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,8 @@ class Options:
     """Resolve anew although the line is locked already."""
     now: datetime | None = None
     cwd: Path = field(default_factory=Path.cwd)
-    provenance: Provenance | None = None
+    no_provenance: bool = False
+    """Do not ask the registry who built the package."""
 
 
 def lock_server(
@@ -72,7 +73,7 @@ def lock_server(
         from callgate.supply import resolve_checks
 
         try:
-            resolve_checks.refuse(server, state)
+            resolve_checks.refuse(server, state, known)
         except TrustError:
             discard(state, server, path)
             raise
@@ -122,20 +123,40 @@ def prepare(
         resolved = module.resolve(wanted, work)
         if same and known is not None and known.kind in ("npm", "pypi"):
             _same_artefacts(known, resolved)
-        provenance = {**resolved.provenance, **(options.provenance(resolved) if options.provenance else {})}
         fetched = module.fetch(wanted, resolved)
-    server = _server(name, line, resolved, fetched, provenance)
+        server = _server(name, line, resolved, fetched, resolved.provenance)
+        if server.kind in _BUILT:
+            server = replace(server, provenance=_provenance(module, wanted, resolved, fetched, work, known, options))
     if same and known is not None and known.kind == server.kind and known.artefacts_digest == server.artefacts_digest:
         if known.platform != server.platform:
             _same_entry(known, server)
             return known  # made on another machine: what is portable is equal, the rest is in this machine's store
-        return replace(
-            server,
-            provenance=server.provenance or known.provenance,
-            approved=known.approved,
-            approved_by=known.approved_by,
-        )
+        agreed = {name: getattr(known, name) for name in ("approved", "approved_at", "approved_by")}
+        return replace(server, **agreed)
     return server
+
+
+def _provenance(
+    module: ModuleType,
+    wanted: Wanted,
+    resolved: Resolved,
+    fetched: Fetched,
+    work: Path,
+    known: LockedServer | None,
+    options: Options,
+) -> Mapping[str, Any]:
+    """What the registry says of who built it; what was verified of the same artefacts before stays."""
+    if known is not None and known.artefacts_digest == resolved.digest and publisher.statement_of(known.provenance):
+        return known.provenance
+    if options.no_provenance:
+        return publisher.not_checked("you asked for that (--no-provenance)")
+    try:
+        found: Mapping[str, Any] = module.provenance(wanted, resolved, fetched, work)
+    except BaseException:
+        if known is None or known.record != fetched.record:
+            _forget(wanted.state, fetched.record)
+        raise
+    return found
 
 
 def lockable(name: str, argv: Sequence[str]) -> LaunchLine:
@@ -266,13 +287,16 @@ def discard(state: Path, server: LockedServer, lock: Path | None = None) -> None
 
     What the user's own lock or `lock` names, under whatever server, stays.
     """
-    if not server.record:
-        return
+    if server.record:
+        _forget(state, server.record, lock)
+
+
+def _forget(state: Path, record: str, lock: Path | None = None) -> None:
     with artefacts.store_lock(state):
         for path in {state / lockfile.FILE_NAME, lock or state / lockfile.FILE_NAME}:
-            if any(one.record == server.record for one in lockfile.load(path).servers.values()):
+            if any(one.record == record for one in lockfile.load(path).servers.values()):
                 return
-        artefacts.remove(artefacts.root(state) / server.record)
+        artefacts.remove(artefacts.root(state) / record)
 
 
 def _user() -> str:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import cast
 
 from callgate.errors import TrustError
-from callgate.supply import catalogue, osv
+from callgate.supply import catalogue, osv, publisher
 from callgate.supply.lockfile import LockedServer
 from callgate.supply.lookalikes import Ecosystem, look_alikes
 from callgate.text import visible
@@ -55,9 +55,17 @@ def _denied(server: LockedServer, state: Path) -> Iterator[Warned]:
             yield Warned(f"{visible(purl, 150)}: denied by the catalogue {name}: {reason}", refuses=True)
 
 
-def refuse(server: LockedServer, state: Path) -> None:
+def publisher_change(before: LockedServer | None, after: LockedServer) -> list[Warned]:
+    """What became of a publisher who was known and verified: gone, or somebody else. [] while it is the same one."""
+    if before is None or before.package != after.package:
+        return []
+    found = publisher.change(before.provenance, after.provenance)
+    return [Warned(found)] if found else []
+
+
+def refuse(server: LockedServer, state: Path, known: LockedServer | None = None) -> None:
     """Where nobody can be asked, what speaks against a package refuses it. Raises TrustError."""
-    found = package_warnings(server, state)
+    found = [*publisher_change(known, server), *package_warnings(server, state)]
     if found:
         name = visible(server.name, 64)
         raise TrustError(

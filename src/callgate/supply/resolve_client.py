@@ -106,8 +106,11 @@ def run(
     try:
         _limit_files(process.pid)
         if stdin and process.stdin:
-            process.stdin.write(stdin)  # short: below what a pipe holds
-            process.stdin.close()
+            try:
+                process.stdin.write(stdin)  # short: below what a pipe holds
+                process.stdin.close()
+            except BrokenPipeError:  # it did not want to read: what it says then tells why
+                process.stdin = None
         out, error_text = _collect(process, argv[0], time.monotonic() + seconds, watch)
         return Output(process.wait(), out, error_text)
     finally:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, TypeVar
@@ -86,6 +86,7 @@ def parse_bundle(data: bytes) -> Bundle:
         from sigstore.models import Bundle
     except ImportError as error:
         raise needs_extra(error) from error
+    quiet()
     parse_object(data, "the Sigstore bundle", BUNDLE_BYTES)
     return guarded(lambda: Bundle.from_json(data), "the Sigstore bundle")
 
@@ -111,7 +112,7 @@ def verify_bundle(
         subject_digest(statement(kind, payload), {"sha256": sha256, "sha512": hashlib.sha512(data).hexdigest()})
         how = "Sigstore bundle: in-toto statement about the file, certificate chain, SCT, log inclusion"
     found = from_certificate("sigstore", signer, f"sha256:{sha256}", how, logged_at(parsed))
-    return (wanted or Wanted()).check(found)
+    return (wanted or Wanted()).check(replace(found, log_index=log_index(parsed)))
 
 
 def statement(kind: str, payload: bytes) -> dict[str, Any]:
@@ -144,6 +145,11 @@ def logged_at(bundle: Bundle) -> str:
     return datetime.fromtimestamp(int(seconds), UTC).strftime("%Y-%m-%dT%H:%M:%SZ") if seconds else ""
 
 
+def log_index(bundle: Bundle) -> str:
+    """The entry's number in the log."""
+    return str(bundle.log_entry._inner.log_index)
+
+
 def from_certificate(kind: ProvenanceKind, signer: Signer, digest: str, how: str, at: str) -> Provenance:
     """What a verified Fulcio certificate says: issuer, repository, workflow, subject alternative name."""
     from cryptography import x509
@@ -170,6 +176,7 @@ def from_certificate(kind: ProvenanceKind, signer: Signer, digest: str, how: str
         repository=repository,
         workflow=_workflow(claims.get("18") or subject, repository),
         ref=claims.get("14") or claims.get("6", ""),
+        commit=claims.get("13") or claims.get("3", ""),
         subject=subject,
         at=at,
     )
