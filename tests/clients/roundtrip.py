@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from pathlib import Path
 
 from callgate.clients.machine import Found
@@ -59,10 +60,15 @@ class Desk:
         self.file.write_bytes(text.encode())
 
     def install(
-        self, launcher: tuple[str, ...] = (GATE,), servers: tuple[str, ...] = (), *, moving: bool = False
+        self,
+        launcher: tuple[str, ...] = (GATE,),
+        servers: tuple[str, ...] = (),
+        *,
+        moving: bool = False,
+        places: Mapping[str, str] | None = None,
     ) -> Plan:
         found = Found(self.client, self.place, str(self.file), str(self.file.resolve()))
-        wish = Wish(launcher, servers, keeper=self.store if moving else None)
+        wish = Wish(launcher, servers, keeper=self.store if moving else None, places=places or {})
         (plan,) = plan_install([found], self.records, wish)
         self._do(plan)
         return plan

@@ -63,6 +63,20 @@ def write(path: Path, document: Any) -> None:
         (WRAPPED | {"env": {"PATH": "/p", "PYTHONUNBUFFERED": "1", "KEY": "x"}}, ""),
         (WRAPPED | {"env": {"PYTHONPATH": "/tmp/evil"}}, "hook-open-server"),
         (WRAPPED | {"env": {"LD_PRELOAD": "/tmp/evil.so"}}, "hook-open-server"),
+        (WRAPPED | {"env": {"CALLGATE_CONFIG": "/tmp/evil.toml"}}, "hook-open-server"),
+        (WRAPPED | {"env": {"HOME": "/tmp/evil"}}, "hook-open-server"),
+        (
+            {
+                "command": GATE,
+                "args": ["run", "--name", "x", "--config", "/c", "--state", "/s", "--", "x"],
+                "env": {"HOME": "/h"},
+            },
+            "",
+        ),
+        (
+            {"command": GATE, "args": ["run", "--", "x", "--config", "/c", "--state", "/s"], "env": {"HOME": "/h"}},
+            "hook-open-server",
+        ),
         ({"command": "callgate", "args": ["run", "--", "x"], "env": {"PATH": "/tmp"}}, "hook-open-server"),
         ({"command": "env", "args": ["PATH=/tmp", "callgate", "run", "--", "x"]}, "hook-open-server"),
         ({"command": "env", "args": ["PYTHONPATH=/tmp", GATE, "run", "--", "x"]}, "hook-open-server"),

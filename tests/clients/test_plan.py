@@ -224,3 +224,46 @@ def test_one_name_means_one_server(tmp_path: Path) -> None:
     two.install()
     names = {name: entry["args"][2] for name, entry in json.loads(two.text)["mcpServers"].items()}
     assert names == {"git": "git.windsurf", "same": "same", "a b/ü": "a-b"}
+
+
+@pytest.mark.parametrize(
+    ("name", "because"),
+    [
+        ("LD_PRELOAD", "outside of the sandbox"),
+        ("LD_LIBRARY_PATH", "outside of the sandbox"),
+        ("LD_AUDIT", "outside of the sandbox"),
+        ("DYLD_INSERT_LIBRARIES", "outside of the sandbox"),
+        ("CALLGATE_CONFIG", "outside of the sandbox"),
+        ("HOME", "no callgate.toml"),
+        ("XDG_CONFIG_HOME", "no callgate.toml"),
+    ],
+)
+def test_a_variable_that_would_act_on_the_gate_is_refused(name: str, because: str, desk: Desk) -> None:
+    before = TEXT.replace('"K": "v1"', f'"K": "v1", "{name}": "/x"')
+    desk.write(before)
+    plan = desk.install()
+    assert actions(plan) == {"a": "refused", "b": "wrap"}
+    (step,) = (step for step in plan.steps if step.server == "a")
+    assert because in step.detail and step.next_step
+    assert '"a": { "command": "npx"' in desk.text
+    desk.uninstall()
+    assert desk.text == before
+
+
+@pytest.mark.parametrize("name", ["LDFLAGS", "MY_LD_PRELOAD", "HOMEPAGE", "NODE_OPTIONS", "PATH"])
+def test_near_misses_are_wrapped(name: str, desk: Desk) -> None:
+    desk.write(TEXT.replace('"K": "v1"', f'"{name}": "/x"'))
+    assert actions(desk.install()) == {"a": "wrap", "b": "wrap"}
+
+
+def test_where_a_variable_would_move_the_settings_they_are_named(desk: Desk) -> None:
+    before = TEXT.replace('"K": "v1"', '"HOME": "/x"')
+    desk.write(before)
+    places = {"--config": "/me/callgate.toml", "--state": "/me/state"}
+    assert actions(desk.install(places=places)) == {"a": "wrap", "b": "wrap"}
+    entries = json.loads("\n".join(line.partition(" //")[0] for line in desk.text.splitlines()))["mcpServers"]
+    named = ["--name", "a", "--config", "/me/callgate.toml", "--state", "/me/state", "--env", "HOME"]
+    assert entries["a"]["args"][:9] == ["run", *named]
+    assert "--state" not in entries["b"]["args"]
+    desk.uninstall()
+    assert desk.text == before

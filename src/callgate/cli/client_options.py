@@ -63,14 +63,19 @@ def settings_options(config: Config | None, state: Path) -> tuple[str, ...]:
 
     Codex hands its servers a handful of variables and no other; desktops start clients without those of a shell.
     """
-    path = config.source if config else ""
     words: list[str] = []
-    for option, value in (("--config", path), ("--state", str(state))):
+    for option, value in settings_places(config, state).items():
         if value and any(os.environ.get(name) for name in _VARIABLES[option]):
-            words += [option, os.path.abspath(value)]
+            words += [option, value]
     if config and config.state_dir and "--state" in words:
         del words[words.index("--state") :]  # the settings name it
     return tuple(words)
+
+
+def settings_places(config: Config | None, state: Path) -> dict[str, str]:
+    """Where settings (empty: there are none) and state are, by the options that name them."""
+    path = os.path.abspath(config.source) if config else ""
+    return {"--config": path, "--state": os.path.abspath(state)}
 
 
 def shown_path(path: str) -> str:

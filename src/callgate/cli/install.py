@@ -18,6 +18,7 @@ from callgate.cli.client_options import (
     clients_with_hooks,
     configuration,
     settings_options,
+    settings_places,
     shown_path,
 )
 from callgate.clients import hook_snapshot
@@ -97,8 +98,14 @@ def main(argv: list[str]) -> int:
     config = configuration()
     state = state_directory(config)
     keeper = None if arguments.keep_secrets else open_keeper(state, arguments.secrets_to)
-    options = settings_options(config, state)
-    wish = Wish(launcher(), tuple(arguments.server), arguments.managed, keeper, options=options)
+    wish = Wish(
+        launcher(),
+        tuple(arguments.server),
+        arguments.managed,
+        keeper,
+        options=settings_options(config, state),
+        places=settings_places(config, state),
+    )
     with lock(state):
         records, hook_records = Records(state), HookRecords(state)
         found = find(machine, chosen, arguments.project)

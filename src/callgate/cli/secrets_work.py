@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from callgate.cli.client_options import configuration, settings_options
+from callgate.cli.client_options import configuration, settings_options, settings_places
 from callgate.cli.secrets_files import FilePlan, Moves, Pick, plan_move, plan_undo
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import tidy
@@ -94,8 +94,9 @@ def plan_there(work: Work, arguments: argparse.Namespace) -> None:
 
 
 def _wish(work: Work, arguments: argparse.Namespace) -> Wish:
-    options = settings_options(configuration(), work.state)
-    return Wish(launcher(), tuple(arguments.server), options=options, only_wrapped=True)
+    config = configuration()
+    options, places = settings_options(config, work.state), settings_places(config, work.state)
+    return Wish(launcher(), tuple(arguments.server), options=options, places=places, only_wrapped=True)
 
 
 def _matters(plan: Plan) -> bool:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 
 from callgate.clients.hook_snapshot import HookError
+from callgate.clients.steering import takes_over, unnamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -19,7 +20,6 @@ if TYPE_CHECKING:
 
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PARENTS = 64
-_LOADER = ("LD_", "DYLD_")
 _PYTHON_OPTIONS = frozenset(["-E", "-P", "-B", "-s", "-u"])
 _HARMLESS = frozenset(["PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"])
 """Variables of Python that often stand in entries, and load nothing."""
@@ -203,7 +203,7 @@ def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = N
             names.append(words[0].partition("=")[0])
             words = words[1:]
     program = words[0] if words else ""
-    if any(name.startswith(_LOADER) for name in names):
+    if takes_over(names) or unnamed(names, words[: words.index("--")] if "--" in words else words):
         return False
     if snapshot.folded(program) in snapshot.pythons:
         at = 1

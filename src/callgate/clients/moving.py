@@ -87,6 +87,12 @@ def environment_names(node: Node, shape: Shape) -> tuple[str, ...]:
     return tuple(dict.fromkeys(names))
 
 
+def set_names(node: Node, shape: Shape) -> tuple[str, ...]:
+    """The variables to which an entry gives values of its own."""
+    member = node.get(shape.env)
+    return tuple(one.key for one in member.node.members) if member and member.node.kind == "map" else ()
+
+
 def _listed(node: Node) -> Iterator[str]:
     for item in node.items:
         label = item.get("name") if item.kind == "map" else None

@@ -104,6 +104,8 @@ class Wish:
     """Entries that are not behind the gate are not put there; one with credentials for the keeper is refused."""
     options: tuple[str, ...] = ()
     """Of each `callgate run`, beside what an entry itself says: where settings and state are."""
+    places: Mapping[str, str] = field(default_factory=dict)
+    """The same for entries of which a variable would say it: `--config` and `--state`, empty where there is none."""
     put_back: Callable[[str], str] | None = None
     """Gives credentials by their references: those that were moved stand in the wrapped entries again."""
 
@@ -303,7 +305,9 @@ class _Install:
                 self._not_wrapped(one, entry, text, name)
                 return None
             moves, odd = ((), ()) if self._wish.keeper is None else self._moves(one, entry, text, name)
-            change = wrap(text, plan.format, shape, entry, self._wish.launcher, (name, *self._wish.options), moves)
+            wish = self._wish
+            named = (name, *wish.options)
+            change = wrap(text, plan.format, shape, entry, wish.launcher, named, moves, wish.places)
         except EntryRefused as error:
             self._step(entry.name, "left" if entry.kind == "remote" else "refused", error.what, error.next_step)
             return None

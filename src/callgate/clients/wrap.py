@@ -6,13 +6,14 @@ kept before and after the change; unwrapping puts the one back in the place of t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, add_list, prepend, rename, replace_string
 from callgate.clients.launcher import heedless
-from callgate.clients.moving import Move, environment_names, splices, with_references
+from callgate.clients.moving import Move, environment_names, set_names, splices, with_references
+from callgate.clients.steering import takes_over, unnamed
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Member, Node, canonical
 from callgate.text import visible
@@ -56,13 +57,16 @@ def wrap(
     launcher: tuple[str, ...],
     named: tuple[str, ...],
     moves: Sequence[Move] = (),
+    places: Mapping[str, str] | None = None,
 ) -> Change:
     """Put one entry behind `launcher run --name …`, with `--env` for each variable the entry names.
 
-    `named` are the gate's name for it and further options of `callgate run`.
-    `moves` put references in the place of values. Raises EntryRefused, ClientFileError.
+    `named` are the gate's name for it and further options of `callgate run`; `places` the options that name settings
+    and state, for an entry that sets a variable by which others would be found. `moves` put references in the place of
+    values. Raises EntryRefused, ClientFileError.
     """
     names = environment_names(entry.node, shape)
+    named = (*named, *_places(set_names(entry.node, shape), named, places or {}))
     if any(name.startswith("PYTHON") for name in names):
         launcher = heedless()
     prefix = (*launcher, "run", "--name", *named)
@@ -76,6 +80,25 @@ def wrap(
         value=with_references(change.value, moves),
         values=tuple(move.path for move in moves),
     )
+
+
+def _places(names: tuple[str, ...], named: tuple[str, ...], places: Mapping[str, str]) -> Iterator[str]:
+    """The options that keep an entry's variables from deciding over the gate. Raises EntryRefused where none do."""
+    taken = takes_over(names)
+    if taken:
+        raise EntryRefused(
+            f"it sets {visible(', '.join(taken), 200)}, which would act on the gate itself, outside of the sandbox",
+            next_step="if the server needs it, write it into the command, so that only the server gets it: "
+            f"env {visible(taken[0], 80)}=… COMMAND",
+        )
+    for option in unnamed(names, named):
+        if not places.get(option):
+            raise EntryRefused(
+                "it sets a variable by which the gate would find other settings (HOME, XDG_CONFIG_HOME), and there is "
+                "no callgate.toml to name instead",
+                next_step="make one (an empty file will do) in ~/.config/callgate, then try again",
+            )
+        yield from (option, places[option])
 
 
 def _wrap_command(text: str, format_: FormatName, shape: Shape, entry: Entry, prefix: tuple[str, ...]) -> Change:
