@@ -8,8 +8,16 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 from mcp.shared import inbound
 
+from callgate.errors import ProtocolError
 from callgate.protocol import headers as h
-from callgate.protocol.headers import check_request_headers, decode_value, encode_value, mirrored_headers, param_headers
+from callgate.protocol.headers import (
+    changed_headers,
+    check_request_headers,
+    decode_value,
+    encode_value,
+    mirrored_headers,
+    param_headers,
+)
 from callgate.protocol.message import Kind, Message
 from callgate.protocol.methods import META_VERSION
 from callgate.protocol.revisions import META_CLIENT_CAPABILITIES
@@ -422,3 +430,68 @@ def _microseconds(request, given):
     for _ in range(2000):
         check_request_headers(given, request)
     return (time.perf_counter() - started) / 2000 * 1e6
+
+
+# -- of a changed request ----------------------------------------------------------------------------
+
+LEAVES = st.sampled_from(["x", "y", "5", "é", " a", "", 5, 0, -3, 5.0, True, False, None])
+
+
+@given(
+    before=st.fixed_dictionaries({}, optional={"region": LEAVES, "count": LEAVES, "dry": LEAVES, "other": LEAVES}),
+    changes=st.dictionaries(
+        st.sampled_from(["region", "count", "dry", "other"]), LEAVES | st.just("remove"), max_size=3
+    ),
+    schema=st.sampled_from([SCHEMA, None]),
+)
+def test_after_a_change_headers_and_body_agree_or_the_request_is_refused(before, changes, schema):
+    """Also where the tool's schema is not known to the gate: what a server that knows it then says."""
+    after = {**before, **{name: value for name, value in changes.items() if before.get(name) is not None}}
+    after = {name: value for name, value in after.items() if value != "remove"}
+    old = message(params={"name": "a", "arguments": before})
+    new = message(params={"name": "b", "arguments": after})
+    given = [(b"x", b"1"), *mirrored_headers(old.body, SCHEMA)]
+    result = changed_headers(given, old.body, new.body, schema)
+    if isinstance(result, ProtocolError):
+        assert schema is None
+        assert result.rule == "header-ambiguous"
+    else:
+        assert result[0] == (b"x", b"1")
+        assert check_request_headers(result, new, SCHEMA) is None
+
+
+def changed(before, after, *headers, schema=None):
+    old, new = (message(params={"name": "a", "arguments": arguments}) for arguments in (before, after))
+    result = changed_headers(headers, old.body, new.body, schema)
+    return result if isinstance(result, ProtocolError) else dict(result)
+
+
+def test_a_header_follows_its_argument_wherever_it_stands():
+    header = (b"mcp-param-key", b"hush")
+    assert changed({"a": {"b": "hush"}}, {"a": {"b": "***"}}, header)[b"mcp-param-key"] == b"***"
+    assert changed({"a": "hush", "b": "hush"}, {"a": "***", "b": "***"}, header)[b"mcp-param-key"] == b"***"
+    assert b"mcp-param-key" not in changed({"a": "hush"}, {}, header)
+    assert b"mcp-param-key" not in changed({"a": "hush"}, {"a": None}, header)
+    assert changed({"a": 5}, {"a": 6}, (b"mcp-param-n", b"5.0"))[b"mcp-param-n"] == b"6"
+    assert changed({"a": "é"}, {"a": "ü"}, (b"mcp-param-n", b"=?base64?w6k=?="))[b"mcp-param-n"] == b"=?base64?w7w=?="
+
+
+def test_a_header_that_mirrors_nothing_that_changed_stays_as_it_came():
+    for header in ((b"mcp-param-n", b"5.0"), (b"mcp-param-other", b"else"), (b"mcp-param-bad", b"=?base64?!?=")):
+        assert changed({"a": 5, "b": "x"}, {"a": 5, "b": "y"}, header).items() >= {header}
+    listed = (b"mcp-param-n", b"x")
+    assert changed({"a": ["x"]}, {"a": ["y"]}, listed)[b"mcp-param-n"] == b"x", "an item of a list is never mirrored"
+
+
+def test_a_header_of_one_of_several_arguments_that_now_differ_is_refused():
+    error = changed({"a": "x", "b": "x"}, {"a": "y", "b": "x"}, (b"mcp-param-n", b"x"))
+    assert (error.rule, error.rpc_code) == ("header-ambiguous", -32020)
+
+
+def test_many_headers_over_many_arguments_take_no_long_time():
+    arguments = {f"a{number}": "x" for number in range(50_000)}
+    headers = [(b"mcp-param-%d" % number, b"x") for number in range(128)]
+    began = time.process_time()
+    assert changed(arguments, {**arguments, "a0": "y"}, *headers).rule == "header-ambiguous"
+    assert len(changed(arguments, arguments, *headers)) == 131
+    assert time.process_time() - began < 5

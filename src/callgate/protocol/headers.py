@@ -297,8 +297,7 @@ def mirrored_headers(
 ) -> list[tuple[bytes, bytes]]:
     """The headers a modern request must carry for `body`; empty for a message of the handshake era.
 
-    For a request whose body was changed: drop the incoming headers of the same names, then add these.
-    Without the tool's schema no `Mcp-Param-*` is computed, and those that came in must stay.
+    For a request whose body was changed see `changed_headers`. Without the tool's schema no `Mcp-Param-*` is computed.
     """
     claimed = modern_version(body)
     method = body.get("method")
@@ -315,6 +314,77 @@ def mirrored_headers(
             if rendered is not None:
                 headers.append((PARAM_PREFIX + token.lower().encode(), encode_value(rendered)))
     return headers
+
+
+def changed_headers(
+    headers: HeaderList,
+    before: Mapping[str, Any],
+    after: Mapping[str, Any],
+    tool_schema: Mapping[str, Any] | None = None,
+) -> list[tuple[bytes, bytes]] | ProtocolError:
+    """The headers of a modern request whose body was `before` and is `after` now, so that both agree again.
+
+    With the tool's schema its `Mcp-Param-*` are computed from the body. Any other one mirrors an argument that has its
+    value: it gets the new value of that argument, or goes with it. One that has no argument's value stays, for the
+    server to judge. The error, where several arguments had the value and not all of them became the same.
+    """
+    mirrored = mirrored_headers(after, tool_schema)
+    known = {name for name, _ in mirrored}
+    known |= {PARAM_PREFIX + token.lower().encode() for _, token, _ in param_headers(tool_schema or {})}
+    fates = _fates(before, after)
+    result: list[tuple[bytes, bytes]] = []
+    for name, value in headers:
+        if name in known:
+            continue
+        fate = _fate(value, fates) if name.startswith(PARAM_PREFIX) else None
+        if fate is None or fate == {None}:
+            result.append((name, value))
+        elif len(fate) > 1:
+            shown = "Mcp-Param-" + name[len(PARAM_PREFIX) :].decode("latin-1")
+            return _mismatch("header-ambiguous", shown, "mirrors one of several arguments that now differ")
+        else:
+            result += [(name, encode_value(now)) for (now,) in filter(None, fate) if now is not None]
+    return result + mirrored
+
+
+def _arguments(body: Mapping[str, Any]) -> Any:
+    params = body.get("params") if body.get("method") == "tools/call" else None
+    return params.get("arguments") if type(params) is dict else None
+
+
+_Fate: TypeAlias = tuple[str | None] | None
+"""The new value of an argument, None inside where it has none any more; None for an unchanged one."""
+
+
+def _fates(before: Mapping[str, Any], after: Mapping[str, Any]) -> dict[str, set[_Fate]]:
+    """For each value of an argument that a header can mirror, what became of the arguments that had it.
+
+    Headers mirror arguments that names alone lead to.
+    """
+    fates: dict[str, set[_Fate]] = {}
+    stack: list[tuple[Any, Any]] = [(_arguments(before), _arguments(after))]
+    while stack:
+        old, new = stack.pop()
+        if type(old) is dict:
+            stack.extend((item, new.get(name) if type(new) is dict else None) for name, item in old.items())
+            continue
+        was, now = _render(old), _render(new)
+        if was is not None:
+            fate = None if was == now else (now,)
+            for spelling in {was, _whole(was)}:
+                fates.setdefault(spelling, set()).add(fate)
+    return fates
+
+
+def _fate(value: bytes, fates: dict[str, set[_Fate]]) -> set[_Fate] | None:
+    """What became of the arguments a header may stand for; None where there is no such argument."""
+    said = decode_value(value.strip(b" \t"))
+    return None if said is None else fates.get(said) or fates.get(_whole(said))
+
+
+def _whole(text: str) -> str:
+    """One spelling for a whole number, whichever way it is written; other text as it is."""
+    return str(int(text.partition(".")[0])) if _DECIMAL.fullmatch(text) else text
 
 
 _SHOWN = {VERSION_HEADER: "MCP-Protocol-Version", METHOD_HEADER: "Mcp-Method", NAME_HEADER: "Mcp-Name"}

@@ -16,7 +16,7 @@ from callgate.gate.control import ControlMeta
 from callgate.gate.events import Event
 from callgate.gate.verdicts import ALLOW, Deny, ReplaceValue, Rewrite
 from callgate.protocol.limits import Limits
-from tests.transport.http.harness import call, modern, post, wait_until
+from tests.transport.http.harness import META, call, modern, post, wait_until
 
 
 def raw(*pieces: bytes, close: bool = False) -> Any:
@@ -523,6 +523,84 @@ def test_the_mirrored_headers_of_a_changed_request_say_what_its_body_says(serve:
         assert request.json()["params"]["name"] == "ü"
         assert [value for name, value in request.headers if name == "mcp-name"] == ["=?base64?w7w=?="]
         assert request.header("mcp-method") == "tools/call"
+
+
+class Redactor:
+    """Changes an argument."""
+
+    meta = ControlMeta("redactor", "Redactor", (), "0", always=frozenset({"call"}))
+
+    def call(self, event: Event) -> Any:
+        body: Any = event.message.body
+        if "key" not in body["params"].get("arguments", {}):
+            return ALLOW
+        return Rewrite((ReplaceValue("/params/arguments/key", "***"),))
+
+
+MIRRORED = {"type": "object", "properties": {"key": {"type": "string", "x-mcp-header": "Key"}, "b": {"type": "string"}}}
+
+
+def lists_and_echoes(stream: bool) -> Any:
+    def respond(request: Any, peer: Any) -> None:
+        if request.json()["method"] != "tools/list":
+            peer.result(request, {"resultType": "complete", "content": []})
+            return
+        tools = {"resultType": "complete", "tools": [{"name": "t", "inputSchema": MIRRORED}]}
+        if stream:
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "id": request.json()["id"], "result": tools})
+            peer.end()
+        else:
+            peer.result(request, tools)
+
+    return respond
+
+
+def with_key(said: str, **arguments: str) -> bytes:
+    body = {"jsonrpc": "2.0", "id": 1, "method": "tools/call"}
+    params = {"name": "t", "arguments": arguments, "_meta": META}
+    headers = ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: t", f"Mcp-Param-Key: {said}"]
+    return post({**body, "params": params}, *headers)
+
+
+def keys(request: Any) -> list[str]:
+    return [value for name, value in request.headers if name == "mcp-param-key"]
+
+
+@pytest.mark.parametrize("listed", ["no", "json", "stream"])
+def test_a_mirrored_argument_that_was_changed_is_mirrored_changed(serve: Any, listed: str) -> None:
+    gateway, upstream = serve(lists_and_echoes(listed == "stream"), controls=(Redactor(),))
+    if listed != "no":
+        assert gateway.ask(modern(0, "tools/list")).status == 200
+    for _ in range(2):  # the second time the head is known
+        assert gateway.ask(with_key("hush", key="hush", b="x")).status == 200
+        assert upstream.requests[-1].json()["params"]["arguments"] == {"key": "***", "b": "x"}
+        assert keys(upstream.requests[-1]) == ["***"]
+    assert gateway.ask(with_key("hush", b="hush")).status == (400 if listed != "no" else 200), "nothing was changed"
+
+
+def test_where_it_is_not_known_which_argument_a_header_mirrors_the_request_is_refused(serve: Any) -> None:
+    gateway, upstream = serve(lists_and_echoes(False), controls=(Redactor(),))
+    refused = gateway.ask(with_key("hush", key="hush", b="hush"))
+    assert (refused.status, refused.json()["error"]["code"]) == (400, -32020)
+    assert refused.json()["error"]["data"]["rule"] == "header-ambiguous"
+    assert upstream.requests == []
+    gateway.ask(modern(0, "tools/list"))
+    assert gateway.ask(with_key("hush", key="hush", b="hush")).status == 200
+    assert keys(upstream.requests[-1]) == ["***"]
+
+
+def test_a_header_that_contradicts_its_argument_is_refused_once_the_tools_are_known(serve: Any) -> None:
+    gateway, upstream = serve(lists_and_echoes(False))
+    assert gateway.ask(with_key("other", key="mine")).status == 200, "the server is the one who knows"
+    gateway.ask(modern(0, "tools/list"))
+    before = len(upstream.requests)
+    for said in ("other", "=?base64?!?="):
+        refused = gateway.ask(with_key(said, key="mine"))
+        assert (refused.status, refused.json()["error"]["code"]) == (400, -32020)
+    assert len(upstream.requests) == before
+    assert gateway.ask(with_key("mine", key="mine")).status == 200
+    assert gateway.ask(modern(2, "tools/call", name="u", arguments={"key": "mine"})).status == 200, "another tool"
 
 
 def test_a_stream_of_nothing_but_garbage_is_cut(serve: Any) -> None:

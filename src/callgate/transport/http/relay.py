@@ -52,6 +52,7 @@ class Relay:
         "exchange",
         "gate",
         "ids",
+        "learns",
         "opening",
         "request",
         "resumes",
@@ -73,6 +74,8 @@ class Relay:
         self.cancel_on_disconnect = True
         self.endless = False
         """A stream that lives until one side ends it: subscriptions/listen, or the GET stream."""
+        self.learns = False
+        """`tools/list`: the answer says which arguments travel in headers."""
         self.opening = False
         """`initialize`: the answer may open a session."""
         self.resumes = False
@@ -169,6 +172,8 @@ class Relay:
                 self._failed("the server's answer was refused: " + outcome.rule, "see `callgate audit tail`", 502)
                 return
             body = outcome.forward
+        if self.learns:
+            self.route.learn(self.exchange.principal, body)
         pending = self.channel.pending
         for request_id in self.ids:  # a JSON body is all there is: what it does not answer, nothing will
             pending.pop(request_id, None)
@@ -249,12 +254,16 @@ class Relay:
                 continue
             result = decide(payload)
             if type(result) is bytes:
+                if self.learns:
+                    self.route.learn(self.exchange.principal, result)
                 out.append(event.with_data(result))
                 self._refused = 0
                 continue
             outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
             self._refused += 1
             if outcome.forward is not None:
+                if self.learns:
+                    self.route.learn(self.exchange.principal, outcome.forward)
                 out.append(event.with_data(outcome.forward))
                 self._refused = 0
             self._reply_to_server(outcome)

@@ -9,13 +9,13 @@ for servers without sessions, whose rare requests of their own find their answer
 from __future__ import annotations
 
 import asyncio
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from callgate.config import ServerConfig
-from callgate.errors import AuditError, ConfigError
+from callgate.errors import AuditError, ConfigError, ProtocolError
 from callgate.gate import answers
 from callgate.gate.outcome import Outcome
-from callgate.protocol.headers import check_request_headers, mirrored_headers
+from callgate.protocol.headers import SCHEMA_KEYWORD, changed_headers, check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import HEADERLESS, modern_version
 from callgate.transport.http.client import Origin, Pool, Request
@@ -25,6 +25,7 @@ from callgate.transport.http.relay import Relay
 from callgate.transport.http.request_plan import RequestPlan
 from callgate.transport.http.sessions import Session, SessionTable, session_label
 from callgate.transport.http.waiting import until
+from callgate.transport.tool_schemas import ToolSchemas
 
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
@@ -46,6 +47,8 @@ REPEATABLE = frozenset(
     }
 )
 """Requests that may reach the server twice when a kept-alive connection breaks under them."""
+PRINCIPALS = 256
+"""Callers whose lists of tools are remembered."""
 FREE_CHANNELS = 256
 """Channels of answered modern exchanges kept for reuse, per principal and route."""
 _REQUEST = Kind.REQUEST
@@ -66,6 +69,8 @@ class HttpRoute:
         self.now = self._loop.time()
         self._relays: set[Relay] = set()
         self._free: dict[str, list[Channel]] = {}
+        self._schemas: dict[str, ToolSchemas] = {}
+        """By principal: what lists of tools said of arguments that travel in headers."""
         self.deadline = self.now + config.request_timeout_s
         self._own_names: frozenset[bytes] = frozenset()
         self._start: dict[bytes, bytes] = {}
@@ -121,13 +126,33 @@ class HttpRoute:
     def _plan(self, exchange: Exchange) -> RequestPlan:
         return RequestPlan(self._start[exchange.method], exchange.headers, self._own_names)
 
-    def _plan_of_rewritten(self, exchange: Exchange, body: bytes) -> RequestPlan:
-        """The head for a request a control changed: its mirrored headers say what the body says now."""
-        message: Message = self.gate.codec.decode(body, Direction.CLIENT)  # type: ignore[assignment]  # one object
-        mirrored = mirrored_headers(message.body)
-        names = {name for name, _ in mirrored}
-        headers = [field for field in exchange.headers if field[0] not in names]
-        return RequestPlan(self._start[b"POST"], headers + mirrored, self._own_names)
+    def _plan_of_rewritten(self, exchange: Exchange, body: bytes) -> RequestPlan | ProtocolError:
+        """The head for a request a control changed: its mirrored headers say what the body says now.
+
+        The error where that cannot be known of one of them.
+        """
+        decode = self.gate.codec.decode
+        before: Message = decode(exchange.body, Direction.CLIENT)  # type: ignore[assignment]  # one object
+        after: Message = decode(body, Direction.CLIENT)  # type: ignore[assignment]  # as above
+        schema = self._schema_of(exchange.principal, before)
+        headers = changed_headers(exchange.headers, before.body, after.body, schema)
+        if isinstance(headers, ProtocolError):
+            return headers
+        return RequestPlan(self._start[b"POST"], headers, self._own_names)
+
+    def _schema_of(self, principal: str, message: Message) -> dict[str, Any] | None:
+        """The input schema of the tool a request calls, where it has arguments that travel in headers."""
+        schemas = self._schemas.get(principal)
+        return schemas.of_call(message.body) if schemas is not None else None
+
+    def learn(self, principal: str, body: bytes) -> None:
+        """Take note of an answer to `tools/list`, as its caller gets it."""
+        if SCHEMA_KEYWORD.encode() in body or principal in self._schemas:
+            message = self.gate.codec.decode(body, Direction.SERVER)
+            if isinstance(message, Message) and message.kind is _RESULT:
+                if len(self._schemas) >= PRINCIPALS:
+                    self._schemas.clear()
+                self._schemas.setdefault(principal, ToolSchemas()).learn(message.body["result"])
 
     async def close(self, grace_s: float) -> None:
         for relay in tuple(self._relays):
@@ -171,8 +196,9 @@ class HttpRoute:
             return
         kind = message.kind
         claimed = modern_version(message.body)
-        if (claimed is not None or not plan.handshake) and not plan.mirrors(message, claimed):
-            mismatch = check_request_headers(exchange.headers, message)
+        schema = self._schema_of(exchange.principal, message) if self._schemas and claimed is not None else None
+        if (claimed is not None or not plan.handshake) and (schema is not None or not plan.mirrors(message, claimed)):
+            mismatch = check_request_headers(exchange.headers, message, schema)
             if mismatch is not None:
                 _respond_outcome(exchange, channel.refuse(mismatch, Direction.CLIENT, message.id))
                 return
@@ -191,10 +217,16 @@ class HttpRoute:
                 return
             result = outcome.forward
             if claimed is not None:
-                plan = self._plan_of_rewritten(exchange, result)
+                changed = self._plan_of_rewritten(exchange, result)
+                if isinstance(changed, ProtocolError):
+                    channel.pending.pop(message.id, None)  # type: ignore[arg-type]  # nothing waits under None
+                    _respond_outcome(exchange, channel.refuse(changed, Direction.CLIENT, message.id))
+                    return
+                plan = changed
         method = message.method
         relay = Relay(self, exchange, channel, (message.id,) if kind is _REQUEST else ())  # type: ignore[arg-type]
         relay.opening = method == "initialize"
+        relay.learns = method == "tools/list" and claimed is not None
         if kind is _REQUEST:
             relay.cancel_on_disconnect = channel.modern
             relay.endless = method == "subscriptions/listen"
