@@ -5,9 +5,10 @@ environment nor the arguments of the server are in any process listing before, a
 act on the programs that confine it. It imports nothing but what every Python holds (`posix`, `sys`) and `_ctypes`,
 the C half of ctypes: the start of the server waits for it.
 
-Order: stray descriptors, control group, AppArmor profile, limits, no_new_privs, Landlock, system call filter, then
-the proof (`/proc/self/status`, namespaces that are not the host's), then exec. Anything that fails ends it with
-status 126 and one line on stderr; the server does not start less confined than was asked.
+Order: stray descriptors, control groups that it enters by itself, AppArmor profile, limits, no_new_privs, Landlock,
+system call filter, then the proof (`/proc/self/status`, namespaces that are not the host's), then it waits to be put
+into a control group of systemd's, then exec. Anything that fails ends it with status 126 and one line on stderr; the
+server does not start less confined than was asked.
 """
 
 import _ctypes
@@ -211,11 +212,6 @@ def main(order: "Order", source: "Any") -> None:
         for fd in groups:
             posix.write(fd, b"0")
             posix.close(fd)
-        if meeting >= 0:
-            posix.write(meeting, b"r")
-            if posix.read(meeting, 1) != b"g":
-                raise OSError(3, "callgate did not put it into its control group")
-            posix.close(meeting)
         prctl = _function("prctl")
         if order["alone"]:  # there is no process namespace to end with the server
             _call(prctl, "prctl", _PDEATHSIG, 9, 0, 0, 0)
@@ -229,6 +225,11 @@ def main(order: "Order", source: "Any") -> None:
         if order["filter"]:
             filter_calls(order["filter"])
         prove(order)
+        if meeting >= 0:  # last: a control group takes the kernel about as long as all of this
+            posix.write(meeting, b"r")
+            if posix.read(meeting, 1) != b"g":
+                raise OSError(3, "callgate did not put it into its control group")
+            posix.close(meeting)
         argv = order["argv"]
         posix.execve(argv[0], argv, order["environment"])
     except Exception as error:  # noqa: BLE001  whatever it is, the server must not start

@@ -7,7 +7,7 @@ ended in it, until callgate is done; and when callgate dies, whatever way, it en
 
 Putting a process into a group takes the kernel 8 to 25 ms, when nothing did so in the last moment (it waits for all
 processors to have seen it). So the scope is asked for before the sandbox is made, and the stub waits for it
-(`admit`) when it is up itself, just before it takes away its rights: nothing of the server runs outside.
+(`admit`) as the last thing before it becomes the server, of which nothing runs outside.
 
 Where systemd refuses, nothing is held by this: the watchdog takes over, and `refusal` says why.
 """
