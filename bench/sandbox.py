@@ -4,7 +4,8 @@
     bench/sandbox.py [--rounds 40] [--messages 3000] [--programs python,node]
 
 Starts are from before `prepare` until the program has ended; what is on the disk of it (the kept proof, the
-compiled filter) is there, as after the first start. Messages are one line each way through pipes.
+compiled filter) is there, as after the first start. Messages are one line each way through pipes. Last, what a client
+sees: from the start of `callgate run` in a new process to the answer to `initialize` of a server that needs no time.
 """
 
 from __future__ import annotations
@@ -21,8 +22,10 @@ from collections.abc import Callable
 from pathlib import Path
 
 if not __package__:  # started as bench/sandbox.py
-    sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "src"))
+    sys.path[:0] = [str(Path(__file__).resolve().parent.parent), str(Path(__file__).resolve().parent.parent / "src")]
 
+from bench.harness.build import build_all, program
+from bench.harness.subjects import callgate_command
 from callgate.config import SandboxConfig
 from callgate.errors import SandboxError
 from callgate.sandbox.backend import Backend
@@ -31,6 +34,10 @@ from callgate.sandbox.defaults import spec_for
 
 BACKENDS = ("bubblewrap", "landlock")
 ECHO = "import sys\nfor line in sys.stdin:\n sys.stdout.write(line)\n sys.stdout.flush()\n"
+HELLO = (
+    b'{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"protocolVersion":"2025-11-25","capabilities":{},'
+    b'"clientInfo":{"name":"bench","version":"1"}}}\n'
+)
 COLD = """
 import sys, time, pathlib
 import callgate.config, callgate.errors
@@ -145,12 +152,48 @@ def messages(argv: list[str], backends: list[str], count: int, state: Path) -> N
         print(f"{name:14}{found[count // 2] * 1e6:>8.1f}{found[count * 99 // 100] * 1e6:>8.1f}{ratio:>8.2f}")
 
 
+def answered(command: list[str], environment: dict[str, str]) -> float:
+    """Seconds to the first answer, in a new process."""
+    begin = time.perf_counter()
+    with subprocess.Popen(
+        command, env=environment, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdin
+        assert process.stdout
+        process.stdin.write(HELLO)
+        process.stdin.flush()
+        answer = process.stdout.readline()
+        took = time.perf_counter() - begin
+        process.stdin.close()
+    if b'"result"' not in answer:
+        raise SystemExit(f"no answer from {' '.join(command)}")
+    return took
+
+
+def first_answers(backends: list[str], rounds: int, state: Path) -> None:
+    server = program("stdio_echo")
+    run = [*callgate_command(), "run", "--name", "bench", "--read", server]
+    commands = {"direct": [server]}
+    commands |= {name: [*run, "--sandbox", name, "--", server] for name in ("none", *backends)}
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
+    took: dict[str, list[float]] = {name: [] for name in commands}
+    for turn in range(rounds + 1):
+        for name in commands if turn % 2 else reversed(commands):
+            found = answered(commands[name], environment) * 1e3
+            if turn:  # the first fills caches
+                took[name].append(found)
+    print(f"\nfirst answer through callgate run, ms, {rounds} rounds\n{'':14}{'min':>8}{'median':>8}")
+    for name, values in took.items():
+        print(f"{name:14}{min(values):>8.1f}{statistics.median(values):>8.1f}")
+
+
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--rounds", type=int, default=40)
     parser.add_argument("--messages", type=int, default=3000)
     parser.add_argument("--programs", default="python,node")
     options = parser.parse_args()
+    build_all()
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or sys.executable
     with tempfile.TemporaryDirectory() as place:
         state = Path(place)
@@ -163,6 +206,7 @@ def main() -> int:
             starts("node -e 0", [node, "-e", "0"], backends, options.rounds, state)
         cold([python, "-I", "-c", "0"], backends, max(5, options.rounds // 4), state)
         messages([python, "-I", "-c", ECHO], backends, options.messages, state)
+        first_answers(backends, max(5, options.rounds // 2), state)
     return 0
 
 
