@@ -20,6 +20,7 @@ from then on, offline, until an update is agreed to.
   verify [NAME...]      read every file, compare with the lock; signatures too
   update [NAME...]      show what a newer release changed, ask, take it
   diff NAME [VERSION]   show what a release would change, take nothing
+  prune                 remove from the store what no lock refers to
   sign                  sign the lock
   keygen                make a key to sign with
   catalogue             a team's catalogue of servers
@@ -33,6 +34,7 @@ ACTIONS = {
     "verify": ("callgate.cli.trust_verify", "main_verify"),
     "update": ("callgate.cli.trust_update", "main_update"),
     "diff": ("callgate.cli.trust_update", "main_diff"),
+    "prune": ("callgate.cli.trust_prune", "main_prune"),
     "sign": ("callgate.cli.trust_sign", "main_sign"),
     "keygen": ("callgate.cli.trust_sign", "main_keygen"),
     "catalogue": ("callgate.cli.trust_sign", "main_catalogue"),

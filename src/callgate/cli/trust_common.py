@@ -12,7 +12,7 @@ from pathlib import Path
 
 from callgate.config import Config, load, state_directory, user_config_file
 from callgate.errors import CallgateError, ConfigError
-from callgate.supply import lockfile
+from callgate.supply import known_locks, lockfile
 from callgate.supply.code_diff import CodeDiff, summary
 from callgate.supply.lockfile import LockedServer
 from callgate.supply.resolve import Options
@@ -63,7 +63,9 @@ def place(arguments: argparse.Namespace) -> Place:
     folder = Path(arguments.project)
     if not folder.is_dir():
         raise ConfigError(f"there is no directory {visible(arguments.project, 200)}", next_step="check the path")
-    return Place(config, state, folder / lockfile.FILE_NAME, folder.absolute())
+    folder = folder.absolute()
+    known_locks.remember(state, folder / lockfile.FILE_NAME)
+    return Place(config, state, folder / lockfile.FILE_NAME, folder)
 
 
 def options(arguments: argparse.Namespace, where: Place, version: str = "") -> Options:

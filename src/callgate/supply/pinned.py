@@ -155,6 +155,7 @@ def _launch(name: str, entry: dict[str, Any], path: str | Path, state: str | Pat
                 effect="the server was not started",
                 next_step=f"fetch it again: callgate trust lock {_shown(name)}",
             )
+        _hold(os.path.dirname(store))
     if not ours:
         from callgate.supply import derived
 
@@ -169,6 +170,35 @@ def _launch(name: str, entry: dict[str, Any], path: str | Path, state: str | Pat
     command = [word.replace("{store}", store).replace("{runtime}", runtime) if "{" in word else word for word in words]
     variables = {key: value.replace("{store}", store) for key, value in start["environment"].items()}
     return Pinned(tuple(command), variables, store, runtime, start["directory"], {**entry, "name": name}, str(path))
+
+
+_HELD: dict[str, int] = {}
+"""Descriptors of the trees that this process started servers from, by their place."""
+
+
+def _hold(record: str) -> None:
+    """Hold a tree until this process ends, so that nobody prunes it meanwhile (prune.py)."""
+    import fcntl
+
+    before = _HELD.get(record)
+    if before is not None and os.path.samestat(os.fstat(before), os.stat(record)):
+        return
+    descriptor = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        raise TrustError(
+            "what was pinned is just being removed from the store",
+            effect="the server was not started",
+            next_step="lock it again: callgate trust lock",
+        ) from None
+    except OSError:
+        os.close(descriptor)
+        return  # a file system without locks: nothing on it is pruned either
+    if before is not None:
+        os.close(before)
+    _HELD[record] = descriptor
 
 
 def _inside(path: str) -> str:

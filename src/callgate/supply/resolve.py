@@ -19,7 +19,7 @@ from typing import Any
 
 from callgate.config import SandboxConfig, SecretConfig, valid_server_name
 from callgate.errors import TrustError
-from callgate.supply import artefacts, lockfile, publisher
+from callgate.supply import artefacts, known_locks, lockfile, publisher
 from callgate.supply.cooldown import DEFAULT_DAYS, Cooldown, iso, parse_time
 from callgate.supply.launch_line import LaunchLine, parse
 from callgate.supply.launch_secrets import secret_arguments
@@ -67,6 +67,7 @@ def lock_server(
     known against (`resolve_checks`) is refused: a person may take it with `callgate trust lock`.
     """
     path = lock or state / lockfile.FILE_NAME
+    known_locks.remember(state, path)
     known = lockfile.load(path).servers.get(name)
     server = prepare(name, argv, state=state, known=known, options=options)
     if known is None or known.artefacts_digest != server.artefacts_digest:

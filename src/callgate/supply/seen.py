@@ -48,7 +48,7 @@ def last_seen(state: Path, lock: Path) -> Seen | None:
 def accept(state: Path, lock: Path, statement: LockStatement) -> None:
     """Remember a verified statement. Raises TrustError for an older one, and for another lock's."""
     now = Seen(statement.lock, statement.counter, hashlib.sha256(statement.payload).hexdigest())
-    with _locked(state):
+    with locked(state):
         known = _load(state)
         before = known.get(_key(lock))
         if before == now:
@@ -75,7 +75,7 @@ def accept(state: Path, lock: Path, statement: LockStatement) -> None:
 
 def forget(state: Path, lock: Path) -> bool:
     """Forget what was seen of the lock at this path. False when nothing was."""
-    with _locked(state):
+    with locked(state):
         known = _load(state)
         had = known.pop(_key(lock), None) is not None
         if had:
@@ -114,7 +114,8 @@ def _save(state: Path, known: dict[str, Seen]) -> None:
 
 
 @contextmanager
-def _locked(state: Path) -> Iterator[None]:
+def locked(state: Path) -> Iterator[None]:
+    """One process at a time changes what lies in `trust/`."""
     descriptor = os.open(directory(state) / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
