@@ -68,6 +68,19 @@ def test_lines() -> None:
     ]
 
 
+def test_a_request_refused_at_the_door_and_many_of_them() -> None:
+    one = {"route": "files", "rule": "http-host", "status": 421, "method": "POST", "peer": "127.0.0.1", "count": 1}
+    lost = {"rule": "http-path", "status": 404, "method": "GET", "path": "/\x1b", "peer": "::1", "count": 1}
+    many = {"route": "files", "rule": "http-host", "status": 421, "count": 900, "peers": ["10.0.0.1", "10.0.0.2"]}
+    notes = [{"kind": "note", "what": "http-refused", "time": NOON, "fields": fields} for fields in (one, lost, many)]
+    assert [live_line(canonical(note)) for note in notes] == [
+        "12:00:00.123  deny      files      → http-host (421) POST from 127.0.0.1",
+        "12:00:00.123  deny                 → http-path (404) GET /\\x1b from ::1",
+        "12:00:00.123  deny      files      → http-host (421) 900 times from 10.0.0.1, 10.0.0.2",
+    ]
+    assert live_line({"kind": "note", "what": "http-refused", "time": NOON, "fields": 5}).endswith("http-refused")
+
+
 def test_colour_is_only_the_outcome() -> None:
     plain, coloured = live_line(record(outcome="deny")), live_line(record(outcome="deny"), colour=True)
     assert coloured == plain.replace("deny", "\x1b[31mdeny\x1b[0m", 1)

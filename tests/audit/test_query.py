@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -130,3 +131,19 @@ def test_reading_from_a_place_on(tmp_path: Path) -> None:
     assert [line for line, _ in everything] == lines_of(directory)
     for at in (0, 100, 300, 800):
         assert list(read_lines(directory, everything[at][1])) == everything[at + 1 :]
+
+
+def test_requests_refused_at_the_door_count_as_denials_of_their_route(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    journal.note("http-refused", {"route": "files", "rule": "http-host", "status": 421, "count": 1})
+    journal.note("http-refused", {"rule": "http-path", "status": 404, "count": 1})
+    journal.note("reload", {})
+    journal.close()
+
+    def rules(**wanted: Any) -> list[str]:
+        found = newest_records(tmp_path / "audit", Filter(decisions_only=True, **wanted), 10)
+        return [record["fields"]["rule"] for _, record in found]
+
+    assert rules() == ["http-host", "http-path"]
+    assert rules(server="files") == rules(server="files", outcome="deny") == ["http-host"]
+    assert rules(outcome="allow") == rules(server="other") == []

@@ -3,6 +3,7 @@
     10:15:02.123  allow     files      → tools/call read_file {path}
     10:15:02.125  allow     files      ← tools/call read_file  2.1 kB  1.4 ms
     10:15:02.130  deny      files      ← tools/list  definition-pins/instruction-added (high)
+    10:15:02.131  deny      files      → http-host (421) POST from 127.0.0.1
 
 Every text that came from a peer goes through `visible`; a line is cut at the width of the terminal.
 """
@@ -32,13 +33,22 @@ def live_line(line: bytes | Record, *, width: int = WIDTH, colour: bool = False)
         return ""
     kind = str(record.get("kind", ""))
     outcome = str(record.get("outcome", "sign" if kind == "checkpoint" else kind))
-    rest = _decision(record) if record.get("kind") == "decision" else _event(record)
+    if is_refusal(record):
+        outcome, rest = "deny", _refusal(record["fields"])
+    else:
+        rest = _decision(record) if kind == "decision" else _event(record)
     text = fit(f"{clock(record.get('time'))}  {visible(outcome, 13):<8}  {rest}", width)
     if not colour:
         return text
     code = _COLOURS.get(outcome, _DIM)
     at = text.find(outcome)
     return f"{text[:at]}\x1b[{code}m{outcome}\x1b[0m{text[at + len(outcome) :]}" if at > 0 else text
+
+
+def is_refusal(record: Record) -> bool:
+    """Whether a request was refused at the HTTP door, before there was a message."""
+    fields = record.get("fields")
+    return record.get("kind") == "note" and record.get("what") == "http-refused" and isinstance(fields, Mapping)
 
 
 def clock(microseconds: object) -> str:
@@ -98,6 +108,18 @@ def _decision(record: Record) -> str:
         if record.get("took_us"):
             detail += f"  {duration_text(record['took_us'])}"
     return f"{fit(server, _SERVER):<{_SERVER}} {'→' if client else '←'} {what} {detail}".rstrip()
+
+
+def _refusal(fields: Mapping[str, Any]) -> str:
+    """`files      → http-host (421) POST from 127.0.0.1`, or how many there were."""
+    text = {name: visible(str(fields.get(name, "")), 60) for name in ("route", "rule", "status", "method", "peer")}
+    count = fields.get("count")
+    times = f"{count} times " if isinstance(count, int) and count > 1 else ""
+    path = " " + visible(str(fields["path"]), _NAME) if fields.get("path") else ""
+    peers = fields.get("peers")
+    peer = text["peer"] or (visible(", ".join(map(str, peers)), 60) if isinstance(peers, list) else "")
+    what = f"{text['rule']} ({text['status']}) {times}{text['method']}{path}".rstrip()
+    return f"{fit(text['route'], _SERVER):<{_SERVER}} → {what}{' from ' + peer if peer else ''}"
 
 
 def _findings(findings: list[Any]) -> str:

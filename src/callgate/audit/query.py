@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final, TypeAlias
 
+from callgate.audit.live import is_refusal
 from callgate.audit.reader import chains, in_use, read_lines, segment_paths
 from callgate.audit.records import Record, parse
 from callgate.audit.spool import TAIL_NAME
@@ -23,7 +24,11 @@ Entry: TypeAlias = tuple[Line, Record]
 
 @dataclass(frozen=True, slots=True)
 class Filter:
-    """Which records are wanted. Empty members want all. Times are microseconds since 1970 in UTC."""
+    """Which records are wanted. Empty members want all.
+
+    Requests refused at the HTTP door count as decisions: `deny` for the server of their route. Times are microseconds
+    since 1970 in UTC.
+    """
 
     chain: str = ""
     server: str = ""
@@ -34,12 +39,14 @@ class Filter:
 
     def wants(self, record: Record) -> bool:
         """Whether `record` passes."""
+        refusal = is_refusal(record)
+        if self.decisions_only and record.get("kind") != "decision" and not refusal:
+            return False
         scope = record.get("scope")
-        if self.decisions_only and record.get("kind") != "decision":
+        server = record["fields"].get("route") if refusal else scope.get("server") if isinstance(scope, dict) else None
+        if self.server and server != self.server:
             return False
-        if self.server and (not isinstance(scope, dict) or scope.get("server") != self.server):
-            return False
-        if self.outcome and record.get("outcome") != self.outcome:
+        if self.outcome and ("deny" if refusal else record.get("outcome")) != self.outcome:
             return False
         return bool(self.since <= record["time"] < self.until)
 
