@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 from collections.abc import Callable
@@ -154,7 +155,8 @@ class Door:
 
     async def close(self) -> None:
         for writer in self._writers:
-            writer.transport.abort()
+            with contextlib.suppress(AttributeError):  # over already (CPython before 3.11.7)
+                writer.transport.abort()
         for task in list(self._tasks):
             task.cancel()
         if self._tasks:

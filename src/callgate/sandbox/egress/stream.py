@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 import ssl
 
@@ -85,7 +86,8 @@ class Stream:
             self.abort()
 
     def abort(self) -> None:
-        self._writer.transport.abort()
+        with contextlib.suppress(AttributeError):  # a TLS connection that is over already (CPython before 3.11.7)
+            self._writer.transport.abort()
 
     async def _linger(self) -> None:
         if self._writer.can_write_eof():
