@@ -160,12 +160,13 @@ def test_rights_grow_with_the_kernel() -> None:
 
 
 def test_the_program_follows_the_order() -> None:
-    fd = stub_start.program_file({"a": 1}, "stub")
-    with open(fd, "rb") as file:
-        import marshal
+    import marshal
 
-        assert marshal.load(file) == {"a": 1}
-        code = marshal.load(file)
+    with open(stub_start.program_file({"a": 1}, "stub"), "rb") as file:
+        content = file.read()
+    at = int.from_bytes(content[:4], "little")
+    assert marshal.loads(content[4:at]) == {"a": 1}
+    code = marshal.loads(content[at:])
     assert "main" in code.co_names and code.co_filename.endswith("stub.py")
 
 

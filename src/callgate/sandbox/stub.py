@@ -199,10 +199,9 @@ def prove(order: "Order") -> None:
             raise OSError(1, path + " is not what was named")
 
 
-def main(order: "Order", source: "Any") -> None:
+def main(order: "Order") -> None:
     """Confine this process as ordered and become the server."""
     try:
-        source.close()
         groups, meeting = order["control_groups"], order["meeting"]
         first = 3
         for fd in sorted([*groups, meeting] if meeting >= 0 else groups):

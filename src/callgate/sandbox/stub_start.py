@@ -16,9 +16,10 @@ else:
     TypedDict = dict
 
 BOOT = (
-    "import marshal,sys;f=open(int(sys.argv[1]),'rb');o=marshal.load(f);g={'__name__':'stub'};"
-    "exec(marshal.load(f),g);g['main'](o,f)"
+    "import marshal,posix,sys;f=int(sys.argv[1]);d=posix.read(f,posix.fstat(f).st_size);posix.close(f);"
+    "n=int.from_bytes(d[:4],'little');g={'__name__':'stub'};exec(marshal.loads(d[n:]),g);g['main'](marshal.loads(d[4:n]))"
 )
+"""Reads its file in one go: four bytes that say where the program begins, the order, the program."""
 
 
 class Order(TypedDict):
@@ -90,7 +91,8 @@ def program_file(order: dict[str, object], module: str) -> int:
     """A file in memory with an order and the program of a module of this room, as BOOT reads them."""
     fd = os.memfd_create("order")
     try:
-        content = marshal.dumps(order) + _program(module)
+        told = marshal.dumps(order)
+        content = (4 + len(told)).to_bytes(4, "little") + told + _program(module)
         done = 0
         while done < len(content):
             done += os.write(fd, content[done:])

@@ -10,7 +10,6 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
 
     from callgate.sandbox.watchdog import Watched
 
@@ -165,9 +164,8 @@ def _signal(pid: int, number: int) -> None:
         return
 
 
-def main(watched: "Watched", source: "Any") -> None:
+def main(watched: "Watched") -> None:
     """Watch until the server or callgate ends, or a limit is passed. With `alone`, nothing of it stays behind."""
-    source.close()
     posix.closerange(_EVENTS + 1, 1 << 20)
     poll = select.poll()
     poll.register(_PIDFD, select.POLLIN)
