@@ -22,6 +22,12 @@ class FakeScope:
         self.journal.decisions.append(fields)
         return len(self.journal.decisions)
 
+    def head(self, *form: Any) -> Any:
+        return form
+
+    def record(self, head: Any, request_id: Any, data: bytes, about: int, duration_us: int) -> int:
+        return self.decision(*head[:4], request_id, data, head[4], "allow", (), about, duration_us)
+
 
 class FakeJournal:
     def __init__(self) -> None:

@@ -135,6 +135,33 @@ class Scope:
                     hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
                 )
             head = made
+        try:
+            return self.record(head, request_id, data, about, duration_us)
+        except TypeError:  # an id that is not valid Unicode, or an integer beyond 64 bits
+            return self._general(
+                hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
+            )
+
+    def head(self, hook: str, direction: int, method: str, name: str, content: dict[str, Any]) -> Fragment | None:
+        """For `record`: what the records of allowed messages of this form have in common, once one was written.
+
+        `content` is what is described: a request's `arguments`, an answer's result. None where each record is made
+        by itself: where values are kept, where an object stands in `content`, where the answer failed.
+        """
+        journal = self._journal
+        if journal.keeps_values or "error" in content or content.get("isError") is True:
+            return None
+        heads = journal.server_heads if direction else journal.client_heads
+        if journal.digest_only:
+            content = _NOTHING
+        return heads.get((hook, method, name, "allow", *content, *map(type, content.values())))
+
+    def record(self, head: Fragment, request_id: str | int | None, data: bytes, about: int, duration_us: int) -> int:
+        """Record an allowed message of the form that `head` stands for; its `seq`. See `decision`.
+
+        Raises AuditError, and TypeError for an id that JSON cannot hold; then nothing was written.
+        """
+        journal = self._journal
         seq = journal.seq + 1
         size = len(data)
         if size <= LARGE:
@@ -150,12 +177,7 @@ class Scope:
         record["size"] = size
         record["time"] = _now() // 1000
         record["took_us"] = duration_us
-        try:
-            line = dumps(record, None, OPT_APPEND_NEWLINE)
-        except TypeError:  # an id that is not valid Unicode, or an integer beyond 64 bits
-            return self._general(
-                hook, direction, method, name, request_id, data, content, outcome, findings, about, duration_us
-            )
+        line = dumps(record, None, OPT_APPEND_NEWLINE)
         offset = journal.offset
         end = offset + len(line)
         if end > journal.limit:

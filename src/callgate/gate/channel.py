@@ -13,7 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from callgate.errors import AuditError, LimitExceeded, ProtocolError
-from callgate.gate import answers
+from callgate.gate import answers, express
 from callgate.gate.edits import EditConflict, apply
 from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
@@ -60,12 +60,12 @@ class Channel:
 
     __slots__ = (
         "_answered",
-        "_codec",
-        "_gate",
-        "_in_flight",
         "asked",
+        "codec",
         "conversation",
         "enforce",
+        "gate",
+        "in_flight",
         "modern",
         "pending",
         "replayable",
@@ -75,9 +75,9 @@ class Channel:
     )
 
     def __init__(self, gate: Gate, conversation: Conversation, scope: Scope) -> None:
-        self._gate = gate
-        self._codec = gate.codec
-        self._in_flight = gate.codec.limits.in_flight
+        self.gate = gate
+        self.codec = gate.codec
+        self.in_flight = gate.codec.limits.in_flight
         self.conversation = conversation
         self.scope = scope
         self.enforce = conversation.mode == "enforce"
@@ -98,34 +98,52 @@ class Channel:
     @property
     def limits(self) -> Limits:
         """The limits messages of this channel are held to."""
-        return self._codec.limits
+        return self.codec.limits
 
     # -- entry points ----------------------------------------------------------------------------
 
     def client(self, raw: bytes) -> bytes | Outcome:
         """One message or batch from the client: the bytes to forward, or an Outcome."""
+        codec = self.codec
+        body = codec.plain(raw)
+        if body is not None and (passed := express.call(self, body, raw)) is not None:
+            return passed
         try:
-            message = self._codec.decode(raw, _CLIENT)
+            message = codec.decode(raw, _CLIENT) if body is None else codec.message(body, raw)
         except ProtocolError as error:
             return self._malformed(raw, error, _CLIENT)
         if type(message) is list:
             return self._batch(message, _CLIENT)
-        return self.client_message(message)  # type: ignore[arg-type]  # type() narrows no union for mypy
+        result = self.client_message(message)  # type: ignore[arg-type]  # type() narrows no union for mypy
+        if body is not None and result is raw:
+            express.learn_call(self, body)
+        return result
 
     def server(self, raw: bytes) -> bytes | Outcome:
         """One message or batch from the server: the bytes to forward, or an Outcome."""
+        codec = self.codec
+        body = codec.plain(raw)
+        if body is not None and (passed := express.answer(self, body, raw)) is not None:
+            return passed
         try:
-            message = self._codec.decode(raw, _SERVER)
+            message = codec.decode(raw, _SERVER) if body is None else codec.message(body, raw)
         except ProtocolError as error:
             return self._malformed(raw, error, _SERVER)
         if type(message) is list:
             return self._batch(message, _SERVER)
-        return self.server_message(message)  # type: ignore[arg-type]  # as above
+        waiting = self.pending.get(message.id) if body is not None else None  # type: ignore[union-attr,arg-type]
+        result = self.server_message(message)  # type: ignore[arg-type]  # as above
+        if waiting is not None and result is raw:
+            express.learn_answer(self, waiting, body)  # type: ignore[arg-type]  # there is a body where one waits
+        return result
 
-    def decode_client(self, raw: bytes) -> Message | list[Message] | Outcome:
-        """Decode only: for HTTP, which checks headers against the body before any decision."""
+    def decode_client(self, raw: bytes, body: dict[str, Any] | None = None) -> Message | list[Message] | Outcome:
+        """Decode only: for HTTP, which checks headers against the body before any decision.
+
+        `body`: what `Codec.plain` read from `raw`, if anything.
+        """
         try:
-            return self._codec.decode(raw, _CLIENT)
+            return self.codec.decode(raw, _CLIENT) if body is None else self.codec.message(body, raw)
         except ProtocolError as error:
             return self.refuse(error, _CLIENT, error.request_id, raw)
 
@@ -165,8 +183,8 @@ class Channel:
         pending = self.pending
         if request_id in pending:
             return self.refuse(reused_id(), _CLIENT, request_id, message.data)
-        if len(pending) >= self._in_flight:
-            return self.refuse(too_many_in_flight(self._in_flight), _CLIENT, request_id, message.data)
+        if len(pending) >= self.in_flight:
+            return self.refuse(too_many_in_flight(self.in_flight), _CLIENT, request_id, message.data)
         params = message.body.get("params")
         name = ""
         modern = False
@@ -187,7 +205,7 @@ class Channel:
         self.modern = modern
         hook: Hook = "connect" if method in CONNECT_METHODS else "call"
         hits = message.hits
-        gate = self._gate
+        gate = self.gate
         clears = gate.clears_call
         if (
             hits
@@ -208,7 +226,7 @@ class Channel:
             seq = self.scope.decision(hook, 0, method, name, request_id, message.data, params, "allow", (), 0, 0)
         except AuditError:
             if self.enforce:
-                return self._no_evidence(_CLIENT, message, method, modern)
+                return self.no_evidence(_CLIENT, message, method, modern)
             seq = 0
         pending[request_id] = Pending(method, name, seq, monotonic_ns(), modern)
         return message.data
@@ -237,7 +255,7 @@ class Channel:
                 revision = result.get("protocolVersion")
                 if type(revision) is str:
                     self._negotiated(revision)
-        gate = self._gate
+        gate = self.gate
         asked = gate.asked(hook, message.hits) if message.hits else gate.always[hook]
         if asked:
             event = Event(hook, _SERVER, message, self.conversation, method, name, waiting)
@@ -262,7 +280,7 @@ class Channel:
             )
         except AuditError:
             if self.enforce:
-                return self._no_evidence(_SERVER, message, method, waiting.modern)
+                return self.no_evidence(_SERVER, message, method, waiting.modern)
         return message.data
 
     def _client_answer(self, message: Message) -> bytes | Outcome:
@@ -283,10 +301,10 @@ class Channel:
         if request_id in self.asked:
             if not self.replaying:
                 return self.refuse(reused_id(), _SERVER, request_id, message.data)
-        elif len(self.asked) >= self._codec.limits.in_flight:
-            return self.refuse(too_many_in_flight(self._codec.limits.in_flight), _SERVER, request_id, message.data)
+        elif len(self.asked) >= self.codec.limits.in_flight:
+            return self.refuse(too_many_in_flight(self.codec.limits.in_flight), _SERVER, request_id, message.data)
         event = Event("server_request", _SERVER, message, self.conversation, method)
-        decision = self._gate.decide(self._gate.asked("server_request", message.hits), event, self.conversation.mode)
+        decision = self.gate.decide(self.gate.asked("server_request", message.hits), event, self.conversation.mode)
         return self._settle(decision, event, message.body.get("params"), self.asked)
 
     # -- deciding --------------------------------------------------------------------------------
@@ -302,10 +320,10 @@ class Channel:
         content: Any,
     ) -> bytes | Outcome:
         """A message nobody waits for an answer to: notifications, answers to the server."""
-        asked = self._gate.asked(hook, message.hits)
+        asked = self.gate.asked(hook, message.hits)
         if asked:
             event = Event(hook, direction, message, self.conversation, method, name, waiting)
-            decision = self._gate.decide(asked, event, self.conversation.mode)
+            decision = self.gate.decide(asked, event, self.conversation.mode)
             if decision is not CLEAR:
                 return self._settle(decision, event, content, None)
         about = waiting.seq if waiting else 0
@@ -315,7 +333,7 @@ class Channel:
             )
         except AuditError:
             if self.enforce:
-                return self._no_evidence(direction, message, method, modern=self.modern)
+                return self.no_evidence(direction, message, method, modern=self.modern)
         return message.data
 
     def _settle(
@@ -330,7 +348,7 @@ class Channel:
         method = event.method
         waiting = event.request
         if event.hook == "catalog":
-            self._gate.withheld.learn(event, decision)
+            self.gate.withheld.learn(event, decision)
         if decision.outcome == "rewrite" and decision.edits:
             message = self._rewrite(event, decision)
         if decision.labels:
@@ -360,7 +378,7 @@ class Channel:
             )
         except AuditError:
             if self.enforce:
-                return self._no_evidence(direction, message, method, modern=self.modern)
+                return self.no_evidence(direction, message, method, modern=self.modern)
             seq = 0
         if outcome == "deny":
             return self._denied(direction, message, method, waiting, decision)
@@ -372,7 +390,7 @@ class Channel:
 
     def _rewrite(self, event: Event, decision: Decision) -> Message:
         """Apply edits and inspect what they made, until nothing more is to be changed."""
-        gate = self._gate
+        gate = self.gate
         message = event.message
         edits = decision.edits
         for _ in range(_ROUNDS):
@@ -381,7 +399,7 @@ class Channel:
                 apply(body, edits)
                 if event.hook == "catalog":
                     _forbid_caching(body)
-                message = self._codec.encode(body)
+                message = self.codec.encode(body)
             except (EditConflict, ProtocolError) as error:
                 decision.deny("two controls want to change the same place", "edit-conflict")
                 decision.findings.append(Finding("edit-conflict", "fail-open", str(error), severity="high"))
@@ -417,7 +435,7 @@ class Channel:
         self, error: ProtocolError, direction: Direction, request_id: RequestId | None = None, data: bytes = b""
     ) -> Outcome:
         """Record a message that breaks the protocol and say so to whoever waits. `data`: its bytes, where known."""
-        finding = self._gate.finding_of(error)
+        finding = self.gate.finding_of(error)
         try:
             self.scope.decision(
                 "call" if direction is _CLIENT else "content",
@@ -456,7 +474,7 @@ class Channel:
         body = None if self.enforce or too_large else parse_leniently(raw)
         if body is None:
             return self.refuse(error, direction, error.request_id, raw)
-        finding = replace(self._gate.finding_of(error), message=f"passed uninspected: {error.what}")
+        finding = replace(self.gate.finding_of(error), message=f"passed uninspected: {error.what}")
         request_id = body.get("id") if type(body) is dict else None
         if type(request_id) not in (str, int):
             request_id = None
@@ -477,7 +495,7 @@ class Channel:
         method = body.get("method")
         mine, theirs = (self.pending, self.asked) if direction is _CLIENT else (self.asked, self.pending)
         if type(method) is str:
-            if len(mine) < self._codec.limits.in_flight:
+            if len(mine) < self.codec.limits.in_flight:
                 mine[request_id] = Pending(method, "", 0, monotonic_ns(), modern=self.modern)
         else:
             theirs.pop(request_id, None)
@@ -496,7 +514,7 @@ class Channel:
         substitute = answers.refusal(message.id, method, decision.reason, decision.rule, modern=modern)
         return Outcome(substitute, None, decision.rule, HTTP_OK)
 
-    def _no_evidence(self, direction: Direction, message: Message, method: str, modern: bool) -> Outcome:
+    def no_evidence(self, direction: Direction, message: Message, method: str, modern: bool) -> Outcome:
         """The log cannot be written: in enforce mode nothing passes."""
         rule = "evidence-unavailable"
         if message.kind is _NOTIFICATION or message.id is None:
@@ -612,7 +630,7 @@ class Channel:
         if self.pending and reason:
             fields = {"server": self.conversation.server, "reason": reason, "unanswered": len(self.pending)}
             try:
-                self._gate.journal.note("channel-closed", fields)
+                self.gate.journal.note("channel-closed", fields)
             except AuditError:
                 pass  # the journal counts it as lost; nothing passes here that could be refused
         self.pending.clear()

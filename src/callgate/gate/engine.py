@@ -14,6 +14,7 @@ from callgate.errors import ProtocolError
 from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
 from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
+from callgate.gate.express import Forms
 from callgate.gate.verdicts import (
     EDITS,
     Allow,
@@ -114,6 +115,7 @@ class Gate:
         """A refusal of the parser as a finding: by the control that answers for the parser's limits."""
         self.clears_call = self._clearance()
         """Whether all controls that want every call allow this one unseen; None where one of them cannot say."""
+        self.forms = Forms()
         self.withheld = Withheld()
         self.automaton = Automaton(patterns, cache_dir=cache_dir)
         self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))

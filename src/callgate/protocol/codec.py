@@ -79,15 +79,11 @@ class Codec:
         question: it depends on the negotiated revision.
         """
         if len(raw) <= self._small:
-            # Nearly every message: small, serialised as we would serialise it, without anything to look closer at.
             try:
                 data = orjson.dumps(body := orjson.loads(raw))
             except ValueError as error:
                 raise _explain(raw, error) from None
             if data == raw:
-                scan = self._scan
-                if type(body) is dict and scan is not None and not (hits := scan(data)):
-                    return self._message(body, data, hits)
                 return self._inspected(body, data, walk=False)
         elif len(raw) > self._max_bytes[direction]:
             raise self._too_large(len(raw), direction)
@@ -96,6 +92,25 @@ class Codec:
         except ValueError as error:
             raise _explain(raw, error) from None
         return self._inspected(body, data, walk)
+
+    def plain(self, raw: bytes) -> dict[str, Any] | None:
+        """The object of nearly every message: small, serialised as we would serialise it, with no pattern in it.
+
+        None for any other, which `decode` then reads from the start. What `plain` returns is not judged yet:
+        `message` does that.
+        """
+        scan = self._scan
+        if len(raw) > self._small or scan is None:
+            return None
+        try:
+            body = orjson.loads(raw)
+        except ValueError:
+            return None
+        return body if orjson.dumps(body) == raw and type(body) is dict and not scan(raw) else None
+
+    def message(self, body: dict[str, Any], raw: bytes) -> Message:
+        """The message of an object that `plain` read from `raw`. Raises ProtocolError as `decode` does."""
+        return self._message(body, raw, ())
 
     def _inspected(self, body: Any, data: bytes, walk: bool) -> Message | list[Message]:
         """The messages of a parsed object, scanned, and walked where it is owed or asked for."""

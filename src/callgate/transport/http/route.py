@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 from callgate.config import ServerConfig
 from callgate.errors import AuditError, ConfigError, ProtocolError
-from callgate.gate import answers
+from callgate.gate import answers, express
 from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import SCHEMA_KEYWORD, changed_headers, check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
@@ -177,6 +177,7 @@ class HttpRoute:
             new = self._channel(session.principal, old.conversation.session)
             new.pending = old.pending
             new.asked = old.asked
+            new.replayable = old.replayable
             new.revision = new.conversation.revision = new.scope.revision = old.revision
             new.conversation.labels = old.conversation.labels
             session.channel = new
@@ -187,7 +188,14 @@ class HttpRoute:
         return self.gate.channel(server=self.config.name, principal=principal, session=session, transport="http")
 
     def _post(self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None) -> None:
-        message = channel.decode_client(exchange.body)
+        raw = exchange.body
+        body = channel.codec.plain(raw) if plan.handshake else None
+        if body is not None:
+            passed = express.call(channel, body, raw)
+            if passed is not None:
+                self._passed(exchange, plan, channel, session, body, passed)
+                return
+        message = channel.decode_client(raw, body)
         if type(message) is not Message:
             if type(message) is Outcome:
                 _respond_outcome(exchange, message)
@@ -210,6 +218,8 @@ class HttpRoute:
         if not channel.revision:
             channel.revision = plan.revision
         result = channel.client_message(message)
+        if body is not None and result is raw:
+            express.learn_call(channel, body)
         if type(result) is not bytes:
             outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
             if outcome.forward is None:
@@ -231,6 +241,25 @@ class HttpRoute:
             relay.cancel_on_disconnect = channel.modern
             relay.endless = method == "subscriptions/listen"
         self._send(relay, plan, result, session, method in REPEATABLE)
+
+    def _passed(
+        self,
+        exchange: Exchange,
+        plan: RequestPlan,
+        channel: Channel,
+        session: Session | None,
+        body: dict[str, Any],
+        passed: bytes | Outcome,
+    ) -> None:
+        """A call that was decided the short way: it is of the handshake era, and none of those that need more."""
+        if type(passed) is not bytes:
+            _respond_outcome(exchange, passed)  # type: ignore[arg-type]  # not bytes, so an Outcome
+            return
+        if not channel.revision:
+            channel.revision = plan.revision
+        relay = Relay(self, exchange, channel, (body["id"],))
+        relay.cancel_on_disconnect = False
+        self._send(relay, plan, passed, session, body["method"] in REPEATABLE)
 
     def _post_batch(
         self,
@@ -288,16 +317,16 @@ class HttpRoute:
             head = b"%b\r\ncontent-length: %d\r\n\r\n" % (plan.lines, len(body))
         else:
             head = plan.lines + b"\r\n\r\n"
-        relay.request = self.pool.send(relay, head, body, repeatable=repeatable)
+        relay.request = self.pool.send(relay, head, body, repeatable=repeatable, whole=relay.whole)
 
     # -- what relays ask of their route ----------------------------------------------------------
 
     def left(self, relay: Relay) -> None:
         """An exchange is over."""
-        relays = self._relays
-        if relay not in relays:
+        try:
+            self._relays.remove(relay)
+        except KeyError:
             return
-        relays.remove(relay)
         session = relay.session
         if session is not None:
             session.busy -= 1

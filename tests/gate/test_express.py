@@ -1,0 +1,316 @@
+"""The short way comes to what the general way comes to: bytes, refusals, evidence, and what waits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import orjson
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from callgate.audit.shapes import shape
+from callgate.gate import express
+from callgate.gate.channel import Channel
+from callgate.gate.events import Event
+from callgate.gate.outcome import Outcome
+from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding
+from callgate.protocol.limits import Limits
+from tests.audit.evidence import new_journal, records_in
+from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
+
+
+def cleared(deny: str = "bad") -> Any:
+    """A control that wants every call, denies one name and clears all others but one."""
+
+    def verdict(event: Event) -> Any:
+        if event.name == "noted":
+            return Annotate((Finding("a/n", "tool-poisoning", "m"),))
+        return Deny("no") if event.name == deny else ALLOW
+
+    made = control("a", call=verdict)
+    type(made).clears_call = staticmethod(lambda server, method, name: name not in (deny, "noted"))
+    return made
+
+
+def woken() -> Any:
+    return control("b", b"attack", call=lambda event: Deny("attack"), content=lambda event: Deny("attack"))
+
+
+def pair(mode: str = "enforce", limits: Limits | None = None) -> tuple[tuple[Channel, FakeJournal], ...]:
+    """The same gate twice; the second one has no short way."""
+    quick = channel_of(cleared(), woken(), mode=mode, limits=limits or Limits())
+    plain = channel_of(cleared(), woken(), mode=mode, limits=limits or Limits())
+    plain[0].codec.plain = lambda raw: None  # type: ignore[method-assign]
+    return quick, plain
+
+
+def shown(result: bytes | Outcome) -> Any:
+    return result if isinstance(result, bytes) else (result.forward, result.reply, result.rule, result.status)
+
+
+def state(channel: Channel, journal: FakeJournal) -> Any:
+    waiting = {key: (p.method, p.name, p.seq, p.modern) for key, p in channel.pending.items()}
+    decisions = [(*fields[:6], described(fields), *fields[7:10]) for fields in journal.decisions]
+    return waiting, channel.modern, channel.revision, decisions
+
+
+def described(fields: tuple[Any, ...]) -> str:
+    """What evidence says of the content: names and types."""
+    content = fields[6]
+    if not fields[1] and type(content) is dict and type(content.get("arguments")) is dict:
+        content = content["arguments"]
+    return shape(content)
+
+
+_TEXT = st.sampled_from(["", "x", "attack", "a\u2028b", "é", "\0", "0123456789012345678", "T" * 300])
+_FLAT = st.one_of(_TEXT, st.integers(-5, 5), st.just(10**17), st.booleans(), st.none(), st.just(1.5))
+_NAME = st.sampled_from(["a", "A", "b", "name", "text", "Text", "isError", "content", "resultType", "\u212a", "k"])
+_VALUE = st.one_of(_FLAT, st.lists(_FLAT, max_size=2), st.dictionaries(_NAME, _FLAT, max_size=2))
+_ARGUMENTS = st.one_of(
+    st.sampled_from([{"a": "x"}, {"a": "y"}, {"a": 1, "b": "x"}, {}]),
+    st.dictionaries(_NAME, _VALUE, max_size=3),
+    _VALUE,
+)
+_ID: Any = st.one_of(st.integers(1, 3), st.sampled_from([True, 1.0, "1", None, [1], {}, 2**60]))
+_TOOL: Any = st.one_of(
+    st.sampled_from(["echo", "echo", "bad", "noted", "other"]),
+    st.sampled_from(["", "x" * 1500, "n\0", None, 1, True, ["echo"], {}]),
+)
+_METHOD = st.sampled_from(
+    [
+        "tools/call",
+        "tools/call",
+        "tools/call",
+        "prompts/get",
+        "resources/read",
+        "initialize",
+        "tools/list",
+        "x/y",
+        "",
+        1,
+        [],
+    ]
+)
+_EXTRA = st.dictionaries(
+    st.sampled_from(["_meta", "uri", "Name", "error", "result", "jsonrpc", "Jsonrpc", "extra", "id"]),
+    st.sampled_from([{}, 1, "2.0", {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}]),
+    max_size=1,
+)
+_PLAIN_CALL = st.builds(
+    lambda number, name, arguments: {
+        "jsonrpc": "2.0", "id": number, "method": "tools/call", "params": {"name": name, "arguments": arguments},
+    },
+    st.integers(1, 3), st.sampled_from(["echo", "bad"]), st.sampled_from([{"a": "x"}, {"a": "attack"}, {"a": 1, "b": None}]),
+)  # fmt: skip
+_CALL = st.builds(
+    lambda number, method, name, arguments, extra, more: {
+        "jsonrpc": "2.0", "id": number, "method": method, "params": {"name": name, "arguments": arguments, **more}, **extra,
+    },
+    _ID, _METHOD, _TOOL, _ARGUMENTS, _EXTRA, _EXTRA,
+)  # fmt: skip
+_BLOCK = st.one_of(
+    st.fixed_dictionaries({"type": st.just("text"), "text": _TEXT}),
+    st.fixed_dictionaries({"type": st.just("text"), "Text": _TEXT}),
+    st.fixed_dictionaries({"type": st.just("resource"), "resource": st.sampled_from([{"Text": "x"}, {"uri": "u"}])}),
+    _VALUE,
+)
+_RESULT = st.one_of(
+    st.builds(
+        lambda content, error: {"content": content, "isError": error}, st.lists(_BLOCK, max_size=2), st.booleans()
+    ),
+    st.builds(lambda content: {"content": content}, st.one_of(st.lists(_BLOCK, max_size=2), _VALUE)),
+    st.dictionaries(_NAME, _VALUE, max_size=2),
+    _VALUE,
+)
+_ANSWER = st.builds(
+    lambda number, result, extra: {"jsonrpc": "2.0", "id": number, "result": result, **extra},
+    st.one_of(st.integers(1, 3), _ID), _RESULT, st.one_of(st.just({}), _EXTRA),
+)  # fmt: skip
+_PLAIN_ANSWER = st.builds(
+    lambda number, text: {"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": text}], "isError": False}},
+    st.integers(1, 3), _TEXT,
+)  # fmt: skip
+_STEP = st.one_of(
+    st.tuples(st.just("client"), _PLAIN_CALL),
+    st.tuples(st.just("server"), _PLAIN_ANSWER),
+    st.tuples(st.just("client"), _CALL),
+    st.tuples(st.just("server"), _ANSWER),
+    st.tuples(
+        st.just("client"),
+        st.sampled_from([{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}}]),
+    ),
+)
+
+
+def raw_of(body: Any, spaced: bool) -> bytes:
+    raw = orjson.dumps(body)
+    return raw.replace(b":", b": ", 1) if spaced else raw
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+@given(steps=st.lists(st.tuples(_STEP, st.sampled_from([False, False, False, True])), max_size=14))
+@settings(max_examples=300, deadline=None)
+def test_both_ways_come_to_the_same(mode: str, steps: list[Any]) -> None:
+    (quick, seen), (plain, expected) = pair(mode)
+    for (side, body), spaced in steps:
+        raw = raw_of(body, spaced)
+        one, two = getattr(quick, side)(raw), getattr(plain, side)(raw)
+        assert shown(one) == shown(two), raw
+        assert state(quick, seen) == state(plain, expected), raw
+
+
+def call(number: int = 1, name: str = "echo", **arguments: Any) -> bytes:
+    params = {"name": name, "arguments": arguments or {"a": "x"}}
+    return orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params})
+
+
+def answer(number: int = 1, text: str = "x", **more: Any) -> bytes:
+    result = {"content": [{"type": "text", "text": text}], "isError": False, **more}
+    return orjson.dumps({"jsonrpc": "2.0", "id": number, "result": result})
+
+
+def counted(channel: Channel) -> list[bytes]:
+    """What the general way gets to see from now on."""
+    general: list[bytes] = []
+    message = channel.codec.message
+
+    def seen(body: dict[str, Any], raw: bytes) -> Any:
+        general.append(raw)
+        return message(body, raw)
+
+    channel.codec.message = seen  # type: ignore[method-assign]
+    return general
+
+
+def test_the_second_of_a_form_goes_the_short_way() -> None:
+    channel, journal = channel_of(cleared())
+    for number in range(1, 3):
+        assert channel.client(call(number)) == call(number)
+        assert channel.server(answer(number)) == answer(number)
+    general = counted(channel)
+    assert channel.client(call(7, a="y")) == call(7, a="y")
+    assert channel.server(answer(7)) == answer(7)
+    assert not general
+    assert len(journal.decisions) == 6
+    for raw in (call(8, b="y"), call(9, "other"), call(10, a=1), call(11, a={}), call(12, "bad")):
+        channel.client(raw)
+        assert general.pop() == raw
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        call(1, a="y"),  # in flight already
+        call(2, a="\u2028"),
+        call(2, a=10**17),
+        call(2).replace(b'"2.0"', b'"2.1"'),
+        call(2).replace(b'"id":2', b'"id":true'),
+        call(2).replace(b'"id":2', b'"id":"2"'),
+        call(2).replace(b"tools/call", b"tools/CALL"),
+        call(2).replace(b'"arguments"', b'"argumentS"'),
+        call(2).replace(b'"a":"x"', b'"a":"x","a":"y"'),
+        call(2).replace(b'"a":"x"', b'"a":"x","A":"y"'),
+        call(2).replace(b'"name"', b'"_meta":{},"name"'),
+        call(2).replace(b'"id":2', b'"id":2,"Id":2'),
+        call(2).replace(b'"jsonrpc":"2.0"', b'"result":{}'),
+        call(2)[:-1],
+        b"[" + call(2) + b"]",
+    ],
+)
+def test_nearly_plain_calls_get_the_general_verdict(raw: bytes) -> None:
+    (quick, seen), (plain, expected) = pair()
+    for channel in (quick, plain):
+        channel.client(call(1))
+    assert shown(quick.client(raw)) == shown(plain.client(raw))
+    assert state(quick, seen) == state(plain, expected)
+
+
+def test_limits_of_a_new_gate_hold_for_forms_the_old_one_knew() -> None:
+    """Forms belong to a gate, whose limits and controls they were judged by."""
+    journal = FakeJournal()
+    first, _ = gate_of(cleared())
+    second, _ = gate_of(cleared(), limits=Limits(name_bytes=12))
+    name = "a" * 20
+    for gate, passes in ((first, True), (second, False)):
+        channel = gate.channel(server="s", principal="p")
+        for number in range(3):
+            assert isinstance(channel.client(call(number, name)), bytes) == passes
+    assert not journal.decisions
+
+
+def test_no_more_in_flight_than_allowed() -> None:
+    channel, _ = channel_of(cleared(), limits=Limits(in_flight=2))
+    assert isinstance(channel.client(call(1)), bytes)
+    assert isinstance(channel.client(call(2)), bytes)
+    assert isinstance(channel.client(call(3)), Outcome)
+
+
+@pytest.mark.parametrize("mode", ["enforce", "observe"])
+def test_without_evidence_nothing_passes_in_enforce(mode: str) -> None:
+    channel, journal = channel_of(cleared(), mode=mode)
+    for number in range(2):
+        channel.client(call(number))
+        channel.server(answer(number))
+    channel.client(call(5))
+    journal.full = True
+    for result in (channel.client(call(6)), channel.server(answer(5))):
+        assert isinstance(result, bytes) == (mode == "observe")
+    assert 5 not in channel.pending
+
+
+def test_memory_is_bounded_and_forms_that_are_large_are_not_kept() -> None:
+    channel, _ = channel_of(cleared())
+    for number in range(express.REMEMBERED + 100):
+        channel.client(call(number, f"t{number}"))
+        channel.server(answer(number))
+    forms = channel.gate.forms
+    assert 0 < len(forms.calls) <= express.REMEMBERED
+    assert 0 < len(forms.answers) <= express.REMEMBERED
+    before = len(forms.calls)
+    wide: Any = {f"argument{n}": 1 for n in range(15)}
+    channel.client(call(9001, **wide))
+    assert len(forms.calls) == before + 1
+    wider: Any = {f"a{n}": 1 for n in range(25)}
+    channel.client(call(9002, **wider))
+    assert len(forms.calls) == before + 1
+
+
+def test_the_records_are_those_of_the_general_way(tmp_path: Path) -> None:
+    texts = ["x", 'q"uote', "é", "\\", ""]
+    found: list[list[Any]] = []
+    for place, short in ((tmp_path / "a", True), (tmp_path / "b", False)):
+        journal = new_journal(place)
+        gate, _ = gate_of(cleared())
+        gate.journal = journal
+        channel = gate.channel(server="s", principal="p")
+        if not short:
+            channel.codec.plain = lambda raw: None  # type: ignore[method-assign]
+        for number, text in enumerate(texts):
+            channel.client(call(number, a=text))
+            channel.server(answer(number, text))
+            channel.server(answer(number, text))
+            channel.client(call(1000 + number, a=text, b=number))
+            channel.server(answer(1000 + number, text, isError=bool(number % 2)))
+        journal.close()
+        records = records_in(journal.path)
+        changing = {"chain": "", "prev": "", "time": 0, "took_us": 0, "digest": "", "signature": "", "key": ""}
+        found.append([record | changing for record in records if record["kind"] == "decision"])
+    assert found[0] == found[1]
+    assert len(found[0]) == 5 * len(texts)
+
+
+def test_a_scope_that_keeps_values_has_no_short_way(tmp_path: Path) -> None:
+    for content in ("full", "shape", "digest"):
+        journal = new_journal(tmp_path / content, content=content)
+        gate, _ = gate_of(cleared())
+        gate.journal = journal
+        channel = gate.channel(server="s", principal="p")
+        for number in range(3):
+            channel.client(call(number, a=f"value{number}"))
+            channel.server(answer(number))
+        assert bool(gate.forms.calls) == (content != "full")
+        journal.close()
+        decisions = [record for record in records_in(journal.path) if record["kind"] == "decision"]
+        assert {record["detail"] for record in decisions} == {content}
