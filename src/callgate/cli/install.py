@@ -224,7 +224,7 @@ def _changes(work: Work) -> str:
         if count:
             files = sum(any(step.action == action for step in plan.steps) for plan in writes)
             parts.append(f"{verb} {_plural(count, 'server')} in {_plural(files, 'file')}")
-    moves = sum(len(plan.moves) for plan in writes)
+    moves = sum(len(move.stored) for plan in writes for move in plan.moves)
     if moves:
         parts.append(f"move {_plural(moves, 'credential')} to {_store_name(work.keeper)}")
     for action, verb in (("add", "add hooks to"), ("remove", "take hooks out of")):

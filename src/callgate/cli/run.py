@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from callgate.launching.launch import Launch
     from callgate.sandbox.backend import Running
     from callgate.transport.launch import Child
+    from callgate.vault.session import Session
 
 HELP = """\
 usage: callgate run [OPTIONS] -- COMMAND ARGS…
@@ -257,27 +258,39 @@ def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running 
 def _remote(arguments: Arguments) -> int:
     from callgate.config import state_directory
     from callgate.launching.headers import LiveHeaders
+    from callgate.launching.urls import resolved_url
     from callgate.transport.remote_stdio import run_remote
 
     config = _configuration(arguments)
     name = arguments.name or _name_of_url(arguments.url)
     server = config.servers.get(name)
-    headers = LiveHeaders(server.headers if server is not None else {}, state_directory(config), name)
-    journal, gate = _open(config, name)
+    state = state_directory(config)
+    headers = LiveHeaders(server.headers if server is not None else {}, state, name)
+    session: Session | None = None
+    journal: Journal | None = None
     try:
+        # Before the gate is put together: it looks for secrets where there are some.
+        url, session = resolved_url(arguments.url, state, name)
+        journal, gate = _open(config, name)
         if server is not None:
             headers.only_for(server.url, arguments.url)
         headers.resolve()
     except CallgateError as error:
+        if journal is None:
+            journal, gate = _open(config, name)
         journal.note("launch-failed", {"server": name, "reason": error.what})
         gate.close()
         journal.close()
+        if session is not None:
+            session.close()
         raise
     _collect_again()
     try:
-        return run_remote(arguments.url, gate=gate, journal=journal, name=name, headers=headers)
+        return run_remote(url, gate=gate, journal=journal, name=name, headers=headers)
     finally:
         headers.close()
+        if session is not None:
+            session.close()
         gate.close()
         journal.close()
 

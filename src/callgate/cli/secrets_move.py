@@ -18,6 +18,7 @@ from callgate.clients.files import lock
 from callgate.clients.plan import Plan, Step
 from callgate.clients.records import Records
 from callgate.clients.scrub import scrub
+from callgate.clients.url_parts import references
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 from callgate.vault.find import Fingerprints
@@ -170,7 +171,7 @@ def _say_what_is_left(work: Work, arguments: argparse.Namespace) -> None:
 
 
 def _values(work: Work) -> Iterator[str]:
-    yield from (one.value for plan in work.entries for one in plan.moves)
+    yield from (part.value for plan in work.entries for one in plan.moves for part in one.stored)
     yield from (one.value for plan in work.files for one in plan.changes)
 
 
@@ -182,7 +183,13 @@ def _file_move(work: Work, plan: FilePlan) -> None:
 
 
 def _entry(work: Work, plan: Plan) -> None:
-    before = {one.reference for new in plan.add if (old := work.records.get(*new.key)) for one in old.moved}
+    before = {
+        reference
+        for new in plan.add
+        if (old := work.records.get(*new.key))
+        for one in old.moved
+        for reference in references(one.reference)
+    }
     carry_out(plan, work.records, work.state, work.keeper)
     if work.undo:
         _forget(work, before)

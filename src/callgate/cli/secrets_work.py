@@ -191,7 +191,7 @@ def _exposed(work: Work) -> Iterator[tuple[str, str]]:
 def _moved(work: Work) -> Iterator[tuple[str, list[str]]]:
     for plan in work.entries:
         if plan.content is not None and plan.moves:
-            yield plan.content.path, [one.reference for one in plan.moves]
+            yield plan.content.path, [part.reference for one in plan.moves for part in one.stored]
     for file in work.files:
         if file.content is not None and file.changes:
             yield file.content.path, [one.reference for one in file.changes]

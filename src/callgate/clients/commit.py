@@ -6,6 +6,7 @@ record knows more than the file shows, never less; `status` compares both, and e
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -30,7 +31,7 @@ def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None =
     if plan.content is not None and plan.text is not None:
         files.check_replaceable(plan.content)
         _store(plan, keeper)
-        scrub(state, [_literals(plan, move) for move in plan.moves])
+        scrub(state, [one for move in plan.moves for one in _literals(plan, move)])
     if plan.content is not None:
         files.tidy(plan.content.path)
     if plan.content is not None and plan.text is not None:
@@ -55,18 +56,21 @@ def carry_out(plan: Plan, records: Records, state: Path, keeper: Keeper | None =
     return backup
 
 
-def _literals(plan: Plan, move: Move) -> tuple[str, str, str, str]:
-    return write(move.form, move.value), string(plan.format, move.reference), move.value, move.reference
+def _literals(plan: Plan, move: Move) -> Iterator[tuple[str, str, str, str]]:
+    whole = write(move.form, move.value), string(plan.format, move.reference)
+    yield (*whole, move.value, move.reference)
+    for part in move.parts:  # the same credential may have stood in another URL
+        yield (*whole, part.value, part.reference)
 
 
 def _store(plan: Plan, keeper: Keeper | None) -> None:
-    for move in plan.moves:
+    for part in (part for move in plan.moves for part in move.stored):
         if keeper is None:
             raise ClientFileError("a credential has no store to go to", next_step="see callgate secrets")
-        keeper.keep(move.reference, move.value)
-        if keeper.fetch(move.reference) != move.value:
+        keeper.keep(part.reference, part.value)
+        if keeper.fetch(part.reference) != part.value:
             raise ClientFileError(
-                f"{visible(move.reference)} does not give back what was stored", next_step="see callgate secrets test"
+                f"{visible(part.reference)} does not give back what was stored", next_step="see callgate secrets test"
             )
 
 

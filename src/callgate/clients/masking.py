@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 
 from callgate.clients.formats import FormatName, Splice, splice, string
 from callgate.clients.tree import Canonical, Node, is_reference
+from callgate.clients.url_parts import references
 
 MASK = "***"
 _ENVIRONMENTS = frozenset({"env", "envs", "environment", "headers", "http_headers", "env_http_headers", "requestinit"})
@@ -94,8 +95,15 @@ def mask_url(word: str) -> str:
     if "@" in authority:
         authority = f"{MASK}@{authority.rpartition('@')[2]}"
     if query:
-        values = "&".join(f"{one.partition('=')[0]}={MASK}" if "=" in one else MASK for one in values.split("&"))
+        values = "&".join(_masked_pair(one) for one in values.split("&"))
     return f"{scheme}://{authority}{slash}{path}{query}{values}"
+
+
+def _masked_pair(pair: str) -> str:
+    name, found, value = pair.partition("=")
+    if found and references(value) and value[0] + value[-1] == "<>":
+        return pair
+    return f"{name}={MASK}" if found else MASK
 
 
 def mask_address(url: str) -> str:

@@ -16,6 +16,7 @@ from callgate.clients.formats import FormatName, Splice, splice, string
 from callgate.clients.literals import Exceptions, Form, describe, write
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Node, canonical, is_reference, locate
+from callgate.clients.url_parts import decoded, has_references, query_values
 from callgate.errors import CallgateError
 
 
@@ -36,13 +37,32 @@ class Keeper(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
+class Part:
+    """One credential: what it is called, its reference, and itself."""
+
+    name: str
+    reference: str
+    value: str = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
 class Move:
-    """One value that goes into the store: `path` are the keys within the entry."""
+    """One value that changes: `path` are the keys within the entry.
+
+    Where credentials are parts of it, as in a URL, `reference` is the whole text with references in it, and `parts`
+    are what goes into the store.
+    """
 
     path: tuple[str, ...]
     reference: str
     value: str = field(repr=False)
     form: Form
+    parts: tuple[Part, ...] = ()
+
+    @property
+    def stored(self) -> tuple[Part, ...]:
+        """What goes into the store."""
+        return self.parts or (Part(self.path[-1], self.reference, self.value),)
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,6 +126,8 @@ def plan_moves(
     text: str, format_: FormatName, shape: Shape, entry: Entry, server: str, keeper: Keeper
 ) -> tuple[tuple[Move, ...], tuple[str, ...]]:
     """What would go into the store, and the names of credentials that cannot, because of how they are written."""
+    if entry.kind == "remote":
+        return _plan_url(text, format_, shape, entry, server, keeper)
     member = entry.node.get(shape.env)
     if member is None or member.node.kind != "map":
         return (), ()
@@ -126,6 +148,35 @@ def plan_moves(
     return tuple(moves), tuple(odd)
 
 
+def _plan_url(
+    text: str, format_: FormatName, shape: Shape, entry: Entry, server: str, keeper: Keeper
+) -> tuple[tuple[Move, ...], tuple[str, ...]]:
+    url = entry.url
+    if has_references(url):
+        return (), ()
+    parts: list[Part] = []
+    odd: list[str] = []
+    template = url
+    for name, written, at in reversed(list(query_values(url))):
+        if _filled_in(written):
+            continue
+        value = decoded(written)
+        reference = keeper.offer(server, name, written if value is None else value)
+        if reference is not None and (value is None or not reference.isprintable() or set("<>&") & set(reference)):
+            odd.append(f"{name} of its URL")
+        elif reference is not None and value is not None:
+            template = f"{template[:at]}<{reference}>{template[at + len(written) :]}"
+            parts.append(Part(f"{name} of its URL", reference, value))
+    if not parts:
+        return (), tuple(odd)
+    member = next(found for key in shape.urls if (found := entry.node.get(key)) and found.node.text == url)
+    node = member.node
+    form = describe(format_, text[node.start : node.end], url) if node.start >= 0 else None
+    if form is None:
+        return (), (*odd, *(part.name for part in parts))
+    return (Move((member.key,), template, url, form, tuple(reversed(parts))),), tuple(odd)
+
+
 def _filled_in(value: str) -> bool:
     """Whether the client itself fills in the value or a part of it: `${input:id}`, `${env:NAME}`, `$NAME`."""
     return "${" in value or (value[:1] == "$" and value[1:].isidentifier())
@@ -137,6 +188,18 @@ def splices(format_: FormatName, node: Node, moves: Iterable[Move]) -> list[Spli
     for move in moves:
         at = _at(node, move.path)
         found.append(Splice(at.start, at.end, string(format_, move.reference)))
+    return found
+
+
+def kept_splices(format_: FormatName, node: Node, moves: Iterable[Move]) -> list[Splice]:
+    """As `splices`, for a text in which the entry may be wrapped already: there a URL is one of the arguments."""
+    found: list[Splice] = []
+    for move in moves:
+        if locate(node, move.path) is not None:
+            found += splices(format_, node, (move,))
+            continue
+        arguments = (item for member in node.members for item in member.node.items if item.text == move.value)
+        found += (Splice(item.start, item.end, string(format_, move.reference)) for item in arguments)
     return found
 
 

@@ -21,14 +21,15 @@ from callgate.clients.moving import (
     Moved,
     conceal,
     interrupted,
+    kept_splices,
     plan_moves,
     same_apart,
-    splices,
     with_references,
 )
 from callgate.clients.names import Names
 from callgate.clients.records import Record, Records
 from callgate.clients.tree import ClientFileError, EntryRefused, Node, canonical, locate
+from callgate.clients.url_parts import decoded, filled, has_references, query_values, references
 from callgate.clients.wrap import wrap
 from callgate.errors import CallgateError
 
@@ -186,7 +187,7 @@ class _Install:
             plan.add.append(self._record(real, text, one_wrap, trace))
             plan.moves += one_wrap.moves
             was = locate(whole_root, job.where)
-            kept += splices(plan.format, was, one_wrap.moves) if was else ()
+            kept += kept_splices(plan.format, was, one_wrap.moves) if was else ()
         for where in finished.keys() - {job.where for job, _ in done}:
             notes = ("finishes a move that was interrupted",)
             plan.steps.append(Step(plan.client, where[-1], "already", notes=notes))
@@ -279,12 +280,17 @@ class _Install:
 
     def _has_credentials(self, one: Found, entry: Entry, text: str, server: str) -> bool:
         keeper = self._wish.keeper
+        if keeper and entry.kind == "wrapped" and "--url" in entry.command[:-1]:
+            # In a command line the URL has no place of its own: the entry is put back, then wrapped anew.
+            url = entry.command[entry.command.index("--url") + 1]
+            values = [] if has_references(url) else [(name, decoded(value)) for name, value, _ in query_values(url)]
+            return any(value and keeper.offer(server, name, value) for name, value in values)
         return bool(keeper and plan_moves(text, self._plan.format, one.client.shape, entry, server, keeper)[0])
 
     def _values(self, record: Record) -> Mapping[str, str] | None:
         if self._wish.put_back is None:
             return None
-        return {one.reference: self._wish.put_back(one.reference) for one in record.moved}
+        return {one.reference: filled(one.reference, self._wish.put_back) for one in record.moved}
 
     def _wrap(self, one: Found, entry: Entry, text: str, earlier: Record | None) -> _Wrap | None:
         plan, shape = self._plan, one.client.shape
@@ -318,10 +324,10 @@ class _Install:
             self._step(entry.name, "refused", what, error.next_step or "--keep-secrets leaves them in the file")
             return None
         notes = (
-            *(f"moves {move.path[-1]} to {move.reference}" for move in moves),
+            *(f"moves {part.name} to {part.reference}" for move in moves for part in move.stored),
             *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
         )
-        back = (f"puts {moved.path[-1]} back from {moved.reference}" for moved in earlier.moved) if earlier else ()
+        back = _puts_back(earlier) if earlier else ()
         notes = (*notes, *(back if self._wish.put_back is not None else ()))
         carried = tuple(moved for moved in earlier.moved if _still_there(entry.node, moved)) if earlier else ()
         return _Wrap(Job(entry.where, entry.node, change), entry, name, moves, carried, notes)
@@ -332,7 +338,7 @@ class _Install:
             self._step(entry.name, "refused", what, "callgate install puts it there, and moves its credentials with it")
 
     def _moves(self, one: Found, entry: Entry, text: str, name: str) -> tuple[tuple[Move, ...], tuple[str, ...]]:
-        if entry.kind != "stdio" or self._wish.keeper is None:
+        if entry.kind not in ("stdio", "remote") or self._wish.keeper is None:
             return (), ()
         return plan_moves(text, self._plan.format, one.client.shape, entry, name, self._wish.keeper)
 
@@ -343,6 +349,11 @@ class _Install:
 def _still_there(node: Node, moved: Moved) -> bool:
     found = locate(node, moved.path)
     return found is not None and found.string and found.text == moved.reference
+
+
+def _puts_back(record: Record) -> tuple[str, ...]:
+    named = ((one.path[-1], reference) for one in record.moved for reference in references(one.reference))
+    return tuple(f"puts {name} back from {reference}" for name, reference in named)
 
 
 def plan_uninstall(
@@ -408,8 +419,7 @@ def _uninstall(plan: Plan, chosen: list[Record], fetch: Callable[[str], str] | N
         plan.steps.append(_drifted(jobs[job.where], job.node, refusal, keep_edits=keep_edits))
     for job, _ in done:
         plan.drop.append(jobs[job.where])
-        back = tuple(f"puts {one.path[-1]} back from {one.reference}" for one in jobs[job.where].moved)
-        plan.steps.append(Step(plan.client, job.where[-1], "unwrap", notes=back))
+        plan.steps.append(Step(plan.client, job.where[-1], "unwrap", notes=_puts_back(jobs[job.where])))
     if result.text != plan.content.text:
         check_replaceable(plan.content)
         spans = () if left else tuple(span for trace in result.traces for span in trace.spans)
@@ -433,7 +443,7 @@ def _fetched(record: Record, fetch: Callable[[str], str] | None) -> Mapping[str,
         return {}
     if fetch is None:
         raise CallgateError("no store was opened", next_step="see callgate secrets")
-    return {one.reference: fetch(one.reference) for one in record.moved}
+    return {one.reference: filled(one.reference, fetch) for one in record.moved}
 
 
 def _drifted(record: Record, node: Node, error: EntryRefused, *, keep_edits: bool) -> Step:

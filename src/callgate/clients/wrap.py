@@ -71,7 +71,7 @@ def wrap(
         launcher = heedless()
     prefix = (*launcher, "run", "--name", *named)
     if entry.kind == "remote":
-        return _wrap_url(text, format_, shape, entry, prefix)
+        return _wrap_url(text, format_, shape, entry, (*prefix, "--url", moves[0].reference if moves else entry.url))
     passed = (word for name in names for word in ("--env", name))
     change = _wrap_command(text, format_, shape, entry, (*prefix, *passed, "--"))
     return replace(
@@ -128,14 +128,13 @@ def _wrap_command(text: str, format_: FormatName, shape: Shape, entry: Entry, pr
     return Change((program, prepend(format_, text, args, words)), after, after, value)
 
 
-def _wrap_url(text: str, format_: FormatName, shape: Shape, entry: Entry, prefix: tuple[str, ...]) -> Change:
+def _wrap_url(text: str, format_: FormatName, shape: Shape, entry: Entry, words: tuple[str, ...]) -> Change:
     if shape.stdio_only:
         raise EntryRefused("a URL, which this client does not read from its file", next_step="nothing to do")
     node = entry.node
     _check_remote(entry, shape)
     key = next(key for key in shape.urls if (found := node.get(key)) and found.node.text == entry.url)
     url = _member(node, key)
-    words = (*prefix, "--url", entry.url)
     value = {name: item for name, item in canonical(node).items() if name != key}
     renamed = rename(format_, url, shape.command)
     if shape.args:
@@ -172,6 +171,11 @@ def _check_remote(entry: Entry, shape: Shape) -> None:
             raise EntryRefused(f"a URL, and {member.key} beside it", next_step="remove one of them")
     if not entry.url.startswith(("http://", "https://")):
         raise EntryRefused("a URL that is neither http nor https", next_step="nothing to do")
+    if "@" in entry.url.partition("://")[2].partition("/")[0].partition("?")[0]:
+        raise EntryRefused(
+            "a URL with a name or a password before its host, which callgate does not send",
+            next_step="put an Authorization header of it into callgate.toml and use callgate serve",
+        )
 
 
 def _member(node: Node, key: str) -> Member:
