@@ -81,6 +81,8 @@ class SandboxConfig:
     """`host`, `host:port`, `*.domain` or `*` (every public host); the port is 443 where none is given."""
     private_networks: tuple[str, ...] = ()
     """Private networks in which hosts of `network` that are listed by their own name may lie, as `10.20.0.0/16`."""
+    egress_proxy: str = ""
+    """`http://host:port`: the egress gate connects through this proxy, which then resolves the names."""
     environment: tuple[str, ...] = ()
     """Names of variables it gets from callgate's own environment."""
     processes: int | None = None
@@ -418,6 +420,7 @@ def _sandbox(reader: _Reader, table: Mapping[str, Any], where: str, base: str) -
         write=tuple(_path(base, one) for one in reader.strings(table, "write", where)),
         network=reader.strings(table, "network", where),
         private_networks=reader.strings(table, "private_networks", where),
+        egress_proxy=reader.typed(table, "egress_proxy", str, "", where),
         environment=reader.strings(table, "environment", where),
         cpus=reader.seconds(table, "cpus", 1.0, where) if "cpus" in table else None,
         **numbers,

@@ -126,6 +126,20 @@ def test_private_networks_that_are_refused(tmp_path: Path, server: dict[str, Any
         planned(tmp_path, {"servers": {"s": server}})
 
 
+@needs_bubblewrap
+def test_a_proxy_of_the_settings_is_in_the_evidence_with_what_it_costs(tmp_path: Path) -> None:
+    settings = {"network": ["api.example.com"], "egress_proxy": "http://proxy.example.com:3128"}
+    launch = planned(tmp_path, {"servers": {"s": {"sandbox": settings}}})
+    try:
+        sandbox = launch.facts["sandbox"]
+        assert isinstance(sandbox, dict)
+        assert sandbox["egress_proxy"] == "proxy.example.com:3128"
+        assert any("another proxy resolves" in one for one in sandbox["not_enforced"])
+        assert any("proxy.example.com resolves the names" in one for one in launch.notices)
+    finally:
+        launch.abandon()
+
+
 def test_a_lock_opens_no_private_network(tmp_path: Path) -> None:
     from callgate.supply import lockfile_fields
 
@@ -133,6 +147,8 @@ def test_a_lock_opens_no_private_network(tmp_path: Path) -> None:
         lockfile_fields.sandbox({"private_networks": ["10.20.0.0/16"]}, "servers.s.sandbox")
     locked(tmp_path, network=("gitlab.example.internal",), private_networks=("10.20.0.0/16",))
     assert "private_networks" not in (tmp_path / "callgate.lock").read_text()
+    with pytest.raises(TrustError, match="egress_proxy"):
+        lockfile_fields.sandbox({"egress_proxy": "http://evil.test:3128"}, "servers.s.sandbox")
 
 
 def locked(place: Path, **sandbox: Any) -> None:

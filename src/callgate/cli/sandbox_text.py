@@ -151,6 +151,7 @@ def explain_record(
         "mounts": [{"source": m.source, "target": m.target or m.source, "writable": m.writable} for m in spec.mounts],
         "network": [f"{one.host}:{one.port}" for one in spec.network],
         "private_networks": list(spec.private.networks),
+        "egress_proxy": f"{spec.egress_proxy.host}:{spec.egress_proxy.port}" if spec.egress_proxy else None,
         "variables": sorted(spec.environment),
         "secrets": {name: secrets[name].ref for name in sorted(secrets)},
         "limits": {

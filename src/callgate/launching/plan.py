@@ -63,9 +63,10 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
             f"the secrets of {wish.name} are for another command: the one in its settings",
             next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
         )
-    if server.sandbox.private_networks and server.command and server.command != wish.command:
+    own = server.sandbox.private_networks or server.sandbox.egress_proxy
+    if own and server.command and server.command != wish.command:
         raise SandboxError(
-            f"the private networks of {wish.name} are for another command: the one in its settings",
+            f"the private networks and the proxy of {wish.name} are for another command: the one in its settings",
             next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
         )
     asked = wish.sandbox or server.sandbox.backend or config.launch.sandbox
@@ -222,6 +223,9 @@ def _confined(
     }
     if spec.private.networks:
         sandbox["private_networks"] = list(spec.private.networks)
+    if spec.egress_proxy:
+        sandbox["egress_proxy"] = f"{spec.egress_proxy.host}:{spec.egress_proxy.port}"
+        sandbox["not_enforced"] = [*prepared.not_enforced, "where names lead: another proxy resolves them"]
     if prepared.apparmor:
         sandbox["apparmor"] = prepared.apparmor
     facts["sandbox"] = sandbox

@@ -20,7 +20,7 @@ from callgate.errors import SandboxError
 from callgate.frozen import replace
 from callgate.sandbox import defaults_paths, defaults_runtime
 from callgate.sandbox.defaults_paths import Fence, in_system, links_on, within
-from callgate.sandbox.destinations import parse_destination, private_network
+from callgate.sandbox.destinations import parse_destination, private_network, proxy_address
 from callgate.sandbox.known import Needs, needs
 from callgate.sandbox.project_guard import guards
 from callgate.sandbox.spec import MIB, Limits, Mount, Private, SandboxSpec
@@ -136,6 +136,7 @@ class _Builder:
             cwd=self._start(),
             network=tuple(dict.fromkeys(network)),
             private=self._private(named) if config.private_networks else Private(),
+            egress_proxy=self._proxy() if config.egress_proxy and network else None,
             limits=limits(config),
             environment={"HOME": self._home, "TMPDIR": "/tmp", **self._environment},  # noqa: S108
             secret_files=secret_files,
@@ -143,6 +144,13 @@ class _Builder:
             notices=tuple(self._notices),
         )
         return spec, tuple(runtime.argv)
+
+    def _proxy(self) -> Destination:
+        found = proxy_address(self._config.egress_proxy)
+        self._notices.append(
+            f"the proxy {visible(found.host, 120)} resolves the names it asks for: where they lead is not judged here"
+        )
+        return found
 
     def _private(self, named: Sequence[str]) -> Private:
         """A name of a lock or of a command line is not the user's own: it opens nothing there."""

@@ -85,6 +85,37 @@ def private_network(text: str) -> str:
     return str(found)
 
 
+def proxy_address(text: str) -> Destination:
+    """`http://host:port` of a proxy, whose host is a DNS name or an address. Raises SandboxError."""
+    scheme, _, rest = text.partition("://")
+    if scheme.lower() != "http" or "@" in rest:
+        why = "credentials cannot be given to it" if "@" in rest else "it must begin with http://"
+        raise _no_proxy(why)
+    host, colon, digits = rest.removesuffix("/").rpartition(":")
+    host = host.lower()
+    if not colon or not (digits.isascii() and digits.isdigit() and len(digits) <= 5 and 0 < int(digits) <= 65535):
+        raise _no_proxy("it has no port from 1 to 65535")
+    if not valid_host(host):
+        import ipaddress
+
+        try:
+            bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+            found = ipaddress.ip_address(bare)
+        except ValueError:
+            raise _no_proxy("its host is neither a DNS name nor an address") from None
+        if str(found) != bare or "%" in bare or (":" in bare) != host.startswith("["):
+            raise _no_proxy("its address is not in its usual spelling")
+        host = bare
+    return Destination(host, int(digits))
+
+
+def _no_proxy(why: str) -> SandboxError:
+    # Not shown: it may hold a password.
+    return SandboxError(
+        f"egress_proxy cannot be used: {why}", next_step='write it as egress_proxy = "http://proxy.example.com:3128"'
+    )
+
+
 def matches(destination: Destination, host: str, port: int) -> bool:
     """Whether a connection to `host` (already lower case and proved by `valid_host`) and `port` is allowed by it.
 

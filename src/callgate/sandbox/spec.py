@@ -113,6 +113,8 @@ class SandboxSpec:
     cwd: str = ""
     """Where it starts; empty: its home."""
     network: tuple[Destination, ...] = ()
+    egress_proxy: Destination | None = None
+    """Another proxy through which the egress gate connects; its host may be an address. That one resolves the names."""
     private: Private = Private()
     unix_sockets: bool = False
     """Whether it may make AF_UNIX sockets (pairs it always may). Those of the host stay out of reach."""

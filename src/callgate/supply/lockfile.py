@@ -216,7 +216,7 @@ def serialise(lock: LockFile) -> bytes:
         table = asdict(server)
         del table["name"]
         table["line"] = server.line
-        del table["sandbox"]["private_networks"]  # no lock opens one
+        del table["sandbox"]["private_networks"], table["sandbox"]["egress_proxy"]  # no lock says these
         table["sandbox"] = {key: value for key, value in table["sandbox"].items() if value not in (None, ())}
         table["artefacts"] = [{k: v for k, v in one.items() if v} for one in table["artefacts"]]
         servers[name] = table

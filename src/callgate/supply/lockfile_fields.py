@@ -88,7 +88,7 @@ def digest(outer: Mapping[str, Any], key: str, where: str) -> str:
 
 def sandbox(found: Mapping[str, Any], where: str) -> SandboxConfig:
     """A server's sandbox as a table of the lock."""
-    own = {"private_networks"}  # what only the user's own configuration opens
+    own = {"private_networks", "egress_proxy"}  # what only the user's own configuration says
     only(found, {one.name for one in fields(SandboxConfig)} - own, where)
     numbers: dict[str, Any] = {}
     for key in ("processes", "memory_mib", "cpus", "file_mib", "disk_mib", "descriptors"):

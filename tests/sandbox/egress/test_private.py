@@ -12,6 +12,7 @@ from callgate.errors import SandboxError
 from callgate.sandbox.destinations import private_network
 from callgate.sandbox.egress import addresses
 from callgate.sandbox.egress.dial import Dialler, Unreachable
+from callgate.sandbox.egress.report import Visit
 from callgate.sandbox.egress.settings import Settings, decode, encode
 from callgate.sandbox.spec import Destination, Private
 
@@ -143,16 +144,16 @@ def dialler(*answers: Sequence[str]) -> Dialler:
     ("address", "network"), [("10.20.0.5", "10.20.0.0/16"), ("100.64.1.1", "100.64.0.0/10"), ("fd12::5", "fd00::/8")]
 )
 async def test_the_named_host_in_its_network(address: str, network: str, dialled: list[tuple[str, int]]) -> None:
-    told: list[str] = []
-    (await dialler([address]).connect(*GITLAB, told.append)).close()
+    visit = Visit(*GITLAB)
+    (await dialler([address]).connect(*GITLAB, visit)).close()
     assert dialled == [(address, 443)]
-    assert told == [network]
+    assert visit.event()["network"] == f"private, allowed by {network}"
 
 
 async def test_a_public_address_of_the_same_name(dialled: list[tuple[str, int]]) -> None:
-    told: list[str] = []
-    (await dialler(["8.8.8.8"]).connect(*GITLAB, told.append)).close()
-    assert dialled == [("8.8.8.8", 443)] and not told
+    visit = Visit(*GITLAB)
+    (await dialler(["8.8.8.8"]).connect(*GITLAB, visit)).close()
+    assert dialled == [("8.8.8.8", 443)] and "network" not in visit.event()
 
 
 @pytest.mark.parametrize(

@@ -162,7 +162,7 @@ class Connection:
         why = self._gate.rules.explain(visit.host, visit.port)
         if why:
             raise Refused(403, f"{visit.host}:{visit.port} is {why}")
-        return await self._gate.dialler.connect(visit.host, visit.port, visit.into)
+        return await self._gate.dialler.connect(visit.host, visit.port, visit)
 
     async def _speech(self, visit: Visit) -> Speech:
         """What the client speaks, judged by its first bytes. Raises Refused, Cut or NotTls."""

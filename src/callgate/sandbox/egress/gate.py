@@ -53,6 +53,7 @@ class EgressGate:
         self._name = spec.name
         self._network = spec.network
         self._private = spec.private
+        self._proxy = spec.egress_proxy
         self._sentinels = tuple(spec.sentinels)
         self._lab = lab
         self._token = ""
@@ -251,6 +252,7 @@ class EgressGate:
                 authority=self._authority.decode(),
                 authority_key=self._authority_key.decode(),
                 private=self._private,
+                proxy=self._proxy,
                 trust=self._trust or trust_store.bundle_path(),
                 lab=self._lab,
             )

@@ -84,6 +84,7 @@ def _gate(settings: Settings, report: Report) -> Gate:
             listed,
             lab,
             private=[ip_network(one) for one in settings.private.networks],
+            proxy=settings.proxy,
             inside=frozenset((host_name(one.host), one.port) for one in settings.private.hosts),
         ),
         report=report,

@@ -93,15 +93,13 @@ class Visit:
     """Whether a connection to the host was opened and bytes could flow."""
     private: str = ""
     """The private network that it leads into; empty: to a public address."""
+    via: str = ""
+    """The other proxy it goes through; empty: none."""
     tls: str = "none"
     bytes_out: int = 0
     bytes_in: int = 0
     secrets: set[str] = field(default_factory=set)
     started: float = field(default_factory=time.monotonic)
-
-    def into(self, network: str) -> None:
-        """It leads into a private network, which the user opened."""
-        self.private = network
 
     def event(self) -> dict[str, object]:
         """`outcome`: `allowed` once bytes could pass; `failed` where the host was not reached; else `refused`."""
@@ -118,6 +116,8 @@ class Visit:
             "secrets": sorted(self.secrets),
             "duration_ms": round((time.monotonic() - self.started) * 1000),
         }
+        if self.via:
+            event["via"] = self.via
         if self.private:
             event["network"] = f"private, allowed by {self.private}"
         if reason:

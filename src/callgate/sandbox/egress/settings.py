@@ -49,6 +49,7 @@ class Settings:
     authority_key: str = field(default="", repr=False)
     """The session CA's private key, PEM."""
     private: Private = Private()  # noqa: RUF009  it cannot be changed
+    proxy: Destination | None = None
     trust: str = ""
     """The file with the system's CA certificates."""
     lab: Lab | None = None
@@ -83,6 +84,7 @@ def encode(settings: Settings) -> bytes:
                 "authority": settings.authority,
                 "authority_key": settings.authority_key,
                 "private": [settings.private.networks, [[one.host, one.port] for one in settings.private.hosts]],
+                "proxy": settings.proxy and [settings.proxy.host, settings.proxy.port],
                 "trust": settings.trust,
                 "lab": lab
                 and {
@@ -129,6 +131,7 @@ def decode(line: bytes) -> Settings:
         authority=found["authority"],
         authority_key=found["authority_key"],
         private=Private(tuple(networks), tuple(Destination(host, port) for host, port in hosts)),
+        proxy=Destination(*found["proxy"]) if found["proxy"] else None,
         trust=found["trust"],
         lab=Lab(**{**lab, "permitted": tuple(lab["permitted"])}) if lab else None,
     )
