@@ -108,3 +108,34 @@ def test_a_method_that_is_none(method: Any) -> None:
 def test_a_limit_on_names_holds_for_methods_everybody_knows() -> None:
     codec = Codec(Limits(name_bytes=8), scan=lambda data: ())
     assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}) == "limit-name-bytes"
+
+
+@pytest.mark.parametrize("depth", [50, 98, 99, 150, 195, 196, 197, 198, 199, 200, 220, 253, 254, 255, 300])
+@pytest.mark.parametrize("limit", [200, 100])
+@pytest.mark.parametrize("kind", ["[", "{"])
+def test_depth_is_limited_whichever_parser_reads(depth: int, limit: int, kind: str) -> None:
+    """Padded beyond what the small parser is given, a message gets the same verdict."""
+    codec = Codec(Limits(depth=limit), scan=lambda data: ())
+    inner = "[" * depth + "]" * depth if kind == "[" else '{"a":' * depth + "1" + "}" * depth
+    found = []
+    for padding in ("", "x" * 500, "x" * 3000):
+        call = '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"t","arguments":{"p":"%s","a":%s}}}'
+        raw = (call % (padding, inner)).encode()
+        try:
+            message = codec.decode(raw, Direction.CLIENT)
+        except ProtocolError as error:
+            found.append(error.rule)
+        else:
+            assert isinstance(message, Message)
+            found.append("passes")
+        body = codec.plain(raw)
+        assert body is None or found[-1] == "passes"
+    assert len(set(found)) == 1
+    assert (found[0] == "passes") == (depth + 3 <= limit), found
+
+
+def test_brackets_in_text_only_choose_the_other_parser() -> None:
+    codec = Codec(Limits(), scan=lambda data: ())
+    for count in (10, 198, 199, 500):
+        params = {"name": "t", "arguments": {"code": "{[" * count}}
+        assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params}) is Kind.REQUEST
