@@ -24,6 +24,20 @@ def assemble(config: Config, *, process: str) -> tuple[Path, Journal, Gate]:
     return state, journal, build_gate(config, state, journal)
 
 
+def make_ready(gate: Gate) -> None:
+    """Load and open now what the first answer would wait for (5 ms), while its server boots.
+
+    Only in a process that will not fork: a database connection does not survive it.
+    """
+    from callgate.detect import confusables  # noqa: F401  to have it loaded
+    from callgate.protocol import surfaces  # noqa: F401  also
+
+    for control in gate.controls:
+        ready = getattr(control, "make_ready", None)
+        if ready is not None:
+            ready()
+
+
 def build_gate(config: Config, state: Path, journal: Journal) -> Gate:
     """A gate for a configuration, on an open journal: again at each reload."""
     from callgate.controls.registry import build_controls

@@ -12,6 +12,7 @@ from typing import Any
 
 import pytest
 
+from callgate.assembly import make_ready
 from callgate.config import Config, ControlConfig
 from callgate.controls import definition_pins
 from callgate.controls.definition_pins import DefinitionPins
@@ -102,6 +103,26 @@ def approve(state: Path, kind: str = "tool", key: str = "a", *, yes: bool = True
         assert store.pins.decide("s", kind, key, definition.digest, approve=yes, by="ada")
     store.close()
     return len(waiting)
+
+
+# before the first answer
+
+
+def test_the_database_can_be_opened_in_advance(state: Path) -> None:
+    control = DefinitionPins({}, state)
+    assert (state / "callgate.db").stat().st_size == 0
+    control.make_ready()
+    assert (state / "callgate.db").stat().st_size > 0
+
+
+def test_one_that_cannot_be_opened_is_for_the_answer_to_say(state: Path) -> None:
+    state.mkdir(mode=0o700)
+    (state / "callgate.db").write_bytes(b"no database " * 400)
+    (state / "callgate.db").chmod(0o600)
+    peer = Peer(state)
+    make_ready(peer.gate)
+    refused = peer.ask("tools/list", {}, {"tools": [A]})
+    assert refused.outcome == "deny"
 
 
 # fixtures

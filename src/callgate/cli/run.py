@@ -172,10 +172,12 @@ def _local(arguments: Arguments) -> int:
             launch.close()
         raise
     _take_over_hooks(config, journal)
+    from callgate.assembly import make_ready
     from callgate.transport.stdio import Relay
 
     for fd in (0, 1):
         widen(fd)
+    make_ready(gate)
     channel = gate.channel(server=name, principal=_principal(), transport="stdio")
     relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redactor=launch.stderr())
     for line in (*launch.notices, *_held_notice()):

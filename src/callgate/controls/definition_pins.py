@@ -16,7 +16,7 @@ from typing import Any, Final
 import orjson
 
 from callgate.detect import escapes, hidden
-from callgate.errors import ConfigError
+from callgate.errors import ConfigError, StoreError
 from callgate.gate.control import ControlMeta, ControlOptions
 from callgate.gate.events import Event
 from callgate.gate.verdicts import (
@@ -91,6 +91,13 @@ class DefinitionPins:
         self._cursors: dict[tuple[int, object], tuple[object, str | None]] = {}
         self._pages: dict[tuple[str, str, str, str], tuple[str, set[str]]] = {}
         self._answers: dict[tuple[str, str, str], tuple[bytes, bytes, Verdict]] = {}
+
+    def make_ready(self) -> None:
+        """Open the database before an answer has to be judged. Where it cannot be opened, that answer says so."""
+        try:
+            _ = self._view.pins
+        except StoreError:
+            return
 
     # call: a memory read and two dictionary look-ups for an approved name
 

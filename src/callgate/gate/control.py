@@ -45,7 +45,8 @@ class Control(Protocol):
     """A control implements a method for each hook in `meta.always` and `meta.on_hit`.
 
     Methods are synchronous, take no lock, do no I/O on a message path, and return in microseconds. One control
-    may also have `refusal(error: ProtocolError) -> Finding`: it describes what the strict parser refused.
+    may also have `refusal(error: ProtocolError) -> Finding`: it describes what the strict parser refused, and
+    `make_ready() -> None`: it opens before the first message what it will need (`assembly.make_ready`).
 
     A control whose `call` depends on nothing but server, method and name for most calls may say so in advance, by
     `clears_call(server: str, method: str, name: str) -> bool`: True where `call` would allow, now, whatever else the
