@@ -24,7 +24,7 @@ from tests.support.kill import killed
 FILES = {
     ".cursor/mcp.json": (
         '{\n  "mcpServers": {\n    // c\n    "a": {"command": "npx", "env": {"API_TOKEN": "'
-        f'{MARK}-8f2K1q"}}}},\n    "b": {{"url": "http://h/"}}}}}}\n'
+        f'{MARK}-8f2K1q"}}}},\n    "b": {{"url": "http://h/?api_key={MARK}-Qw72kZ8p&v=1"}}}}}}\n'
     ),
     ".codex/config.toml": (
         f'[mcp_servers.c]\ncommand = "uvx" # c\nenv = {{ SECRET_KEY = \'{MARK}-Zx81\' }}\nargs = ["x"]\n'

@@ -80,8 +80,8 @@ class Desk:
         return plans[0] if plans else Plan(str(self.file), self.client.name)
 
     def _do(self, plan: Plan) -> None:
-        for move in plan.moves:
-            self.store.keep(move.reference, move.value)
+        for part in (part for move in plan.moves for part in move.stored):
+            self.store.keep(part.reference, part.value)
         if plan.content is not None and plan.text is not None:
             self.file.write_bytes(plan.content.encoded(plan.text))
         if plan.add or plan.drop:

@@ -6,11 +6,16 @@ import json
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from callgate.clients.tree import is_reference
-from tests.clients.roundtrip import GATE, Desk
+from callgate.clients.url_parts import filled
+from tests.clients import documents
+from tests.clients.roundtrip import GATE, MARK, Desk, TemporaryDesk
 
 BETWEEN = r"""{"mcpServers": {"s": {
   "command": "npx", // c
@@ -160,3 +165,40 @@ def test_a_name_that_is_none_is_refused(name: str, tmp_path: Path) -> None:
 )
 def test_references(text: str, is_one: bool) -> None:
     assert is_reference(text) == is_one
+
+
+_PAIRS = st.lists(
+    st.tuples(
+        st.sampled_from(["token", "key", "a b", "é", "x=y", ""]),
+        st.one_of(documents.VALUES, st.sampled_from(["<age://x>", "a#b", "100%", "%zz", "a&b", "++"])),
+        st.booleans(),
+    ),
+    max_size=4,
+    unique_by=lambda pair: pair[0],
+)
+
+
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow])
+@given(_PAIRS, st.sampled_from(["cursor", "codex", "goose", "opencode"]), st.sampled_from(["", "#part", "&"]))
+def test_credentials_in_urls_go_and_come_back(pairs: list[tuple[str, str, bool]], client: str, tail: str) -> None:
+    query = "&".join(f"{quote(name)}={quote(value, safe='') if encoded else value}" for name, value, encoded in pairs)
+    url = f"https://h.example/mcp?{query}{tail}"
+    text = {
+        "cursor": lambda: json.dumps({"mcpServers": {"a": {"url": url}}}, ensure_ascii=False),
+        "codex": lambda: f"[mcp_servers.a]\nurl = {json.dumps(url, ensure_ascii=False)} # c\n",
+        "goose": lambda: f"extensions:\n  a:\n    uri: {json.dumps(url, ensure_ascii=False)}   # c\n",
+        "opencode": lambda: json.dumps({"mcp": {"a": {"type": "remote", "url": url}}}, ensure_ascii=False, indent=1),
+    }[client]()
+    with TemporaryDesk(client) as desk:
+        desk.write(text)
+        plan = desk.install(moving=True)
+        assert [step.action for step in plan.steps] == ["wrap"]
+        for move in plan.moves:
+            for part in move.parts:
+                assert MARK in part.value
+                assert desk.store.values[part.reference] == part.value
+        if plan.moves:
+            assert filled(plan.moves[0].reference, desk.store.fetch) == url
+        assert {step.action for step in desk.install(moving=True).steps} == {"already"}
+        desk.uninstall()
+        assert desk.text == text
