@@ -247,15 +247,17 @@ class Part:
 
     def __init__(self) -> None:
         self.events_fd, self.write = os.pipe()
+        self.open = True
 
     def read_events(self) -> list[dict[str, object]]:
-        text = os.read(self.events_fd, 100)
+        text = os.read(self.events_fd, 100) if self.open else b""
         return [{"kind": text.decode()}] if text else []
 
     def replace_secrets(self, sentinels: object) -> None:
         os.write(self.write, b"renewed")
 
     def close(self) -> None:
+        self.open = False
         os.close(self.events_fd)
 
 

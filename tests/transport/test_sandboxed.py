@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
 from callgate.audit import open_journal
 from callgate.audit.query import Filter, all_records
 from callgate.config import AuditConfig
+from callgate.sandbox.backend_running import Together
 from callgate.sandbox.spec import Sentinel
 from callgate.transport.sandboxed import WatchedSandbox
 
@@ -66,3 +68,25 @@ def test_text_of_the_server_is_shown_escaped_and_bounded(tmp_path: Path) -> None
 def test_a_flood_of_hosts_is_not_said_without_end(tmp_path: Path) -> None:
     said, noted, _ = watch(tmp_path, [{**REFUSED, "host": f"h{n}.test"} for n in range(200)])
     assert len(said) == 32 and len(noted) == 200
+
+
+class Open(Told):
+    """One that tells at its end what was still open."""
+
+    def close(self) -> None:
+        super().close()
+        self.batches.append([REFUSED])
+
+
+def test_what_is_told_at_the_end_comes_through_all_that_watches(tmp_path: Path) -> None:
+    journal = open_journal(tmp_path, AuditConfig(), process="test")
+    read, write = os.pipe()  # two parts, so that there is something to poll
+    one, other = Open(), Open()
+    one.events_fd, other.events_fd = read, write
+    watched = WatchedSandbox(Together([one, other]), journal, "files", lambda _: None)
+    watched.close()
+    journal.close()
+    os.close(read)
+    os.close(write)
+    found = [record for _, record in all_records(tmp_path / "audit", Filter()) if record.get("what") == "sandbox"]
+    assert len(found) == 2 and (one.closed, other.closed) == (1, 1)

@@ -23,6 +23,7 @@ class Together:
         self._parts = {part.events_fd: part for part in parts if part.events_fd >= 0}
         self._silent = [part for part in parts if part.events_fd < 0]
         self._give_back = list(give_back)
+        self._last: list[dict[str, object]] = []
         self._poll = None
         self.events_fd = -1
         if len(self._parts) == 1:
@@ -40,6 +41,9 @@ class Together:
         empty means all have.
         """
         events: list[dict[str, object]] = self._group.read_events() if self._group else []
+        if self._last:
+            last, self._last = self._last, []
+            return events + last
         if self._poll is None:
             return events + [event for part in self._parts.values() for event in part.read_events()]
         for fd, _ in self._poll.poll(0):
@@ -62,6 +66,7 @@ class Together:
         self._parts = {}
         for part in parts:
             part.close()
+            self._last += part.read_events()  # what was still open is told at its end
         if self._poll is not None:
             self._poll.close()
             self._poll = None

@@ -165,7 +165,14 @@ class Launcher:
             _end(process)
             self._fail(start, running, launch)
             return
-        self._watch(process, running, launch)
+        try:
+            self._watch(process, running, launch)
+        except Exception as error:  # noqa: BLE001 - nothing of it may go on unwatched
+            _end(process)
+            if running is not None:
+                self._aside.run(running.close)
+            self._fail(start, error, launch)
+            return
         if start.over:
             _end(process)
             self._next()
