@@ -121,3 +121,13 @@ def test_it_starts_anew_only_where_something_was_loaded_already(
     finally:
         for name in put_away:
             os.environ.pop(held.HELD + name, None)
+
+
+def test_the_libraries_that_python_itself_is_loaded_from_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+    place = os.path.dirname(next(one for one in held._libraries() if ".so" in one))
+    for name in [one for one in os.environ if one.startswith(("PYTHON", "LD_")) or one in held._LATER]:
+        monkeypatch.delenv(name)
+    monkeypatch.setattr(os, "execve", lambda *_: pytest.fail("started anew"))
+    monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{place}")
+    held.hold_back()
+    assert held.held(os.environ) == []
