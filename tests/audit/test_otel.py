@@ -109,3 +109,25 @@ def test_the_documents_are_otlp(tmp_path: Path) -> None:
     for name, record in enumerate((decision(tmp_path), decision(tmp_path, direction=1, about=1))):
         document = json.dumps(otlp_document(record))
         Parse(document, trace_pb2.TracesData() if name else logs.LogsData())
+
+
+def test_a_request_refused_at_the_door_is_a_warning_with_the_attributes_of_http(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    fields = {
+        "route": "files",
+        "rule": "http-host",
+        "status": 421,
+        "method": "POST",
+        "peer": "::1",
+        "port": 5,
+        "count": 1,
+    }
+    journal.note("http-refused", fields)
+    journal.close()
+    record = records_in(journal.path)[1]
+    assert attributes(record).items() >= {
+        "callgate.server": "files", "client.address": "::1", "client.port": 5, "error.type": "http-host",
+        "http.request.method": "POST", "http.response.status_code": 421,
+    }.items()  # fmt: skip
+    (log,) = otlp_document(record)["resourceLogs"][0]["scopeLogs"][0]["logRecords"]
+    assert log["severityText"] == "WARN"

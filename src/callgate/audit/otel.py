@@ -2,7 +2,7 @@
 
 - An answer becomes a server span: it ends at the record's time and began `took_us` before.
 - A refused request becomes a server span of no length, with `error.type` the rule that refused it.
-- Anything else becomes a log record.
+- Anything else becomes a log record; a request refused at the HTTP door one with the attributes of HTTP.
 
 Attribute names are those of the semantic conventions for MCP and generative AI (status: development),
 where there is one; the others start with `callgate.`. Ids of trace and span are derived from the log's id
@@ -15,6 +15,7 @@ import hashlib
 from typing import Any, Final
 
 import callgate
+from callgate.audit.live import is_refusal
 from callgate.audit.records import Record, canonical_value, message_digest
 
 _KIND_SERVER: Final = 2
@@ -25,6 +26,17 @@ _NAME_ATTRIBUTES: Final = {
     "resources/read": "mcp.resource.uri",
     "resources/subscribe": "mcp.resource.uri",
     "resources/unsubscribe": "mcp.resource.uri",
+}
+_AT_THE_DOOR: Final = {
+    "peer": "client.address",
+    "port": "client.port",
+    "method": "http.request.method",
+    "status": "http.response.status_code",
+    "path": "url.path",
+    "rule": "error.type",
+    "route": "callgate.server",
+    "principal": "callgate.principal",
+    "count": "callgate.count",
 }
 _REFUSED: Final = ("deny",)
 _LEVELS: Final = {"allow": (9, "INFO"), "deny": (13, "WARN"), "error": (17, "ERROR")}
@@ -50,6 +62,9 @@ def attributes(record: Record) -> dict[str, Any]:
         "callgate.kind": record["kind"],
         "callgate.seq": record["seq"],
     }
+    if is_refusal(record):
+        fields = record["fields"]
+        found |= {name: fields[member] for member, name in _AT_THE_DOOR.items() if fields.get(member)}
     if record["kind"] == "note":
         return found | {"callgate.note": record["what"], "callgate.fields": canonical_value(record["fields"]).decode()}
     if record["kind"] != "decision":
@@ -103,7 +118,8 @@ def _span(record: Record) -> Record:
 
 
 def _log(record: Record) -> Record:
-    number, text = _LEVELS.get(str(record.get("outcome", "")), _LEVELS["allow"])
+    outcome = "deny" if is_refusal(record) else str(record.get("outcome", ""))
+    number, text = _LEVELS.get(outcome, _LEVELS["allow"])
     log: Record = {
         "attributes": _attributes(attributes(record)),
         "body": {"stringValue": str(record.get("method") or record.get("what") or record["kind"])},
