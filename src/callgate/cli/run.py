@@ -17,7 +17,7 @@ from callgate.errors import CallgateError, ConfigError
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from callgate.audit import Journal
     from callgate.config import Config
@@ -313,7 +313,15 @@ def _open(config: Config, name: str) -> tuple[Journal, Gate]:
     from callgate.assembly import assemble
 
     _, journal, gate = assemble(config, process=f"run {name}")
+    journal.on_removal = _say_removed
     return journal, gate
+
+
+def _say_removed(fields: Mapping[str, object]) -> None:
+    """What retention removed from the evidence, on stderr."""
+    from callgate.cli.removal import say
+
+    say(fields)
 
 
 def _allow_launch(gate: Gate, name: str, command: list[str]) -> None:
