@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 
 from callgate.cli import trust
 from callgate.errors import ConfigError
-from callgate.supply import lockfile, osv
+from callgate.supply import artefacts, lockfile, osv
 from callgate.supply.pinned import pinned_launch
 from tests.supply.conftest import npm, registry  # noqa: F401 - fixtures
 from tests.supply.registry import Registry
@@ -25,7 +26,7 @@ def days_ago(days: float) -> str:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "state"
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(folder))
     monkeypatch.setenv("CALLGATE_CONFIG", str(tmp_path / "callgate.toml"))
@@ -34,7 +35,8 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
         '[servers.mail.sandbox]\nnetwork = ["api.mail.test"]\n'
         '[servers.mail.secrets.TOKEN]\nref = "keyring://mail/me"\nhosts = ["api.mail.test"]\n'
     )
-    return folder
+    yield folder
+    artefacts.remove(folder)
 
 
 @pytest.fixture

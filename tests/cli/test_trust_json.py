@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,7 @@ import pytest
 
 from callgate.cli import trust
 from callgate.errors import ConfigError
-from callgate.supply import lockfile
+from callgate.supply import artefacts, lockfile
 from tests.supply.conftest import npm, registry  # noqa: F401 - fixtures
 from tests.supply.registry import Registry
 from tests.supply.test_served import sigstore  # noqa: F401 - fixture
@@ -42,10 +43,11 @@ def days_ago(days: float) -> str:
 
 
 @pytest.fixture
-def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Path]:
     folder = tmp_path / "state"
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(folder))
-    return folder
+    yield folder
+    artefacts.remove(folder)
 
 
 def run(capsys: pytest.CaptureFixture[str], action: str, *words: str, code: int) -> tuple[dict[str, Any], str]:

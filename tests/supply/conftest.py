@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from callgate.supply import artefacts
 from tests.supply import registry as registries
 from tests.support import programs
 
@@ -42,7 +43,8 @@ def npm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.fixture
-def state(tmp_path: Path) -> Path:
+def state(tmp_path: Path) -> Iterator[Path]:
     folder = tmp_path / "state"
     folder.mkdir(mode=0o700)
-    return folder
+    yield folder
+    artefacts.remove(folder)  # its trees are read-only: pytest, as an ordinary user, could not

@@ -113,6 +113,7 @@ def test_a_lock_signed_with_a_key_in_the_keyring(lock: Path) -> None:
 
 def test_no_keyring(lock: Path) -> None:
     program = "from callgate.supply.signers import KeyringSigner; KeyringSigner('release')"
-    bare = {"PATH": os.environ["PATH"], "PYTHON_KEYRING_BACKEND": "keyring.backends.fail.Keyring"}
+    bare = {name: os.environ[name] for name in ("PATH", "PYTHONPATH") if name in os.environ}
+    bare["PYTHON_KEYRING_BACKEND"] = "keyring.backends.fail.Keyring"
     done = subprocess.run([sys.executable, "-c", program], env=bare, capture_output=True, text=True, check=False)
     assert "the keyring cannot be used (NoKeyringError)" in done.stderr
