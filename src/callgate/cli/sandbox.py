@@ -144,7 +144,7 @@ def _declared(config: Config, server: ServerConfig | None, name: str, state: Pat
     from callgate.supply import lockfile
 
     for path in lock_files(config, state) if name else ():
-        found = lockfile.load(path).servers.get(name)
+        found = lockfile.load(Path(path)).servers.get(name)
         if found is not None:
             return found.argv
     raise ConfigError(
