@@ -50,10 +50,11 @@ def _made(cls: type[Made]) -> type[Made]:
     annotations = dict(cls.__annotations__)
     known = _fields_of(cls.__name__, body, annotations)
     names = tuple(known)
-    init, replaced = _initialiser(cls.__name__, known), _Standard(cls.__name__, annotations, known)
+    init, standard = _initialiser(cls.__name__, known), _Standard(cls.__name__, annotations, known)
     shown = tuple(name for name, one in known.items() if one.repr)
-    body |= {"__qualname__": cls.__qualname__, "__slots__": names, "__match_args__": names, "__frozen__": tuple(known.values())}
-    body |= {"__dataclass_fields__": replaced, "__setattr__": _refuse, "__delattr__": _refuse}
+    body |= {"__qualname__": cls.__qualname__, "__slots__": names, "__match_args__": names}
+    body |= {"__frozen__": tuple(known.values()), "__dataclass_fields__": standard}
+    body |= {"__setattr__": _refuse, "__delattr__": _refuse}
 
     def values(self: object) -> list[Any]:
         return [getattr(self, name) for name in names]
