@@ -151,7 +151,7 @@ def raw_of(body: Any, spaced: bool) -> bytes:
 
 @pytest.mark.parametrize("mode", ["enforce", "observe"])
 @given(steps=st.lists(st.tuples(_STEP, st.sampled_from([False, False, False, True])), max_size=14))
-@settings(max_examples=300, deadline=None)
+@settings(max_examples=150, deadline=None)
 def test_both_ways_come_to_the_same(mode: str, steps: list[Any]) -> None:
     (quick, seen), (plain, expected) = pair(mode)
     for (side, body), spaced in steps:
