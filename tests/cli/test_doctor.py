@@ -6,12 +6,16 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from callgate.cli.main import main
+from callgate.clients.formats import parse
+from callgate.clients.records import Records
+from callgate.clients.tree import canonical
 
 TOKEN = "q7Xf2Lr9Kd4Wb8Zt3Vn6Yp1Hs5Jm0Gc"
 SERVER = {"command": sys.executable, "args": ["-m", "callgate.sample_server"]}
@@ -93,6 +97,104 @@ def test_what_is_said_of_entries(home: Path, capsys: pytest.CaptureFixture[str])
     assert told(found, "none in", "no program")
     assert told(found, "another in", "another callgate", level="warn")
     assert not told(found, "kept in") and not told(found, "kept in", level="warn")
+
+
+def test_variables_that_act_on_the_gate(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = str(Path(sys.executable).with_name("callgate"))
+    wrapped = {"command": gate, "args": ["run", "--name", "x", "--env", "E", "--", sys.executable]}
+    named = {**wrapped, "args": ["run", "--config", "/c", "--state", "/s", "--", sys.executable]}
+    write(
+        home,
+        {
+            "loaded": {**wrapped, "env": {"LD_PRELOAD": "/x.so"}},
+            "own": {**wrapped, "env": {"CALLGATE_CONFIG": "/x.toml"}},
+            "older": {**wrapped, "env": {"PYTHONPATH": "/x"}},
+            "moved": {**wrapped, "env": {"HOME": "/x"}},
+            "named": {**named, "env": {"HOME": "/x"}},
+            "plain": {**wrapped, "env": {"PYTHONUNBUFFERED": "1", "LDFLAGS": "x", "PATH": "/x"}},
+        },
+    )
+    found = checks(capsys)[1]
+    assert told(found, "loaded in", "LD_PRELOAD") and told(found, "own in", "CALLGATE_CONFIG")
+    assert told(found, "older in", "older way") and told(found, "moved in", "settings")
+    assert not told(found, "named in") and not told(found, "plain in")
+
+
+def test_an_older_launcher_is_written_anew(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    before = json.dumps({"mcpServers": {"s": {"command": sys.executable, "args": ["x.py"], "env": {"A": "b"}}}})
+    path = home / ".cursor/mcp.json"
+    path.write_text(before)
+    install()
+    # As an older callgate wrote it: without -E -P, the record saying the same.
+    state = Path(os.environ["CALLGATE_STATE_DIR"])
+    records = Records(state)
+    (record,) = records.all()
+    text = path.read_text().replace('"A"', '"PYTHONPATH"')
+    path.write_text(text)
+    changed = json.loads(json.dumps(asdict(record)).replace('"A"', '"PYTHONPATH"'))
+    wrapped = canonical(parse("json", text))["mcpServers"]["s"]
+    after = record.after_text.replace('"A"', '"PYTHONPATH"')
+    older = replace(record, original=changed["original"], wrapped=wrapped, after_text=after).sealed()
+    records.save(add=[older])
+    assert told(checks(capsys)[1], "s in", "older way")
+    install()
+    assert not told(checks(capsys)[1], "older way")
+    assert "-E" in json.loads(path.read_text())["mcpServers"]["s"]["args"]
+    assert main(["uninstall", "--yes"]) == 0
+    assert path.read_text() == before.replace('"A"', '"PYTHONPATH"')
+
+
+def test_credentials_on_command_lines(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(
+        home,
+        {
+            "image": {"command": "docker", "args": ["run", "-e", f"API_TOKEN={TOKEN}", "image"]},
+            "bridge": {
+                "command": "npx",
+                "args": ["mcp-remote", "https://x", "--header", f"Authorization:Bearer {TOKEN}"],
+            },
+            "option": {"command": "server", "args": ["--api-key", TOKEN]},
+            "joined": {"command": "server", "args": [f"--api-key={TOKEN}", "--verbose"]},
+            "fine": {"command": "server", "args": ["--api-key-file", "/run/key", "--port", "8080"]},
+        },
+    )
+    found = checks(capsys)[1]
+    assert told(found, "image in", "API_TOKEN", "write -e API_TOKEN there", level="warn")
+    assert told(found, "bridge in", "Authorization:${TOKEN}", level="warn")
+    assert told(found, "option in", ": --api-key", "from a variable", level="warn")
+    assert told(found, "joined in", ": --api-key", "from a variable", level="warn")
+    assert not told(found, "fine in", "command line", level="warn")
+    capsys.readouterr()
+    main(["install", "--yes", "--no-lock", "--no-hooks", "--secrets-to", "age"])
+    out = " ".join(capsys.readouterr().out.split())
+    assert "leaves the credential of API_TOKEN on the command line: write -e API_TOKEN there" in out
+    assert TOKEN not in out
+
+
+def test_copies_that_hold_credentials(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    write(home, {"files": {**SERVER, "env": {"API_TOKEN": TOKEN}}})
+    install("--no-hooks")  # --keep-secrets
+    found = checks(capsys)[1]
+    assert told(found, "copies that hold credentials", level="warn")
+    assert told(found, "clients.json", "holds credentials", level="warn")
+    assert main(["install", "--yes", "--no-lock", "--no-hooks", "--secrets-to", "age"]) == 0
+    found = checks(capsys)[1]
+    assert not told(found, "hold credentials", level="warn") and not told(found, "holds credentials", level="warn")
+    assert told(found, "no credential", level="ok")
+
+
+def test_codex_hands_on_a_few_variables(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = Path(sys.executable).with_name("callgate")
+    line = f'command = "{gate}"\nargs = ["run", "--env", "T", "--", "{sys.executable}"]\n'
+    (home / ".codex").mkdir()
+    (home / ".codex/config.toml").write_text(
+        f'[mcp_servers.a]\n{line}env.T = "vault://kv/a#b"\n'
+        f'[mcp_servers.b]\n{line}env.T = "vault://kv/a#b"\nenv_vars = ["VAULT_ADDR"]\n'
+        f'[mcp_servers.c]\n{line}env.T = "age://c"\n'
+    )
+    found = checks(capsys)[1]
+    assert told(found, "a in", "VAULT_ADDR", level="warn")
+    assert not told(found, "b in", "VAULT_ADDR", level="warn") and not told(found, "c in", "VAULT_ADDR", level="warn")
 
 
 def test_a_file_that_does_not_parse(home: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).parents[2]
 
 @pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.timeout(330)
 @pytest.mark.parametrize("command", ["install", "uninstall"])
 def test_killed_at_every_step(command: str, tmp_path: Path) -> None:
     result = subprocess.run(
@@ -24,7 +25,7 @@ def test_killed_at_every_step(command: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=300,
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from callgate.clients.launcher import heedless
 from callgate.clients.machine import Found
 from callgate.clients.plan import Wish, plan_install
 from callgate.clients.table import BY_NAME, Place
@@ -266,4 +267,27 @@ def test_where_a_variable_would_move_the_settings_they_are_named(desk: Desk) -> 
     assert entries["a"]["args"][:9] == ["run", *named]
     assert "--state" not in entries["b"]["args"]
     desk.uninstall()
+    assert desk.text == before
+
+
+def test_an_entry_that_cannot_be_written_anew_stops_nobody_else(desk: Desk, tmp_path: Path) -> None:
+    old = tmp_path / "old" / "callgate"
+    old.parent.mkdir()
+    old.touch(mode=0o755)
+    desk.install((str(old),))
+    old.unlink()
+    desk.write(desk.text.replace('"-y", ', '"-y", /* mine */ '))
+    plan = desk.install()
+    assert {step.server: step.action for step in plan.steps if step.action in ("wrap", "refused")} == {
+        "a": "refused",
+        "b": "wrap",
+    }
+
+
+def test_a_server_with_the_interpreter_of_callgate_comes_back(desk: Desk) -> None:
+    """Of an entry with variables of Python, the gate is started by that interpreter: the command stays as it was."""
+    before = TEXT.replace('"K": "v1"', '"PYTHONPATH": "/x"').replace('"npx"', json.dumps(heedless()[0]))
+    desk.write(before)
+    assert actions(desk.install()) == {"a": "wrap", "b": "wrap"}
+    assert actions(desk.uninstall()) == {"a": "unwrap", "b": "unwrap"}
     assert desk.text == before

@@ -21,6 +21,7 @@ from callgate.clients import hook_snapshot, hook_survey
 from callgate.clients.checks import Check, Facts, Level, check_clients
 from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
+from callgate.clients.records import FILE_NAME as RECORDS
 from callgate.clients.records import Records
 from callgate.config import Config, state_directory
 from callgate.errors import CallgateError
@@ -71,6 +72,7 @@ def examine(clients: tuple[str, ...] = (), project: str = "") -> Iterator[Check]
     parts: tuple[tuple[str, Callable[[], Iterator[Check]]], ...] = (
         ("program", _program),
         ("state", lambda: _state(state)),
+        ("backups", lambda: _backups(state)),
         ("clients", lambda: _files(machine, state, clients, project)),
         ("hooks", lambda: _hooks(machine, state, clients)),
         ("sandbox", lambda: _sandbox(settled, state)),
@@ -131,6 +133,40 @@ def _open_to_others(state: Path) -> Iterator[tuple[Path, os.stat_result]]:
             public = one.name.endswith(".pub.pem") or not stat.S_ISREG(inner.st_mode)
             if inner.st_uid != os.geteuid() or inner.st_mode & (0o022 if public else 0o077):
                 yield one, inner
+
+
+def _backups(state: Path) -> Iterator[Check]:
+    """Copies of clients' files, and the records of the way back, that hold credentials in plain text."""
+    from callgate.cli.secrets_find import search
+
+    folder = state / "backups"
+    copies = sorted(str(path) for path in folder.iterdir()) if folder.is_dir() else []
+    records = str(state / RECORDS)
+    paths = [*copies[-_MOST_LISTED:], *([records] if os.path.exists(records) else [])]
+    if not paths:
+        return
+    found = {one.path for one in search(argparse.Namespace(path=paths)).findings}
+    spoiled = sorted(found - {records})
+    if spoiled:
+        yield Check(
+            "warn",
+            "backups",
+            str(folder),
+            f"copies that hold credentials in plain text: {len(spoiled)}, the newest {os.path.basename(spoiled[-1])}",
+            "they were made before those were moved, or of files that hold them still",
+            "delete them when you do not need them: callgate uninstall works without",
+        )
+    elif copies:
+        yield Check("ok", "backups", str(folder), "hold no credential that is known by its form")
+    if records in found:
+        yield Check(
+            "warn",
+            "backups",
+            records,
+            "holds credentials in plain text",
+            "the entries were wrapped with them, and uninstall puts them back from there",
+            "callgate secrets move",
+        )
 
 
 def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str) -> Iterator[Check]:

@@ -131,7 +131,9 @@ def undo(
     start, end = extent(node, record.touched)
     if "".join(text[start:end].split()) != "".join(record.after_text.split()):
         raise EntryRefused("edited since callgate wrapped it: comments, or members between command and arguments")
-    keys = tuple(key for key in record.original if _differ(record.original, record.wrapped, key))
+    changed = {key for key in record.original if _differ(record.original, record.wrapped, key)}
+    # A touched member may say the same as before: callgate's own interpreter, of a server that has the same one.
+    keys = tuple(key for key in record.original if key in changed or key in record.touched)
     beside = [one for one in moved if one.at < 0 and _holds(now, one)]
     if now != record.wrapped and values is not None:
         value = with_values(value, (one for one in moved if _holds(value, one)), values)

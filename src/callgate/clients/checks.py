@@ -12,15 +12,20 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
+from callgate.clients.arguments import advice
 from callgate.clients.entries import Entry, entries, gate_at
 from callgate.clients.files import read
 from callgate.clients.formats import parse
 from callgate.clients.git import tracked
 from callgate.clients.machine import Found
+from callgate.clients.moving import set_names
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, ServerState, survey
+from callgate.clients.steering import takes_over
 from callgate.clients.table import BY_NAME, Shape, System
 from callgate.clients.tree import ClientFileError, is_reference
+from callgate.clients.url_parts import decoded, query_values, references
+from callgate.clients.wrap import outdated
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
 
@@ -35,6 +40,11 @@ GUI_CLIENTS: Final = frozenset(
         *("windsurf", "zed"),
     }
 )
+
+
+FEW_VARIABLES: Final = frozenset({"codex"})
+"""Clients that start a server with HOME, PATH, LANG, TERM and the like, and none of the others they have."""
+_NEEDS_VARIABLES: Final = frozenset({"awssm", "env", "op", "vault"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +151,10 @@ def _plain_credentials(listed: list[Entry], shape: Shape, facts: Facts) -> tuple
                 value = one.node.text
                 if one.node.string and not is_reference(value) and facts.is_credential(value, one.key):
                     names.append(f"{entry.name}.{one.key}")
+        url = entry.url or (entry.command[entry.command.index("--url") + 1] if "--url" in entry.command[:-1] else "")
+        for name, value, _ in query_values(url):
+            if not references(value) and facts.is_credential(decoded(value) or value, name):
+                names.append(f"{entry.name}.{name}")
     return tuple(dict.fromkeys(names))
 
 
@@ -199,11 +213,63 @@ def _entry(place: Found, entry: Entry, facts: Facts) -> Iterator[Check]:
         inner = _inner(inner[gate_at(inner) :])
     if entry.kind == "wrapped":
         yield from _other_gate(place, words, subject, facts)
+        yield from _steered(place, entry, subject)
+        yield from _store_reached(place, entry, subject)
+    for label, what in advice(inner, place.client.shape.env):
+        yield Check(
+            "warn",
+            place.client.title,
+            subject,
+            f"holds a credential on its command line: {label}",
+            "every user of this machine can read it while the server runs, and no reference can stand there",
+            what,
+        )
     if not inner or entry.kind not in ("stdio", "wrapped") or inner[0].startswith("${"):
         return
     if entry.kind == "wrapped" and facts.is_pinned(_name(words)):
         return  # the pinned artefact starts, by its full path
     yield from _program(place, entry, inner[0], subject, facts)
+
+
+def _store_reached(place: Found, entry: Entry, subject: str) -> Iterator[Check]:
+    """Whether the client hands on what the store of a reference is reached by."""
+    if place.client.name not in FEW_VARIABLES:
+        return
+    env, passed = entry.node.get(place.client.shape.env), entry.node.get("env_vars")
+    values = [one.node.text for one in env.node.members] if env else []
+    schemes = sorted({text.partition("://")[0] for text in values if is_reference(text)} & _NEEDS_VARIABLES)
+    if schemes and not (passed and passed.node.items):
+        yield Check(
+            "warn",
+            place.client.title,
+            subject,
+            f"has references to {' and '.join(schemes)}, and {place.client.title} hands servers only a few variables",
+            "what the store is reached by (VAULT_ADDR, AWS_PROFILE and the like) may not arrive",
+            'name them in the entry: env_vars = ["VAULT_ADDR", "VAULT_TOKEN"]',
+        )
+
+
+def _steered(place: Found, entry: Entry, subject: str) -> Iterator[Check]:
+    """Whether the entry's own variables act on the gate."""
+    taken = takes_over(set_names(entry.node, place.client.shape))
+    if taken:
+        yield Check(
+            "fail",
+            place.client.title,
+            subject,
+            f"sets {', '.join(taken)}",
+            "it acts on the gate itself, outside of the sandbox",
+            f"if the server needs it, write it into the command behind --: env {taken[0]}=… COMMAND",
+        )
+    elif why := outdated(entry, place.client.shape):
+        yield Check(
+            "fail",
+            place.client.title,
+            subject,
+            why,
+            "whoever writes that variable decides what runs as the gate, or by which settings",
+            "callgate install writes it anew",
+        )
 
 
 def _other_gate(place: Found, words: list[str], subject: str, facts: Facts) -> Iterator[Check]:

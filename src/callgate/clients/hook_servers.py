@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from callgate.clients.hook_snapshot import HookError
-from callgate.clients.steering import takes_over, unnamed
+from callgate.clients.steering import HARMLESS, takes_over, unnamed
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -21,8 +21,6 @@ if TYPE_CHECKING:
 MAX_BYTES = 32 * 1024 * 1024
 MAX_PARENTS = 64
 _PYTHON_OPTIONS = frozenset(["-E", "-P", "-B", "-s", "-u"])
-_HARMLESS = frozenset(["PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"])
-"""Variables of Python that often stand in entries, and load nothing."""
 
 
 def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot, server: str = "") -> tuple[str, str] | None:
@@ -221,7 +219,7 @@ def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = N
 
 
 def _steered(names: list[str]) -> bool:
-    return any(name.startswith("PYTHON") and name not in _HARMLESS for name in names)
+    return any(name.startswith("PYTHON") and name not in HARMLESS for name in names)
 
 
 def _split(command: str) -> list[str]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from callgate.clients.apply import Job, Trace, apply_most, undo
+from callgate.clients.arguments import advice
 from callgate.clients.diffs import Sides, file_diff, value_diff
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import Content, check_replaceable, read
@@ -28,9 +29,10 @@ from callgate.clients.moving import (
 )
 from callgate.clients.names import Names
 from callgate.clients.records import Record, Records
+from callgate.clients.table import Shape
 from callgate.clients.tree import ClientFileError, EntryRefused, Node, canonical, locate
 from callgate.clients.url_parts import decoded, filled, has_references, query_values, references
-from callgate.clients.wrap import wrap
+from callgate.clients.wrap import Change, outdated, wrap
 from callgate.errors import CallgateError
 
 _NO_SIGN_IN = "if the client signs in to it in a browser (OAuth), leave it out: callgate run --url does not"
@@ -162,11 +164,16 @@ class _Install:
             text = splice(text, [one for splices_of in finished.values() for one in splices_of])
             root = whole_root = parse(plan.format, text)
         whole = text
-        renewed = {
-            entry.where: (entry, record, undo(text, record, entry.node, values=self._values(record)))
-            for one, entry in self._entries(root)
-            if (record := self._to_renew(one, entry, text))
-        }
+        renewed: dict[tuple[str, ...], tuple[Entry, Record, Change]] = {}
+        for one, entry in self._entries(root):
+            record = self._to_renew(one, entry, text)
+            try:
+                if record:
+                    change = undo(text, record, entry.node, values=self._values(record))
+                    renewed[entry.where] = entry, record, change
+            except EntryRefused as refusal:
+                next_step = "callgate uninstall names the difference; put it back by hand, then try again"
+                self._step(entry.name, "refused", f"cannot be written anew: {refusal.what}", next_step)
         if renewed:  # put them back first, then wrap them as everything else
             undone = [Job(entry.where, entry.node, change) for entry, _, change in renewed.values()]
             result, _, _ = apply_most(text, plan.format, root, undone)
@@ -269,14 +276,14 @@ class _Install:
             return None
         comes_back = self._wish.put_back is not None and bool(record.moved)
         goes = self._wish.put_back is None and self._has_credentials(one, entry, text, record.gate_name)
-        gone = not self._wish.only_wrapped and wrapper_missing(entry.command)
+        old = wrapper_missing(entry.command) or bool(outdated(entry, one.client.shape))
         if comes_back:
             try:
                 self._values(record)
             except CallgateError as error:
                 self._step(entry.name, "refused", f"its credentials cannot be put back: {error.what}", error.next_step)
                 return None
-        return record if comes_back or goes or gone else None
+        return record if comes_back or goes or (old and not self._wish.only_wrapped) else None
 
     def _has_credentials(self, one: Found, entry: Entry, text: str, server: str) -> bool:
         keeper = self._wish.keeper
@@ -306,7 +313,8 @@ class _Install:
             self._step(entry.name, "left", reason)
             return None
         try:
-            name = earlier.gate_name if earlier else self._names.choose(entry, one.client.name)
+            known = earlier or self._begun(one, entry)
+            name = known.gate_name if known else self._names.choose(entry, one.client.name)
             if self._wish.only_wrapped and earlier is None:
                 self._not_wrapped(one, entry, text, name)
                 return None
@@ -326,6 +334,7 @@ class _Install:
         notes = (
             *(f"moves {part.name} to {part.reference}" for move in moves for part in move.stored),
             *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
+            *self._left(entry, shape),
         )
         back = _puts_back(earlier) if earlier else ()
         notes = (*notes, *(back if self._wish.put_back is not None else ()))
@@ -341,6 +350,16 @@ class _Install:
         if entry.kind not in ("stdio", "remote") or self._wish.keeper is None:
             return (), ()
         return plan_moves(text, self._plan.format, one.client.shape, entry, name, self._wish.keeper)
+
+    def _begun(self, one: Found, entry: Entry) -> Record | None:
+        """The record of an entry that was to be wrapped when something interrupted that."""
+        record = self._records.get(one.real, entry.where)
+        return record if record and same_apart(canonical(entry.node), record.original, record.moved) else None
+
+    def _left(self, entry: Entry, shape: Shape) -> Iterator[str]:
+        """Credentials that stand where no reference can."""
+        for label, what in advice(entry.command, shape.env) if self._wish.keeper and entry.kind == "stdio" else ():
+            yield f"leaves the credential of {label} on the command line: {what}"
 
     def _step(self, server: str, action: Action, detail: str = "", next_step: str = "") -> None:
         self._plan.steps.append(Step(self._plan.client, server, action, detail, next_step))

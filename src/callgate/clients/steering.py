@@ -13,6 +13,8 @@ if TYPE_CHECKING:
 
 _PREFIXES: Final = ("LD_", "DYLD_", "CALLGATE_")
 """The loader's of Linux and macOS, which act before callgate can hold them back, and callgate's own."""
+HARMLESS: Final = frozenset(("PYTHONUNBUFFERED", "PYTHONIOENCODING", "PYTHONUTF8", "PYTHONDONTWRITEBYTECODE"))
+"""Variables of Python that often stand in entries, and load nothing."""
 _PLACES: Final = {
     "HOME": ("--config", "--state"),
     "XDG_CONFIG_HOME": ("--config",),

@@ -13,7 +13,7 @@ from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, add_list, prepend, rename, replace_string
 from callgate.clients.launcher import heedless
 from callgate.clients.moving import Move, environment_names, set_names, splices, with_references
-from callgate.clients.steering import takes_over, unnamed
+from callgate.clients.steering import HARMLESS, takes_over, unnamed
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Member, Node, canonical
 from callgate.text import visible
@@ -80,6 +80,17 @@ def wrap(
         value=with_references(change.value, moves),
         values=tuple(move.path for move in moves),
     )
+
+
+def outdated(entry: Entry, shape: Shape) -> str:
+    """Why a wrapped entry should be written anew: what it sets would act on the gate. Empty: it is well."""
+    words = entry.command[: entry.command.index("--")] if "--" in entry.command else entry.command
+    names = set_names(entry.node, shape)
+    if any(name.startswith("PYTHON") and name not in HARMLESS for name in names) and not {"-E", "-P"} <= set(words):
+        return "it sets variables of Python, and starts the gate in an older way, which heeds them"
+    if unnamed(names, words):
+        return "it sets a variable by which the gate finds its settings and its state"
+    return ""
 
 
 def _places(names: tuple[str, ...], named: tuple[str, ...], places: Mapping[str, str]) -> Iterator[str]:
