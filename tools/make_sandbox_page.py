@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(ROOT))
 
-from tests.sandbox.escapes.expected import BACKENDS, CONTROL, IN_NAMESPACES, INSIDE, MACHINE, NEVER, OPEN, probes  # noqa: E402
+from tests.sandbox.escapes.expected import CONTROL, IN_NAMESPACES, INSIDE, LISTED, MACHINE, NEVER, OPEN, probes  # noqa: E402
 
 PAGE = ROOT / "docs" / "sandbox.md"
 BEGIN, END = "<!-- made from the expectations of the escape suite -->", "<!-- end of what is made -->"
@@ -30,15 +30,15 @@ def generated() -> str:
 def _lines() -> Iterator[str]:
     reasons: dict[str, int] = {}
     count = len(probes())
-    held = {backend: count - len(OPEN[backend]) for backend in BACKENDS}
+    held = {backend: count - len(OPEN[backend]) for backend in LISTED}
     yield f"{count} probes. Held: " + ", ".join(f"{name} {number}" for name, number in held.items()) + "."
     yield ""
-    yield "| | the server… | without | " + " | ".join(BACKENDS) + " |"
-    yield "|---|---|---|" + "---|" * len(BACKENDS)
+    yield "| | the server… | without | " + " | ".join(LISTED) + " |"
+    yield "|---|---|---|" + "---|" * len(LISTED)
     for group, members in groupby(probes(), lambda one: one.group):
         label = f"**{group}**"
         for one in members:
-            cells = [_cell(backend, one.name, reasons) for backend in BACKENDS]
+            cells = [_cell(backend, one.name, reasons) for backend in LISTED]
             bare = _BARE[CONTROL[one.name]] if one.name in CONTROL else "yes"
             yield f"| {label} | {one.title} | {bare} | {' | '.join(cells)} |"
             label = ""

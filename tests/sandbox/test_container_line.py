@@ -128,6 +128,11 @@ def test_the_home_and_what_it_hides_are_not_mounted(tmp_path: Path) -> None:
     assert refused_mount(str(tmp_path / "work"), str(tmp_path)) == ""
 
 
+def test_an_image_that_was_built_here_is_pinned_by_its_id() -> None:
+    image = "sha256:" + "0123456789abcdef" * 4
+    assert parse(["docker", "run", "-i", image, "--stdio"], "").image == image
+
+
 @pytest.mark.parametrize(
     "image",
     [

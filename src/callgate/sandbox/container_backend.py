@@ -29,8 +29,13 @@ _IMAGES_OWN = frozenset({"HOME", "PATH", "TMPDIR", "SHELL", "USER", "LOGNAME"})
 """Variables of this machine that mean nothing in an image, unless its line gives them."""
 
 
-def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping[str, str]) -> Prepared:
-    """Wrap a command, or a `docker run` line (kind `container`). `own`: callgate's own environment."""
+def prepare(
+    engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping[str, str], *, root: str = ""
+) -> Prepared:
+    """Wrap a command, or a `docker run` line (kind `container`). `own`: callgate's own environment.
+
+    `root`: the image that a command of this machine is hung into; empty where the engine takes a directory.
+    """
     line = parse(argv, own.get("HOME", "")) if spec.kind == "container" else None
     # A line that asks for no network gets none, whatever the settings allow.
     gated = bool(spec.network or spec.sentinels) and (line is None or line.network)
@@ -43,7 +48,7 @@ def prepare(engine: Engine, spec: SandboxSpec, argv: Sequence[str], own: Mapping
     work: Workspace | None = None
     try:
         work = Workspace(secret=bool(spec.secret_files or spec.sentinels))
-        return _prepared(engine, spec, tuple(argv), line, own, work, gate)
+        return _prepared(engine, spec, tuple(argv), line, own, work, gate, root)
     except BaseException:
         if gate is not None:
             gate.close()
@@ -60,13 +65,13 @@ def _prepared(
     own: Mapping[str, str],
     work: Workspace,
     gate: EgressGate | None,
+    root: str,
 ) -> Prepared:
     mounts = [*(line.mounts if line else ()), *spec.mounts]
     # An image has a home, a path and a directory of its own.
     home = Mount(spec.home, writable=True) if spec.home and line is None else None
     owner = _owner(engine, [*([home] if home else []), *mounts])
-    # An image runs under the engine's own profile: its programs lie where only it knows.
-    profile = Entry() if line else entry(spec)
+    profile = _profile(engine, spec, line)
     files = dict(work.secrets(spec.secret_files))
     if gate is not None:
         for number, (path, content) in enumerate({"/etc/hosts": gate.hosts_file, **gate.ca_files}.items()):
@@ -85,7 +90,8 @@ def _prepared(
     inside = [*mounts, *([home] if home else []), *(Mount(source, target=path) for path, source in files.items())]
     if line is None:
         system = (Mount(path) for path in system_mounts())
-        job = replace(job, rootfs=work.skeleton(), command=argv, mounts=(*system, *_parents_first(inside)))
+        job = replace(job, command=argv, mounts=(*system, *_parents_first(inside)))
+        job = replace(job, image=root) if root else replace(job, rootfs=work.skeleton())
     else:
         job = _of_image(job, line, inside)
     environment = client_environment(job.environment, own)
@@ -160,6 +166,14 @@ def _owner(engine: Engine, mounts: Sequence[Mount]) -> tuple[int, int] | None:
                 next_step="give the directory to another user, or run callgate as an ordinary user",
             )
     return NOBODY, NOBODY
+
+
+def _profile(engine: Engine, spec: SandboxSpec, line: ContainerLine | None) -> Entry:
+    """An image runs under the engine's own: its programs lie where only it knows."""
+    found = Entry() if line else entry(spec)
+    if found.name and engine.rootless:
+        return Entry(missing=f"AppArmor: its profile is loaded, but {engine.name} uses none without root")
+    return found
 
 
 def _gate(spec: SandboxSpec) -> EgressGate:
@@ -261,14 +275,17 @@ class ContainerRunning:
         return ask(command, self._environment, self._work.path)
 
 
-def ask(command: Sequence[str], environment: Mapping[str, str], cwd: str | None = None) -> str:
+def ask(
+    command: Sequence[str], environment: Mapping[str, str], cwd: str | None = None, *, fed: bytes | None = None
+) -> str:
     """One command to the engine; its answer. Raises SandboxError with what the engine said."""
     try:
         done = subprocess.run(
             list(command),
             env=dict(environment),
             cwd=cwd,
-            stdin=subprocess.DEVNULL,
+            stdin=subprocess.DEVNULL if fed is None else None,
+            input=fed,
             capture_output=True,
             timeout=SECONDS,
             check=False,

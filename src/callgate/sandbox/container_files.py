@@ -1,4 +1,7 @@
-"""What a container needs beside the server: files in memory, and a root to hang the machine's own programs into."""
+"""What a container needs beside the server: files in memory, and a root to hang the machine's own programs into.
+
+podman takes that root as a directory. Docker starts images only, so there it is the one layer of an image.
+"""
 
 from __future__ import annotations
 
@@ -13,6 +16,12 @@ from callgate.sandbox.spec import SecretFile
 _IN_MEMORY = frozenset({"tmpfs", "ramfs"})
 _LINKS = ("bin", "lib", "lib32", "lib64", "libx32", "sbin")
 _PLACES = ("dev", "etc", "home", "proc", "run", "sys", "tmp", "usr", "var")
+_ACCOUNTS = {
+    "etc/passwd": "root:x:0:0::/:/sbin/nologin\nserver:x:65534:65534::/:/sbin/nologin\n",
+    "etc/group": "root:x:0:\nserver:x:65534:\n",
+    "etc/hosts": "127.0.0.1 localhost\n::1 localhost\n",
+    "etc/resolv.conf": "",
+}
 
 SYSTEM = (
     "/usr",
@@ -61,18 +70,41 @@ class Workspace:
         os.mkdir(root, 0o755)
         for name in _PLACES:
             os.mkdir(os.path.join(root, name), 0o755)
-        for name in _LINKS:
-            if os.path.islink("/" + name):
-                os.symlink(os.readlink("/" + name), os.path.join(root, name))
-        for name, content in (
-            ("etc/passwd", "root:x:0:0::/:/sbin/nologin\nserver:x:65534:65534::/:/sbin/nologin\n"),
-            ("etc/group", "root:x:0:\nserver:x:65534:\n"),
-            ("etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-            ("etc/resolv.conf", ""),
-        ):
+        for name, target in _links().items():
+            os.symlink(target, os.path.join(root, name))
+        for name, content in _ACCOUNTS.items():
             with open(os.path.join(root, name), "w", encoding="ascii") as file:
                 file.write(content)
         return root
+
+
+def layer() -> bytes:
+    """The same root as an archive, the same bytes every time. `/sbin` is a directory: Docker puts its init there."""
+    import io
+    import tarfile
+
+    pack = io.BytesIO()
+    with tarfile.open(fileobj=pack, mode="w", format=tarfile.USTAR_FORMAT) as tar:
+
+        def add(name: str, kind: bytes, *, content: bytes = b"", link: str = "") -> None:
+            entry = tarfile.TarInfo(name)
+            entry.type, entry.linkname, entry.size = kind, link, len(content)
+            entry.mode = 0o644 if kind == tarfile.REGTYPE else 0o755
+            tar.addfile(entry, io.BytesIO(content))
+
+        for name in (*_PLACES, "sbin"):
+            add(name, tarfile.DIRTYPE)
+        for name, target in _links().items():
+            if name != "sbin":
+                add(name, tarfile.SYMTYPE, link=target)
+        for name, text in _ACCOUNTS.items():
+            add(name, tarfile.REGTYPE, content=text.encode())
+    return pack.getvalue()
+
+
+def _links() -> dict[str, str]:
+    """Names in the root of this machine that lead into /usr."""
+    return {name: os.readlink("/" + name) for name in _LINKS if os.path.islink("/" + name)}
 
 
 def system_mounts() -> tuple[str, ...]:

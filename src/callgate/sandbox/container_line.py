@@ -301,12 +301,13 @@ def refused_mount(source: str, home: str) -> str:
 
 
 def _pinned(image: str, engine: str) -> str:
+    """`NAME@sha256:DIGEST`, or `sha256:ID` of an image that was built here and has no other digest."""
     name, at, digest = image.rpartition("@")
     word = digest.removeprefix("sha256:")
-    good = name and at and word != digest and len(word) == 64 and all(char in "0123456789abcdef" for char in word)
+    good = (name or not at) and word != digest and len(word) == 64 and all(char in "0123456789abcdef" for char in word)
     if not good or any(ord(char) <= 32 for char in image):
         raise SandboxError(
             f"the image {visible(image, 200)!r} is not pinned: its content can change under that name",
-            next_step=f"callgate trust lock pins it; by hand: {engine} image inspect --format '{{{{.Digest}}}}' NAME",
+            next_step=f"callgate trust lock pins it; by hand: `{engine} image inspect` says its RepoDigests, or its Id",
         )
     return image

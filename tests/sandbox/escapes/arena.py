@@ -37,7 +37,7 @@ from callgate.sandbox.backend import Backend, Prepared, Running  # noqa: E402
 from callgate.sandbox.project_guard import guards  # noqa: E402
 from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec  # noqa: E402
 
-SECONDS = 40
+SECONDS = 40 * float(os.environ.get("RANGE_SLOWNESS", "1"))
 LIMITS = Limits(processes=48, memory_bytes=192 * MIB, file_bytes=8 * MIB, disk_bytes=16 * MIB, descriptors=128)
 CONTROLS = ("bare", "namespaces")
 

@@ -14,6 +14,8 @@ from functools import cache
 from pathlib import Path
 
 BACKENDS = ("bubblewrap", "landlock", "podman")
+"""Those that every machine of the tests has. Docker's engine runs in the test machine (tests/machine)."""
+LISTED = (*BACKENDS, "docker")
 
 
 @dataclass(frozen=True)
@@ -45,6 +47,9 @@ _LOADER = (
     "Landlock knows starting a program, not mapping one: the system's loader runs it, as an interpreter runs a script"
 )
 _TOTAL = "the total of what is written into directories of the host has no limit"
+_EXECUTABLE = (
+    "docker binds a directory without `noexec`; a server's AppArmor profile, where it is loaded, takes that away"
+)
 _SETUID = "the file belongs to this user all the same; it matters where other people have accounts on the machine"
 _COUNTED = "counted every five seconds: what is too much then ends the server"
 _WATCHED = "looked at every second without a control group; with one the kernel refuses"
@@ -77,6 +82,14 @@ OPEN: dict[str, dict[str, Open]] = {
     "podman": {
         "leave_setuid_file": Open(_SETUID),
         "memory_hog_children": Open("rootless podman has no control group before version 2", sometimes=True),
+        "fill_home": Open(_TOTAL),
+        "fill_project": Open(_TOTAL),
+    },
+    "docker": {
+        "leave_setuid_file": Open(_SETUID),
+        "drop_exec": Open(_EXECUTABLE),
+        "home_exec": Open(_EXECUTABLE),
+        "loader_exec": Open(_EXECUTABLE),
         "fill_home": Open(_TOTAL),
         "fill_project": Open(_TOTAL),
     },

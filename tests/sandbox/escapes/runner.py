@@ -27,17 +27,17 @@ class Unusable(Exception):
 
 
 @functools.cache
-def ran(backend: str) -> dict[str, Any]:
-    """All probes under one backend, once a process."""
+def ran(backend: str, seconds: float = SECONDS) -> dict[str, Any]:
+    """All probes under one backend, once a process. `seconds`: more than the usual on a slow machine."""
     folder = Path(tempfile.mkdtemp(prefix="callgate-range-", dir="/var/tmp"))
     try:
-        return _ran(backend, folder)
+        return _ran(backend, folder, seconds)
     finally:
         _end_pause(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _ran(backend: str, folder: Path) -> dict[str, Any]:
+def _ran(backend: str, folder: Path, seconds: float) -> dict[str, Any]:
     prefix = _as_user()
     code = folder / "code"
     source = Path(callgate.__file__).parent
@@ -57,11 +57,12 @@ def _ran(backend: str, folder: Path) -> dict[str, Any]:
             "XDG_RUNTIME_DIR": str(places["run"]),
             "PYTHONPATH": str(code),
             "PYTHONDONTWRITEBYTECODE": "1",
+            "RANGE_SLOWNESS": str(seconds / SECONDS),
         },
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=SECONDS,
+        timeout=seconds,
         start_new_session=True,  # a terminal of its own, to type into
         check=False,
     )
