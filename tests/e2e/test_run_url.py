@@ -55,3 +55,16 @@ def test_a_server_that_is_not_there_is_an_error_and_not_the_end(tmp_path: Path) 
         pipe.close_input()
         pipe.wait()
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_the_headers_of_a_server_do_not_go_to_another_url(tmp_path: Path) -> None:
+    settings = tmp_path / "callgate.toml"
+    settings.write_text(
+        '[servers.mine]\nurl = "https://mine.test/mcp"\nheaders = { Authorization = "Bearer s3cret" }\n'
+    )
+    command = [CALLGATE, "run", "--url", f"http://127.0.0.1:{free_port()}/mcp", "--name", "mine"]
+    with Pipe([*command, "--config", str(settings)], stderr=tmp_path / "log") as pipe:
+        assert pipe.wait() == 2
+    log = (tmp_path / "log").read_text()
+    assert "the headers of mine are for another URL" in log
+    assert "s3cret" not in log and "Traceback" not in log

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from callgate.config import SecretConfig
-from callgate.errors import SecretError
+from callgate.errors import ConfigError, SecretError
 from callgate.launching.headers import LiveHeaders
 from callgate.launching.secrets import Handover, hand_over
 from callgate.sandbox.spec import Sentinel
@@ -169,7 +169,7 @@ def test_headers_are_for_the_url_of_their_server(state: Path) -> None:
     live = LiveHeaders({"Authorization": "x"}, state, "remote")
     live.only_for("https://one.test/mcp", "https://one.test/mcp")
     live.only_for("", "https://one.test/mcp")
-    with pytest.raises(SecretError, match="another URL"):
+    with pytest.raises(ConfigError, match="another URL"):
         live.only_for("https://one.test/mcp", "https://two.test/mcp")
     LiveHeaders({}, state, "remote").only_for("https://one.test/mcp", "https://two.test/mcp")
 

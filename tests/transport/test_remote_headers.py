@@ -124,6 +124,30 @@ async def test_who_goes_away_is_not_waited_for(store: SlowStore, tmp_path: Path)
         guarded.upstream.close()
 
 
+async def test_waiting_has_a_limit_in_time_and_number(
+    store: SlowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("callgate.transport.remote_headers.START_S", 0.2)
+    monkeypatch.setattr("callgate.transport.remote_headers.MOST_WAITING", 2)
+    guarded = Guarded({VALUE})
+    try:
+        async with route_of(guarded.url, "op://Private/a/token", tmp_path) as (route, _):
+            waiting = [ask(route), ask(route)]
+            refused = ask(route)
+            assert refused.status == 503 and "too many requests wait" in refused.json["error"]["message"]
+            for answer in waiting:
+                assert (await answer.end()).status == 503
+                assert "does not answer" in answer.json["error"]["message"]
+            assert not guarded.upstream.requests
+            store.answer()
+            async with asyncio.timeout(20):
+                while (await ask(route).end()).status != 200:  # noqa: ASYNC110 - another program answers
+                    await asyncio.sleep(0.02)
+            assert store.asked == 1  # the first question was not asked again
+    finally:
+        guarded.upstream.close()
+
+
 async def test_a_gateway_that_ends_does_not_wait(store: SlowStore, tmp_path: Path) -> None:
     async with route_of("http://127.0.0.1:9/mcp", "op://Private/a/token", tmp_path) as (route, _):
         answer = ask(route)

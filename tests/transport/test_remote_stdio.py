@@ -76,14 +76,15 @@ def live(headers: dict[str, str]) -> LiveHeaders:
 
 @asynccontextmanager
 async def relay_to(
-    url: str, *controls: Any, headers: dict[str, str] | None = None, **config: Any
+    url: str, *controls: Any, headers: dict[str, str] | LiveHeaders | None = None, **config: Any
 ) -> AsyncIterator[Pair]:
     loop = asyncio.get_running_loop()
     gate, journal = gate_of(*controls, **config)
     (stdin, to_relay), (from_relay, stdout) = os.pipe(), os.pipe()
     os.set_blocking(stdin, False)
     os.set_blocking(stdout, False)
-    relay = RemoteStdio(url, gate, journal, "remote", live(headers or {}), stdin, stdout)  # type: ignore[arg-type]
+    shown = headers if isinstance(headers, LiveHeaders) else live(headers or {})
+    relay = RemoteStdio(url, gate, journal, "remote", shown, stdin, stdout)  # type: ignore[arg-type]
     task = loop.create_task(relay.run(loop))
     await asyncio.sleep(0)
     pair = Pair(relay, to_relay, from_relay, journal)
@@ -130,6 +131,33 @@ async def test_a_handshake_session_in_order_and_ended(tmp_path: Path) -> None:
         assert request["headers"]["x-key"] == "k"
         assert {"get": "", "session": "s-1"} in log
     assert (tmp_path / "deleted").read_text() == "s-1"
+
+
+class Ending(LiveHeaders):
+    """Headers whose credential ends when a test says so."""
+
+    over = ""
+
+    @property
+    def ended(self) -> str:
+        return self.over
+
+
+async def test_nothing_is_sent_with_a_credential_that_has_ended(tmp_path: Path) -> None:
+    headers = Ending({"X-Key": "k"}, tmp_path, "remote")
+    async with odd("plain", tmp_path, headers=headers) as pair:
+        pair.initialize()
+        pair.send({"id": 1, "method": "x", "params": {}})
+        await pair.answer(1)
+        headers.over = "the credential for remote has ended"
+        for number in (2, 3):
+            pair.send({"id": number, "method": "y", "params": {}}, {"method": "notifications/z"})
+            error = (await pair.answer(number))["error"]
+            assert "no message can be sent to this server: the credential for remote has ended" in error["message"]
+        headers.over = ""
+        pair.send({"id": 4, "method": "x", "params": {}})
+        assert "result" in await pair.answer(4)
+        assert not {"y", "notifications/z"} & {entry.get("method") for entry in await log_of(pair)}
 
 
 async def test_the_get_stream_comes_out_as_lines(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING
 
-from callgate.errors import CallgateError, SecretError
+from callgate.errors import CallgateError, ConfigError
 from callgate.launching.rotation import Rotation, mark
 from callgate.vault import active
 from callgate.vault.delivery import has_secrets, resolve_headers
@@ -58,9 +58,9 @@ class LiveHeaders:
             split(text)
 
     def only_for(self, configured: str, url: str) -> None:
-        """They are for the server's own URL. Raises SecretError where another one is asked for under its name."""
+        """They are for the server's own URL. Raises ConfigError where another one is asked for under its name."""
         if self._headers and configured and configured != url:
-            raise SecretError(
+            raise ConfigError(
                 f"the headers of {self._server} are for another URL: the one in its settings",
                 next_step=f"use another --name, or write this URL under [servers.{self._server}]",
             )
