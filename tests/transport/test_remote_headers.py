@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import threading
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -157,6 +158,9 @@ async def test_a_gateway_that_ends_does_not_wait(store: SlowStore, tmp_path: Pat
         assert "being stopped" in answer.json["error"]["message"]
         store.answer()
         await closing
+        async with asyncio.timeout(10):
+            while any(thread.name == "secrets of x" for thread in threading.enumerate()):  # noqa: ASYNC110 - threads
+                await asyncio.sleep(0.01)
 
 
 async def test_a_store_that_refuses_is_asked_again_later(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,6 +99,7 @@ class ReferencedRoute:
         self._asking = False
         waiting = list(self._waiting)
         if self._closing:
+            self._aside.run(self._live.close)  # it came too late to be of use
             result = result or CallgateError("the gateway is being stopped")
         elif result is None:
             result = self._apply()
