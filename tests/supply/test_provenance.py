@@ -180,7 +180,10 @@ class TestRealNpmProvenance:
     )
     def test_changed(self, where: tuple[Any, ...], value: Any) -> None:
         """Later formats need a proof of inclusion: a promise alone is for the first one."""
-        refused(lambda: verify_attestations(real(where=where, value=value), REAL), "does not verify|not about|log entry|is no SLSA")
+        refused(
+            lambda: verify_attestations(real(where=where, value=value), REAL),
+            "does not verify|not about|log entry|is no SLSA",
+        )
 
     def test_the_registry_key_counts_for_its_time_only(self) -> None:
         keys = (NPM / "keys.json").read_bytes()

@@ -199,6 +199,19 @@ def test_which_program(
     assert output(pinned(state, line)) == says
 
 
+def test_two_programs_of_one_package_do_not_take_each_others_place(registry: Registry, state: Path) -> None:
+    code = "import sys\ndef main():\n    print('main')\ndef other():\n    print('other')\n"
+    programs = {"two": "two:main", "other": "two:other"}
+    registry.add_pypi("two", "1.0", {"two/__init__.py": code}, scripts=programs)
+    lines = {"a": ("uvx", "two"), "b": ("uvx", "--from", "two", "other")}
+    records = {lock_server(name, line, state=state).record for name, line in lines.items()}
+    assert len(records) == 2
+    for name, line in lines.items():
+        found = pinned_launch(name, line, [state / "callgate.lock"], state)
+        assert found is not None
+        assert output(found) == {"a": "main", "b": "other"}[name]
+
+
 def test_tampering_with_bytecode_stops_the_start(mail: Registry, state: Path) -> None:
     lock_server("mail", LINE, state=state, options=OFF)
     victim = next(Path(pinned(state).store).rglob("mcp_mail/__pycache__/*.pyc"))

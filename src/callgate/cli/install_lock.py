@@ -51,7 +51,7 @@ def locker(state: Path, config: Config) -> Locker:
     """
     from dataclasses import replace
 
-    from callgate.cli.trust_checks import package_warnings
+    from callgate.cli.trust_checks import warnings
     from callgate.cli.trust_common import title
     from callgate.supply import lockfile, resolve
 
@@ -63,11 +63,11 @@ def locker(state: Path, config: Config) -> Locker:
         server = resolve.prepare(name, command, state=state, known=known, options=options)
         if known is not None:
             server = replace(server, sandbox=known.sandbox, secrets=known.secrets, definitions=known.definitions)
-        warnings = package_warnings(server, state)
-        if warnings:
+        found = warnings(known, server, state)
+        if found:
             resolve.discard(state, server)
             raise TrustError(
-                "; ".join(one.text for one in warnings),
+                "; ".join(one.text for one in found),
                 next_step="look at it; if it is meant, lock it as below, and agree there",
             )
         if known != server:

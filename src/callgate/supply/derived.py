@@ -86,20 +86,12 @@ def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path
     if server["package"] != package or (exact and version != str(server["version"]).lstrip("v")):
         locked = f"{server['package']} {server['version']}"
         raise TrustError(f"the lock has {visible(locked, 120)}, which the command does not name")
-    tree = _tree(kind, package, server, state)
-    if kind == "pypi":
-        return pypi.started(line, tree)
-    entry = npm.started(line, tree)
-    return replace(entry, runtime_path=find(entry.runtime) if entry.runtime else "")
-
-
-def _tree(kind: str, name: str, server: Mapping[str, Any], state: Path) -> Path:
-    """The tree, where the lock names the one that its own package and digest have in the store."""
-    digest = str(server["artefacts_digest"]).removeprefix("sha256:")
-    where = artefacts.key(kind, name, str(server["version"]), digest)
+    module = npm if kind == "npm" else pypi
+    where = module.place_of(line, str(server["version"]), str(server["artefacts_digest"]))
     if server["record"] != where or server["store"] != f"{where}/{artefacts.TREE}":
         raise TrustError("the lock names another place in the store than its package has")
-    return artefacts.root(state) / where / artefacts.TREE
+    entry: Entry = module.started(line, artefacts.root(state) / where / artefacts.TREE)
+    return replace(entry, runtime_path=find(entry.runtime)) if kind == "npm" and entry.runtime else entry
 
 
 def _bundle(line: LaunchLine, server: Mapping[str, Any], folder: Path, state: Path) -> Entry:

@@ -211,7 +211,7 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     npm, node = _npm(), resolve_client.find("node")
     if not node:
         raise TrustError("there is no node", next_step="install Node.js")
-    where = artefacts.key("npm", resolved.package, resolved.version, resolved.digest.removeprefix("sha256:"))
+    where = place_of(line, resolved.version, resolved.digest)
     with artefacts.building(wanted.state) as folder:
         tree = folder / artefacts.TREE
         source: Path = resolved.payload["folder"]
@@ -286,6 +286,11 @@ def _entry(wanted: Wanted, resolved: Resolved, tree: Path, node: str) -> Entry:
         runtime_version=visible(version, 40),
         own=f"node_modules/{resolved.package}",
     )
+
+
+def place_of(line: LaunchLine, version: str, digest: str) -> str:
+    """Where a line's packages are in the store."""
+    return artefacts.key("npm", line.package, version, digest.removeprefix("sha256:"))
 
 
 def started(line: LaunchLine, tree: Path) -> Entry:

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
+from hashlib import sha256
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -98,7 +99,7 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     interpreter: Interpreter = resolved.payload["interpreter"]
     work: Path = resolved.payload["work"]
     packages: list[pypi_clients.Package] = resolved.payload["packages"]
-    where = artefacts.key("pypi", resolved.package, resolved.version, resolved.digest.removeprefix("sha256:"))
+    where = place_of(line, resolved.version, resolved.digest)
     system = platform_name(interpreter.tag)
     with artefacts.building(wanted.state) as folder:
         tree = folder / artefacts.TREE
@@ -128,6 +129,13 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
         own=f"{relative}/{own}",
     )
     return Fetched(entry, f"{where}/{artefacts.TREE}", where, tree_digest, system, scripts, taken)
+
+
+def place_of(line: LaunchLine, version: str, digest: str) -> str:
+    """Where a line's environment is in the store: its launcher and its interpreter are part of it."""
+    if line.entry or line.python:
+        digest = sha256(f"{digest}\0{line.entry}\0{line.python}".encode()).hexdigest()
+    return artefacts.key("pypi", normal_pypi(line.package), version, digest.removeprefix("sha256:"))
 
 
 def started(line: LaunchLine, tree: Path) -> Entry:
