@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 from pathlib import Path
@@ -9,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from callgate.audit import spool
 from callgate.audit.query import Filter, Follower, all_records, find, newest_records
 from callgate.audit.reader import chains, in_use, read_lines
 from callgate.errors import AuditError
@@ -123,6 +125,26 @@ def test_a_log_is_in_use_as_long_as_its_process_lives(tmp_path: Path) -> None:
     os.kill(child, signal.SIGKILL)
     os.waitpid(child, 0)
     assert not in_use(log)
+
+
+def test_who_looks_at_a_log_that_is_just_being_opened_does_not_keep_it_from_opening(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever looks holds a shared lock on `tail` for a moment; here for all the time that it has its name."""
+    held: list[int] = []
+    allocate = spool._allocate
+
+    def look(descriptor: int, length: int) -> None:
+        allocate(descriptor, length)
+        for path in (tmp_path / "audit").glob(f"*/{spool.TAIL_NAME}"):
+            held.append(os.open(path, os.O_RDONLY))
+            fcntl.flock(held[-1], fcntl.LOCK_SH)
+
+    monkeypatch.setattr(spool, "_allocate", look)
+    journal = new_journal(tmp_path)
+    assert in_use(journal.path)
+    journal.close()
+    assert not held
 
 
 def test_reading_from_a_place_on(tmp_path: Path) -> None:

@@ -66,16 +66,19 @@ class Spool:
         self._segment_bytes = segment_bytes
         self._segment_number = 1
         self._position = 0
-        self.tail_file = _create(directory / TAIL_NAME)
+        # Locked before it has its name: who looks whether the log is in use locks it for a moment, too.
+        new = directory / f"{TAIL_NAME}.new"
+        self.tail_file = _create(new)
         try:
             _allocate(self.tail_file, TAIL_BYTES)
             fcntl.flock(self.tail_file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             self.tail = mmap.mmap(self.tail_file, TAIL_BYTES)
             self.segment = _create(directory / segment_name(1))
+            self.tail[0:8] = _mark(1, 0)
+            new.rename(directory / TAIL_NAME)
         except OSError:
             os.close(self.tail_file)
             raise
-        self.tail[0:8] = _mark(1, 0)
 
     def flush(self, writer: Writer) -> None:
         """Append the records in `tail` to the segment; `writer.offset` is HEADER_BYTES again afterwards."""
