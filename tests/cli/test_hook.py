@@ -114,6 +114,28 @@ def test_tools_of_no_known_name_are_judged_by_what_they_are_given(
     assert (answer["hookSpecificOutput"]["permissionDecision"] if answer else "") == said
 
 
+@pytest.mark.parametrize(
+    ("mode", "decision"),
+    [
+        ("default", "ask"),
+        ("acceptEdits", "ask"),
+        (None, "ask"),
+        ("bypassPermissions", "deny"),  # seen live: what a hook asks about passes there
+        ("auto", "deny"),  # a model decides
+        ("dontAsk", "deny"),
+        ("of tomorrow", "deny"),
+    ],
+)
+def test_where_nobody_is_asked_a_question_is_a_refusal(mode: str | None, decision: str, home: Path) -> None:
+    question = {**claude("Write", str(home), file_path=".mcp.json", content="{}"), "permission_mode": mode}
+    if mode is None:
+        del question["permission_mode"]
+    answer = ask(home, "claude-code", question)[1]
+    assert answer is not None and answer["hookSpecificOutput"]["permissionDecision"] == decision
+    assert spool(home)[0]["outcome"] == decision
+    assert ask(home, "claude-code", {**claude("Bash", command="ls"), "permission_mode": mode})[1] is None
+
+
 def test_claude_code_tells_the_server(home: Path) -> None:
     """Without that, `a__b__c` may be of server `a` or of `a__b`, and both must be behind the gate."""
     servers = {"a": {"command": GATE, "args": ["run", "--", "x"]}, "a__b": {"command": "npx", "args": ["x"]}}

@@ -91,6 +91,7 @@ def _answer(client: str, state: str) -> str:
         _record(state, client, None, data, "deny", "hook-malformed")
         raise HookError(f"the question of the hook is not understood: {what}") from error
     outcome, rule, about = _judge(client, question, snapshot)
+    outcome = hook_shapes.said(question, outcome)
     reason = ""
     if outcome != "allow":
         from callgate.text import visible

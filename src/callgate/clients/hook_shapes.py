@@ -2,7 +2,8 @@
 
 | client | events | a refusal | a question | nothing to say |
 |---|---|---|---|---|
-| Claude Code | `PreToolUse` | `permissionDecision: deny` | `ask` | no output: the client's own rules go on |
+| Claude Code | `PreToolUse` | `permissionDecision: deny` | `ask`; in a mode in which nobody is asked a refusal | no \
+output: the client's own rules go on |
 | Cursor | `beforeMCPExecution`, `beforeShellExecution`, `preToolUse` | `permission: deny` | `ask`; of `preToolUse` \
 a refusal, as the client does not ask there | `permission: allow`, because no output is a refusal |
 | Codex | `PreToolUse` | `permissionDecision: deny` | a refusal: the client lets `ask` pass | no output: the client \
@@ -24,6 +25,9 @@ EVENTS = {
     "cursor": ("beforeMCPExecution", "beforeShellExecution", "preToolUse"),
     "codex": ("PreToolUse",),
 }
+_ASKING_MODES = ("", "default", "acceptEdits")
+"""Modes of Claude Code in which a person is asked: with `bypassPermissions` what a hook would ask about passes, in \
+`auto` a model decides."""
 _SHELLS = frozenset(
     ("Bash", "PowerShell", "Shell", "shell", "shell_command", "local_shell", "exec_command", "unified_exec")
 )
@@ -44,9 +48,11 @@ class Question:
     `other`.
     """
 
-    __slots__ = ("cwd", "event", "kind", "session", "texts", "tool")
+    __slots__ = ("asks", "cwd", "event", "kind", "session", "texts", "tool")
 
     def __init__(self, event: str, tool: str, kind: str, texts: list[str], cwd: str, session: str) -> None:
+        self.asks = True
+        """Whether the client asks a person where it is told to."""
         self.event = event
         self.tool = tool
         self.kind = kind
@@ -61,6 +67,20 @@ def read(client: str, document: Any) -> Question:
     """The question in a document. Raises ShapeError."""
     if type(document) is not dict:
         raise ShapeError("it is no JSON object")
+    question = _read(client, document)
+    if client == "claude-code":
+        question.asks = document.get("permission_mode", "") in _ASKING_MODES
+    else:
+        question.asks = client == "cursor" and question.event != "preToolUse"
+    return question
+
+
+def said(question: Question, outcome: str) -> str:
+    """The outcome as the client is told it: where nobody would be asked, a question is a refusal."""
+    return "deny" if outcome == "ask" and not question.asks else outcome
+
+
+def _read(client: str, document: dict[str, Any]) -> Question:
     event = _string(document, "hook_event_name")
     if event not in EVENTS[client]:
         raise ShapeError("it is an event this hook was not installed for")
@@ -104,18 +124,14 @@ def _by_shape(event: str, tool: str, given: Any, common: tuple[str, str]) -> Que
 
 
 def answer(client: str, question: Question, outcome: str, reason: str) -> str:
-    """What is written to standard output; empty where nothing is to be said."""
+    """What is written to standard output, of an outcome as `said`; empty where nothing is to be said."""
     if client == "cursor":
-        if outcome == "ask" and question.event == "preToolUse":
-            outcome = "deny"
         if outcome == "allow":
             return '{"permission":"allow"}'
         text = quoted(reason)
         return f'{{"permission":"{outcome}","user_message":{text},"agent_message":{text}}}'
     if outcome == "allow":
         return ""
-    if client == "codex":
-        outcome = "deny"
     return (
         f'{{"hookSpecificOutput":{{"hookEventName":"{question.event}","permissionDecision":"{outcome}",'
         f'"permissionDecisionReason":{quoted(reason)}}}}}'
