@@ -31,8 +31,8 @@ if TYPE_CHECKING:
     from callgate.sandbox.spec import Limits
     from callgate.sandbox.systemd_bus import Property
 
-SECONDS = 3.0
-"""For systemd's answer. A machine that needs longer gets the watchdog."""
+SECONDS = 5.0
+"""For systemd's answer, once it is waited for. A machine that needs longer gets the watchdog."""
 STUB_SECONDS = 10.0
 """For the stub to come up: as long as bubblewrap gets."""
 _SHELL = "/bin/sh"
@@ -118,6 +118,7 @@ class Scope:
         connection = self._connection
         if connection is None or self._directory:
             return
+        connection.more_time(SECONDS)
         try:
             while True:
                 found = connection.read()
@@ -167,7 +168,7 @@ class Scope:
         self._stubs.close()
         try:
             pid = self._arrived()
-            if pid and self._directory:
+            if pid and not self.refusal:
                 self._take_in(pid)
             if pid:
                 self._own.send(_GO)
