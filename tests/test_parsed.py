@@ -80,7 +80,7 @@ def test_what_is_not_ours_and_whole_counts_as_absent(
 ) -> None:
     start(settings)
     (file,) = kept(tmp_path)
-    forged = parsed._HEAD + TEXT.encode() + b"\0" + marshal.dumps(FORGED)
+    forged = parsed._HEAD + parsed._digest(TEXT.encode()) + marshal.dumps(FORGED)
     file.write_bytes(forged)
     assert start(settings).launch.sandbox == "none"  # so this is what must not come from anybody else
     if how == "mode":
@@ -91,11 +91,11 @@ def test_what_is_not_ours_and_whole_counts_as_absent(
     elif how == "cut":
         file.write_bytes(forged[:-3])
     elif how == "other version":
-        file.write_bytes(forged.replace(b"callgate-parsed-1", b"callgate-parsed-0"))
+        file.write_bytes(forged.replace(parsed._HEAD[:18], b"callgate-parsed-0 "))
     elif how == "rubbish":
-        file.write_bytes(parsed._HEAD + TEXT.encode() + b"\0\xff\xff")
+        file.write_bytes(parsed._HEAD + parsed._digest(TEXT.encode()) + b"\xff\xff")
     elif how == "no document":
-        file.write_bytes(parsed._HEAD + TEXT.encode() + b"\0" + marshal.dumps(["launch"]))
+        file.write_bytes(parsed._HEAD + parsed._digest(TEXT.encode()) + marshal.dumps(["launch"]))
     elif how == "pipe":
         file.unlink()
         os.mkfifo(file, 0o600)
@@ -138,3 +138,27 @@ def test_a_directory_that_cannot_be_written_is_no_error(settings: Path, tmp_path
     (tmp_path / "state").mkdir(mode=0o700)
     (tmp_path / "state" / "cache").write_text("a file where the directory should be")
     assert start(settings) == load(settings)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '[servers.a]\nurl = "https://a.example/mcp"\nheaders = { Authorization = "Bearer TOKEN-1" }\n',
+        '[servers.a]\ncommand = ["a", "--api-key", "TOKEN-1"]\n',
+        '[servers.a]\ncommand = ["a"]\nenvironment = { KEY = "TOKEN-1" }\n',
+        '[launch]\negress_proxy = "http://me:TOKEN-1@10.0.0.1:3128"\n',
+        '# the old key was TOKEN-1\n[launch]\nunpinned = "refuse"\n',
+    ],
+    ids=["header", "argument", "variable", "proxy", "comment"],
+)
+def test_no_secret_of_a_configuration_is_copied(settings: Path, tmp_path: Path, text: str) -> None:
+    settings.write_text(text)
+    document = config._from_toml(settings, text.encode())
+    parsed.write(str(tmp_path / "state"), str(settings), text.encode(), document)
+    assert b"TOKEN-1" not in b"".join(file.read_bytes() for file in kept(tmp_path))
+
+
+def test_what_holds_none_is_kept(settings: Path, tmp_path: Path) -> None:
+    start(settings)
+    (file,) = kept(tmp_path)
+    assert b"/srv/a" in file.read_bytes()
