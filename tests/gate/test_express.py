@@ -15,7 +15,7 @@ from callgate.gate import express
 from callgate.gate.channel import Channel
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
-from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding
+from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding, Remove, Rewrite
 from callgate.protocol.limits import Limits
 from tests.audit.evidence import new_journal, records_in
 from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
@@ -202,7 +202,6 @@ def test_the_second_of_a_form_goes_the_short_way() -> None:
 @pytest.mark.parametrize(
     "raw",
     [
-        call(1, a="y"),  # in flight already
         call(2, a="\u2028"),
         call(2, a=10**17),
         call(2).replace(b'"2.0"', b'"2.1"'),
@@ -212,7 +211,11 @@ def test_the_second_of_a_form_goes_the_short_way() -> None:
         call(2).replace(b'"arguments"', b'"argumentS"'),
         call(2).replace(b'"a":"x"', b'"a":"x","a":"y"'),
         call(2).replace(b'"a":"x"', b'"a":"x","A":"y"'),
+        call(2).replace(b'"id":2', b'"id":2.0'),
+        call(2).replace(b'"id":2', b'"id":null'),
         call(2).replace(b'"name"', b'"_meta":{},"name"'),
+        call(2).replace(b'"name"', b'"Name":"x","name"'),
+        call(2).replace(b'"arguments"', b'"Arguments":{},"arguments"'),
         call(2).replace(b'"id":2', b'"id":2,"Id":2'),
         call(2).replace(b'"jsonrpc":"2.0"', b'"result":{}'),
         call(2)[:-1],
@@ -222,9 +225,95 @@ def test_the_second_of_a_form_goes_the_short_way() -> None:
 def test_nearly_plain_calls_get_the_general_verdict(raw: bytes) -> None:
     (quick, seen), (plain, expected) = pair()
     for channel in (quick, plain):
-        channel.client(call(1))
+        for number in range(2):  # the second time in one look-up
+            channel.client(call(number))
+            channel.server(answer(number))
     assert shown(quick.client(raw)) == shown(plain.client(raw))
     assert state(quick, seen) == state(plain, expected)
+
+
+@pytest.mark.parametrize(
+    "raw",
+    [
+        answer(2).replace(b'"id":2', b'"id":true'),
+        answer(2).replace(b'"id":2', b'"id":2.0'),
+        answer(2).replace(b'"id":2', b'"id":[2]'),
+        answer(2).replace(b'"id":2', b'"id":3'),
+        answer(2).replace(b'"2.0"', b'"2"'),
+        answer(2).replace(b'"jsonrpc":"2.0"', b'"method":"x"'),
+        answer(2).replace(b'"jsonrpc":"2.0"', b'"jsonrpc":"2.0","method":"x"'),
+        answer(2).replace(b'"jsonrpc":"2.0"', b'"jsonrpc":"2.0","Id":2'),
+        answer(2).replace(b'"text":"x"', b'"text":"x","Text":"y"'),
+        answer(2).replace(b'"text":"x"', b'"Text":"x"'),
+        answer(2).replace(b'"type":"text"', b'"resource":{"Text":"x"}'),
+        answer(2).replace(b'"type":"text"', b'"content":[{"Text":"x"}]'),
+        answer(2).replace(b'"isError":false', b'"isError":true'),
+        answer(2).replace(b'"isError"', b'"iserror"'),
+        answer(2).replace(b'"content":[{"type":"text","text":"x"}]', b'"content":["x"]'),
+        answer(2).replace(b'"content":[{"type":"text","text":"x"}]', b'"content":[]'),
+        answer(2, "attack"),
+        answer(2, "a\u2028b"),
+        answer(2)[:-1],
+        answer(2),
+    ],
+)
+def test_nearly_plain_answers_get_the_general_verdict(raw: bytes) -> None:
+    (quick, seen), (plain, expected) = pair()
+    for channel in (quick, plain):
+        for number in range(2):
+            channel.client(call(number))
+            channel.server(answer(number))
+        channel.client(call(1))
+        channel.client(call(2))
+    assert shown(quick.server(raw)) == shown(plain.server(raw))
+    assert state(quick, seen) == state(plain, expected)
+
+
+def test_an_id_in_flight_is_not_taken_again() -> None:
+    channel, _ = channel_of(cleared())
+    for number in (1, 2):
+        assert isinstance(channel.client(call(number)), bytes)
+        assert isinstance(channel.client(call(number)), Outcome)
+
+
+def test_a_call_of_a_known_form_is_refused_once_its_tool_is_withheld() -> None:
+    def withhold(event: Event) -> Any:
+        if b"bad" not in event.message.data:
+            return ALLOW
+        return Rewrite((Remove("/result/tools/0"),), (Finding("b/x", "tool-poisoning", "m", "/result/tools/0"),))
+
+    channel, _ = channel_of(cleared(), control("b", catalog=withhold))
+    for number in range(3):
+        assert isinstance(channel.client(call(number)), bytes)
+    for number, description, passes in ((10, "bad", False), (11, "good", True)):
+        channel.client(orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/list"}))
+        tools = [{"name": "echo", "description": description}]
+        channel.server(orjson.dumps({"jsonrpc": "2.0", "id": number, "result": {"tools": tools}}))
+        assert isinstance(channel.client(call(number)), bytes) == passes
+
+
+def test_a_control_that_wants_every_answer_is_asked_about_each() -> None:
+    asked: list[str] = []
+    channel, _ = channel_of(cleared(), control("c", content=lambda event: asked.append(event.name) or ALLOW))
+    for number in range(4):
+        channel.client(call(number))
+        channel.server(answer(number))
+    assert len(asked) == 4
+
+
+def test_a_plain_call_is_of_the_handshake_era() -> None:
+    channel, _ = channel_of(cleared())
+    meta = {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}
+    asks = orjson.dumps({"jsonrpc": "2.0", "id": 1, "method": "roots/list"})
+    for number in range(0, 6, 2):
+        channel.client(
+            orjson.dumps({"jsonrpc": "2.0", "id": number, "method": "tools/list", "params": {"_meta": meta}})
+        )
+        assert isinstance(channel.server(asks), Outcome)
+        channel.client(call(number + 1))
+        assert not channel.modern
+        assert channel.server(asks) == asks
+        channel.client(orjson.dumps({"jsonrpc": "2.0", "id": 1, "result": {"roots": []}}))
 
 
 def test_limits_of_a_new_gate_hold_for_forms_the_old_one_knew() -> None:
