@@ -7,7 +7,7 @@ import pytest
 from callgate.runners import CONTAINER_ENGINES, FETCHERS, PACKAGE_RUNNERS, PROJECT_RUNNERS, program_name
 from callgate.supply.launch_line import parse
 from callgate.supply.launch_runners import knows
-from callgate.supply.resolve import kind_of
+from callgate.supply.lockable import kind_of
 
 
 def test_every_package_runner_is_one_whose_lines_are_read() -> None:

@@ -10,8 +10,8 @@ from callgate.cli.trust import ACTIONS
 from callgate.errors import TrustError
 from callgate.supply.code_diff import KINDS
 from callgate.supply.launch_line import RULES, LaunchLine, LaunchNote
+from callgate.supply.lockable import lockable
 from callgate.supply.lockfile import LockedServer
-from callgate.supply.resolve import lockable
 
 PAGE = (Path(__file__).parents[2] / "docs" / "trust.md").read_text()
 

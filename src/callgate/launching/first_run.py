@@ -30,7 +30,8 @@ def pin(config: Config, name: str, command: tuple[str, ...], state: str | Path) 
     from pathlib import Path
 
     from callgate.supply.launch_line import parse
-    from callgate.supply.resolve import Options, kind_of, lock_server
+    from callgate.supply.lockable import kind_of
+    from callgate.supply.resolve import Options, lock_server
 
     line = parse(command)
     if kind_of(line) not in _FETCHED:

@@ -17,8 +17,8 @@ from typing import Any
 from callgate.errors import TrustError
 from callgate.supply import artefacts
 from callgate.supply.launch_line import LaunchLine
+from callgate.supply.lockable import kind_of, lockable
 from callgate.supply.lockfile import Entry
-from callgate.supply.resolve import kind_of, lockable
 from callgate.supply.resolve_client import find
 from callgate.text import visible
 
@@ -77,7 +77,8 @@ def _derive(line: LaunchLine, server: Mapping[str, Any], folder: Path, state: Pa
 
 
 def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path) -> Entry:
-    from callgate.supply import npm, pypi
+    from importlib import import_module
+
     from callgate.supply.launch_packages import exact_npm, exact_pypi, normal_pypi
 
     package = line.package if kind == "npm" else normal_pypi(line.package)
@@ -86,7 +87,7 @@ def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path
     if server["package"] != package or (exact and version != str(server["version"]).lstrip("v")):
         locked = f"{server['package']} {server['version']}"
         raise TrustError(f"the lock has {visible(locked, 120)}, which the command does not name")
-    module = npm if kind == "npm" else pypi
+    module = import_module(f"callgate.supply.{kind}")
     where = module.place_of(line, str(server["version"]), str(server["artefacts_digest"]))
     if server["record"] != where or server["store"] != f"{where}/{artefacts.TREE}":
         raise TrustError("the lock names another place in the store than its package has")
