@@ -8,7 +8,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.errors import SandboxError
-from callgate.sandbox import apparmor
+from callgate.sandbox import apparmor, container_backend
+from callgate.sandbox.container import Engine
 from callgate.sandbox.spec import Destination, Mount, SandboxSpec, SecretFile
 from tests.support.programs import REQUIRED
 
@@ -131,6 +132,13 @@ class TestEntry:
         (policy / f"{apparmor.profile(dataclasses.replace(SPEC, name=name)).name}.17").mkdir()
         found = apparmor.entry(SPEC)
         assert not found.name and "no profile of this server" in found.missing
+
+    def test_podman_without_root_uses_none_and_says_so(self, policy: Path) -> None:
+        (policy / f"{apparmor.profile(SPEC).name}.17").mkdir()
+        engine = Engine(name="podman", program="/usr/bin/podman", rootless=True)
+        found = container_backend._profile(engine, SPEC, None)
+        assert not found.name and "podman uses none without root" in found.missing
+        assert container_backend._profile(dataclasses.replace(engine, rootless=False), SPEC, None).name
 
     def test_while_a_sandbox_proves_itself_there_is_none(self, policy: Path) -> None:
         spec = dataclasses.replace(SPEC, apparmor=False)

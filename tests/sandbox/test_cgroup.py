@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from callgate.audit.query import Filter, all_records
 from callgate.sandbox import cgroup
 from callgate.sandbox.bubblewrap import BubblewrapBackend
 from callgate.sandbox.cgroup import open_group
@@ -18,6 +19,7 @@ from callgate.sandbox.landlock import LandlockBackend
 from callgate.sandbox.spec import MIB, Limits, SandboxSpec
 from callgate.sandbox.watchdog import watch
 from tests.sandbox.boxes import needs_bubblewrap, needs_landlock, output, start, stop
+from tests.support.gateway import run_command
 
 LIMITS = Limits(processes=20, memory_bytes=200 * MIB, cpus=0.5)
 
@@ -201,3 +203,30 @@ def test_a_kill_is_told_while_the_server_lives_on(tmp_path: Path) -> None:
             process.wait()
             dog.close()
             group.close()
+
+
+GREEDY = (
+    "import os, time\n"
+    "for n in range(4):\n"
+    "  if os.fork() == 0:\n"
+    "    x = b'1' * (60 << 20); time.sleep(1); os._exit(0)\n"
+    "[os.wait() for n in range(4)]\n"
+)
+
+
+@needs_memory
+@needs_bubblewrap
+def test_a_kill_is_in_the_evidence(tmp_path: Path) -> None:
+    (tmp_path / "greedy.py").write_text(GREEDY)
+    (tmp_path / "callgate.toml").write_text("[servers.greedy.sandbox]\nmemory_mib = 100\n")
+    environment = {
+        **os.environ,
+        "CALLGATE_STATE_DIR": str(tmp_path / "state"),
+        "CALLGATE_CONFIG": str(tmp_path / "callgate.toml"),
+    }
+    command = run_command(["/usr/bin/python3", str(tmp_path / "greedy.py")], "--name", "greedy")
+    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=60)
+    told = [
+        one["fields"] for _, one in all_records(tmp_path / "state" / "audit", Filter()) if one.get("what") == "sandbox"
+    ]
+    assert any(one["kind"] == "limit" and one["limit"] == "memory" and one["ended"] >= 1 for one in told), told
