@@ -242,3 +242,26 @@ def test_settings_that_only_a_variable_names_stand_in_the_entries(home: Path, mo
     assert main(["install", "--yes", "--keep-secrets", "--no-hooks", "--no-lock"]) == 0
     entry = tomllib.loads((home / ".codex/config.toml").read_text())["mcp_servers"]["echo"]
     assert entry["args"][:5] == ["run", "--name", "echo", "--env", "API_TOKEN"]
+
+
+@pytest.mark.parametrize("fate", ["gone", "killed", "broken"])
+def test_a_hook_that_cannot_answer_refuses(fate: str, home: Path, tmp_path: Path) -> None:
+    """Codex, and older versions of Claude Code, take any end but exit code 2 with a reason for a yes."""
+    assert main(["install", "--yes", "--no-lock", "--keep-secrets"]) == 0
+    program = tmp_path / "callgate"
+    if fate != "gone":
+        program.write_text("#!/bin/sh\nkill -9 $$\n" if fate == "killed" else "#!/nonexistent/python\n")
+        program.chmod(0o755)
+    for name in (".claude/settings.json", ".codex/hooks.json"):
+        (handler,) = json.loads((home / name).read_text().replace("// mine", ""))["hooks"]["PreToolUse"][0]["hooks"]
+        command = handler["command"]
+        done = subprocess.run(
+            ["/bin/sh", "-c", f"{program}{command[command.index(' hook ') :]}"],
+            input="{}",
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert (done.returncode, done.stdout) == (2, ""), done
+        assert "the call is refused" in done.stderr

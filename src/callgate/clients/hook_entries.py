@@ -13,6 +13,11 @@ from callgate.clients.tree import Member, Node
 
 TIMEOUT_S = 10
 """What Claude Code and Codex are told to wait; callgate answers or refuses within four seconds."""
+_ELSE = "|| { echo 'callgate did not answer: the call is refused' >&2; exit 2; }"
+"""What a shell does where callgate is gone or dies: Codex, and Claude Code before 2.1.295, take another end for a yes.
+
+They start hooks by a shell; exit code 2 with a reason on standard error is a refusal to both.
+"""
 
 
 def command_line(client: str, launcher: tuple[str, ...], state: Path) -> str:
@@ -23,10 +28,10 @@ def command_line(client: str, launcher: tuple[str, ...], state: Path) -> str:
 def entries(client: str, command: str) -> dict[str, Any]:
     """Callgate's entries by event, each with the client's own option to fail closed, where it has one."""
     if client == "claude-code":
-        handler = {"type": "command", "command": command, "timeout": TIMEOUT_S, "onFailure": "block"}
+        handler = {"type": "command", "command": f"{command} {_ELSE}", "timeout": TIMEOUT_S, "onFailure": "block"}
         return {"PreToolUse": {"matcher": "*", "hooks": [handler]}}
     if client == "codex":
-        handler = {"type": "command", "command": command, "timeout": TIMEOUT_S}
+        handler = {"type": "command", "command": f"{command} {_ELSE}", "timeout": TIMEOUT_S}
         return {"PreToolUse": {"matcher": "*", "hooks": [handler]}}
     events = ("beforeMCPExecution", "beforeShellExecution", "preToolUse")
     return {event: {"command": command, "failClosed": True} for event in events}
