@@ -294,7 +294,12 @@ def test_a_call_of_a_known_form_is_refused_once_its_tool_is_withheld() -> None:
 
 def test_a_control_that_wants_every_answer_is_asked_about_each() -> None:
     asked: list[str] = []
-    channel, _ = channel_of(cleared(), control("c", content=lambda event: asked.append(event.name) or ALLOW))
+
+    def content(event: Event) -> Any:
+        asked.append(event.name)
+        return ALLOW
+
+    channel, _ = channel_of(cleared(), control("c", content=content))
     for number in range(4):
         channel.client(call(number))
         channel.server(answer(number))
