@@ -207,7 +207,7 @@ def test_the_command(
     assert trust.main(["prune"]) == 0
     said = capsys.readouterr().out
     assert "1 in the store are in a lock, 1 are in none" in said
-    assert "unused   npm/old@1.0.0-0123456789abcdef" in said and "100 days old" in said
+    assert "unused      0.0 MiB, 100 days old: npm/old@1.0.0-0123456789abcdef" in said
     assert "nothing was removed; --yes removes 1" in said
     assert trust.main(["prune", "--days", "365"]) == 0
     assert "nothing to remove (--days 365)" in capsys.readouterr().out

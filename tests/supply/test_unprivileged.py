@@ -15,7 +15,11 @@ import pytest
 from callgate.supply.resolve_client import find
 from tests.sandbox.boxes_user import PREFIX, ROOT, as_user, directory, environment, interpreter
 
-pytestmark = [pytest.mark.slow, pytest.mark.skipif(os.getuid() != 0, reason="all tests run as an ordinary user here")]
+pytestmark = [
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+    pytest.mark.skipif(os.getuid() != 0, reason="all tests run as an ordinary user here"),
+]
 CHOSEN = [
     *("test_artefacts.py", "test_lockfile.py", "test_local.py", "test_prune.py", "test_derived.py"),
     "test_npm.py::test_the_newest_release_that_is_old_enough_is_taken_and_starts_offline",

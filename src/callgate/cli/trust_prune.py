@@ -60,7 +60,7 @@ def main_prune(argv: list[str]) -> int:
 def _show(found: Pruned, days: float, *, removed: bool) -> None:
     print(f"{found.kept} in the store are in a lock, {len(found.trees)} are in none")
     for one in found.trees:
-        print(f"  {one.fate:8} {visible(one.record, 150)}  {_size(one.size)}, {_age(one)}")
+        print(f"  {one.fate:8} {_size(one.size):>10}, {_age(one)}: {visible(one.record, 150)}")
     for path in found.gone:
         say(f"a lock that was known is gone: {visible(path, 300)}")
     going = [one for one in found.trees if one.fate in ("unused", "removed")]
