@@ -16,12 +16,39 @@ OPENING = (
 CALL = '{"jsonrpc":"2.0","id":2,"method":"tools/call","params":{"name":"add","arguments":{"a":2,"b":40}}}\n'
 
 
+CLIENT = """
+import json, subprocess, sys
+wanted, lines, *command = sys.argv[1:]
+process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+out = b""
+try:
+    process.stdin.write(lines.encode())
+    process.stdin.flush()
+    for line in process.stdout:
+        out += line
+        if json.loads(line).get("id") == int(wanted):
+            break
+    process.stdin.close()
+except BrokenPipeError:
+    pass
+sys.stdout.buffer.write(out + process.stdout.read())
+sys.stdout.flush()
+sys.exit(process.wait())
+"""
+"""Ends its input when it has its last answer, as clients do: what starts slowly is not cut off."""
+
+
 def ask(machine: Machine, *options: str, user: str = PERSON) -> Ran:
     """One session with it, in a directory of the user's. All of a user's share one state, as a person's do."""
     work = f"/home/{user}/work"
     machine.put({f"{work}/server.py": SERVER.read_bytes()}, owner=user)
-    run = ["callgate", "run", "--state", state(user), *options, "--", "python3", "server.py"]
-    return machine.run(run, user=user, fed=(OPENING + CALL).encode(), cwd=work, seconds=180)
+    return converse(machine, 2, OPENING + CALL, *options, "--", "python3", "server.py", user=user, cwd=work)
+
+
+def converse(machine: Machine, last: int, lines: str, *words: str, user: str, cwd: str = "") -> Ran:
+    """`callgate run WORDS`, told `lines`, until request `last` is answered."""
+    run = ["callgate", "run", "--state", state(user), *words]
+    return machine.python(CLIENT, str(last), lines, *run, user=user, cwd=cwd, seconds=240)
 
 
 def state(user: str) -> str:

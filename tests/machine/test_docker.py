@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from tests.machine.sample import OPENING, answered, ask, launch, state
+from tests.machine.sample import OPENING, answered, ask, converse, launch
 from tests.sandbox.escapes.expected import OPEN, probes
 from tests.support.machine import CHECKOUT, MARKS, Machine
 
@@ -21,6 +21,38 @@ print(json.dumps(ran("docker", {SECONDS})))
 """
 ENDED = {"calls_of_32_bit", "calls_of_x32"}
 """Probes that the system call filter answers with the end of the process."""
+
+
+DROPPED = """
+import os, shutil, subprocess, sys
+from callgate.sandbox.apparmor import load, profile
+from callgate.sandbox.docker import DockerBackend
+from callgate.sandbox.spec import Mount, SandboxSpec
+place, owner = sys.argv[1], int(sys.argv[2])
+os.mkdir(place)
+shutil.copy("/usr/bin/true", place + "/program")
+for path in (place, place + "/program"):
+    os.chown(path, owner, owner)
+spec = SandboxSpec("dropped", mounts=(Mount(place, writable=True),), environment={"PATH": "/usr/bin"})
+script = f"{place}/program && echo ran || echo refused"
+for _ in range(2):
+    prepared = DockerBackend().prepare(spec, ["/bin/sh", "-c", script])
+    done = subprocess.run(prepared.argv, env=dict(prepared.environment), cwd=prepared.cwd, stdin=0, stdout=-1, check=False)
+    prepared.abandon()
+    print(done.stdout.decode().split())
+    assert not load(profile(spec).text)
+"""
+"""A program in a directory given to write to, without and with the server's profile."""
+
+
+IMAGE_SERVER = """
+read line
+(: >/written)
+printf '{"jsonrpc":"2.0","id":1,"result":{"protocolVersion":"2025-06-18","capabilities":{},'
+printf '"serverInfo":{"name":"%s","version":"%s"}}}\\n' "$(id -u)" "$(ls /sys/class/net)"
+while read line; do :; done
+"""
+"""Tells who it is and what network it sees."""
 
 
 @pytest.fixture(scope="module")
@@ -56,14 +88,17 @@ def test_a_server_that_is_an_image_is_confined(machine: Machine) -> None:
     build = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/sh && tar -C /tmp/image -c . | docker import - test:1"
     image = machine.check(["sh", "-c", build], seconds=120).strip()
     try:
-        script = (
-            'read line; echo "$(id -u) $(ls /home 2>&1 | head -1) $(ls /sys/class/net)" >&2; (echo >/x) 2>&1 | cat >&2'
-        )
-        line = ["docker", "run", "-i", "--rm", image, "/bin/sh", "-c", script]
-        command = ["callgate", "run", "--sandbox", "docker", "--state", state(USER), "--", *line]
-        ran = machine.run(command, user=USER, fed=OPENING.encode(), seconds=120)
-        assert "1001 ls: /home: No such file or directory lo" in ran.err, ran.text
+        line = ["docker", "run", "-i", "--rm", image, "/bin/sh", "-c", IMAGE_SERVER]
+        ran = converse(machine, 1, OPENING, "--sandbox", "docker", "--", *line, user=USER)
+        assert ran.code == 0, ran.text
+        assert json.loads(ran.out)["result"]["serverInfo"] == {"name": "1001", "version": "lo"}
         assert "Read-only file system" in ran.err, ran.text
     finally:
         machine.run(["docker", "rmi", "--force", image])
     assert launch(machine, USER)["sandbox"]["backend"] == "docker"
+
+
+def test_the_servers_apparmor_profile_takes_away_what_docker_leaves(machine: Machine) -> None:
+    said = machine.python(DROPPED, f"/home/{USER}/dropped", "1001", seconds=120)
+    assert said.code == 0, said.text
+    assert said.out.splitlines() == ["['ran']", "['refused']"]

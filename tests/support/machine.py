@@ -54,7 +54,7 @@ MARKS = [
     pytest.mark.xdist_group("machine"),
     pytest.mark.timeout(900),  # the first one makes the image
 ]
-BOOT_SECONDS = 180
+BOOT_SECONDS = 400
 LATE_SECONDS = 30
 """How much later than its limit a command's end is waited for, before the machine is given up."""
 SHARED = ("src", "tests", "docs")

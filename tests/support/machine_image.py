@@ -42,6 +42,8 @@ SECONDS = 600
 PERSON = "person"
 """An ordinary user with a session of systemd's that lasts. `dockhand` is one more, who may use Docker."""
 USERS = ((PERSON, 1000), ("dockhand", 1001))
+SLOWNESS = 10
+"""How many times as long as usual callgate waits in there for a proof or an engine: the processor is emulated."""
 CHECKOUT = "/opt/callgate"
 """Where the machine sees this checkout; it belongs to `person`."""
 
@@ -63,7 +65,10 @@ _FILES = {
     ),
     f"usr/local/lib/python{PYTHON}/dist-packages/callgate.pth": f"{CHECKOUT}/src\n",
     "usr/local/bin/callgate": (
-        "#!/usr/bin/python3\nimport sys\nfrom callgate.cli.main import main\nif __name__ == '__main__':\n    sys.exit(main())\n"
+        "#!/usr/bin/python3\nimport sys\nfrom callgate.cli.main import main\n"
+        "from callgate.sandbox import container_backend, selftest\n"
+        f"selftest.SECONDS *= {SLOWNESS}\ncontainer_backend.SECONDS *= {SLOWNESS}\n"
+        "if __name__ == '__main__':\n    sys.exit(main())\n"
     ),
 }
 _LINKS = {
