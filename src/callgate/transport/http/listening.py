@@ -49,10 +49,9 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
             pass  # a worker that is started again while the file is broken serves what the others serve
         return _run(plan, current, index, _bind(config, shared=True), lifeline)
 
-    ready(base)
     gc.freeze()  # what is imported by now stays shared between the workers
     try:
-        return prefork.supervise(workers, work)
+        return prefork.supervise(workers, work, lambda: ready(base))
     finally:
         sock.close()
         shutil.rmtree(directory, ignore_errors=True)
@@ -71,7 +70,10 @@ def _run(plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: 
         if lifeline is not None:
             asyncio.get_running_loop().add_reader(lifeline, worker.stop)
             private = _private(plan.worker_sockets[index])
-        return await worker.run(sock, private)
+        code = await worker.run(sock, private)
+        if lifeline is not None:
+            prefork.finished()
+        return code
 
     try:
         import uvloop

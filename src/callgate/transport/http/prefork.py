@@ -8,48 +8,63 @@ from __future__ import annotations
 
 import os
 import signal
-import sys
 import time
 from collections.abc import Callable
+from typing import NoReturn
+
+from callgate.errors import CallgateError
+from callgate.text import visible
 
 QUICK_S = 2.0
 """A worker that ends sooner than this after its start did not really start."""
 QUICK_LIMIT = 5
 """So many of those in a row, and the gateway gives up."""
 
-_WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP}
+RETRY_S = 1
+"""Until a worker is started again for which the machine had no process."""
+
+_WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
 
 
-def supervise(workers: int, run: Callable[[int, int], int]) -> int:
+def supervise(workers: int, run: Callable[[int, int], int], ready: Callable[[], None]) -> int:
     """Keep `workers` processes running `run(index, lifeline)`; the exit code of the whole.
 
-    `lifeline` is a file descriptor that becomes readable when the parent is gone. Returns once a stop was
-    asked for and every worker has ended.
+    `lifeline` is a file descriptor that becomes readable when the parent is gone. `ready` is called once signals
+    are taken in good order, before the first worker starts. Returns once a stop was asked for and every worker has
+    ended.
     """
     lifeline, held = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+    ready()
     running: dict[int, tuple[int, float]] = {}
+    waiting: list[int] = []
     stopping = False
     failed = quick = 0
 
     def start(index: int) -> None:
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError as error:
+            _say(f"worker {index} cannot be started: {error.strerror}; trying again")
+            waiting.append(index)
+            signal.alarm(RETRY_S)
+            return
         if pid == 0:
-            os.close(held)
-            # Until the worker's loop takes over: a reload is what it does anyway, a stop finds nothing to drain.
-            signal.signal(signal.SIGHUP, _ignore)
-            signal.signal(signal.SIGTERM, signal.default_int_handler)
-            signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
-            _end(lambda: run(index, lifeline))
+            _live(lambda: run(index, lifeline), held)
         running[pid] = (index, time.monotonic())
 
     for index in range(workers):
         start(index)
-    while running:
+    while running or waiting:
         received = signal.sigwait(_WATCHED)
         if received in (signal.SIGTERM, signal.SIGINT):
             stopping = True
+            waiting.clear()
             _tell(running, signal.SIGTERM)
+        elif received == signal.SIGALRM:
+            again, waiting[:] = waiting[:], ()
+            for index in again:
+                start(index)
         elif received == signal.SIGHUP:
             _tell(running, signal.SIGHUP)
         for pid, code in _reap(running):
@@ -59,12 +74,13 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
                 continue
             quick = quick + 1 if time.monotonic() - since < QUICK_S else 0
             if quick >= QUICK_LIMIT:
-                sys.stderr.write("callgate: workers end as soon as they start; giving up\n")
+                _say("workers end as soon as they start; giving up")
                 stopping = True
+                waiting.clear()
                 failed = 1
                 _tell(running, signal.SIGTERM)
                 continue
-            sys.stderr.write(f"callgate: worker {index} ended unexpectedly ({_how(code)}); starting another\n")
+            _say(f"worker {index} ended unexpectedly ({_how(code)}); starting another")
             time.sleep(0.1 * quick)
             start(index)
     os.close(held)
@@ -73,23 +89,45 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
     return failed
 
 
+def _live(run: Callable[[], int], held: int) -> NoReturn:
+    """The life of a child: never back into the parent's code, whatever happens, and from its first moment on."""
+    code = 3
+    try:
+        os.close(held)
+        # Until the worker's loop takes over: a reload is what it does anyway, a stop finds nothing to drain. No
+        # exception says so: it would surface anywhere, even where an event loop cannot be closed.
+        signal.signal(signal.SIGHUP, _ignore)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, _leave)
+        signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
+        code = run()
+    except CallgateError as error:
+        _say(f"worker failed: {error.diagnostics()}")
+    except Exception as error:  # noqa: BLE001 - the last word of a worker; the parent starts another
+        _say(f"worker failed: {type(error).__name__}: {visible(str(error), 300)}")
+    finally:
+        os._exit(code)
+
+
+def finished() -> None:
+    """A worker is done: a further signal changes nothing of its exit code, although its event loop is closed."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
+
+
 def _ignore(number: int, frame: object) -> None:
     """Unlike SIG_IGN, not inherited by the programs a worker starts."""
 
 
-def _end(run: Callable[[], int]) -> None:
-    """The life of a child: never back into the parent's code."""
-    code = 3
+def _leave(_number: int, _frame: object) -> None:
+    os._exit(0)
+
+
+def _say(text: str) -> None:
+    """One line on stderr. A reader who left is no reason to end a gateway."""
     try:
-        code = run()
-    except KeyboardInterrupt:
-        code = 0
-    except Exception as error:  # noqa: BLE001 - the last word of a worker; the parent starts another
-        sys.stderr.write(f"callgate: worker failed: {type(error).__name__}: {error}\n")
-    finally:
-        sys.stdout.flush()
-        sys.stderr.flush()
-        os._exit(code)
+        os.write(2, f"callgate: {text}\n".encode())
+    except OSError:
+        return
 
 
 def _reap(running: dict[int, tuple[int, float]]) -> list[tuple[int, int]]:
