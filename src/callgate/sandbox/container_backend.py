@@ -95,7 +95,7 @@ def _prepared(
     else:
         job = _of_image(job, line, inside)
     environment = client_environment(job.environment, own)
-    missing = (*not_enforced(engine), *([profile.missing] if profile.missing else []))
+    missing = (*not_enforced(engine, profiled=bool(profile.name)), *([profile.missing] if profile.missing else []))
     if gate is None:
         call = arguments(engine, job)
         running = ContainerRunning(engine, job.name, work, environment)
@@ -191,12 +191,12 @@ def _filter(spec: SandboxSpec) -> bytes:
     return json.dumps(to_oci(profile(Variant(unix_sockets=spec.unix_sockets)))).encode()
 
 
-def not_enforced(engine: Engine) -> tuple[str, ...]:
-    """What a container of this engine does not limit here."""
+def not_enforced(engine: Engine, *, profiled: bool = False) -> tuple[str, ...]:
+    """What a container of this engine does not limit here. `profiled`: under an AppArmor profile of its own."""
     missing = []
     if not engine.limits:
         missing.append("memory of all processes together: the engine has no control group here")
-    if engine.name == "docker":
+    if engine.name == "docker" and not profiled:
         missing.append("programs put into a written directory can be started: docker binds without noexec")
     missing.append("the total size of written directories")
     missing.append(

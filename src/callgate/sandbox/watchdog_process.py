@@ -10,7 +10,6 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-
     from callgate.sandbox.watchdog import Watched
 
 _PIDFD, _EVENTS = 4, 5
