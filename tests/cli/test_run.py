@@ -401,3 +401,37 @@ def test_a_name_does_not_tell_the_secret_in_a_path() -> None:
     assert one.startswith("mcp.example.com-")
     assert one != other
     assert "hunter" not in one
+
+
+def test_a_confined_server_that_lacks_a_file_beside_it_is_told_how_to_get_it(
+    state: Path, tmp_path: Path, confined: None
+) -> None:
+    beside = tmp_path / "beside.sh"
+    beside.write_text('read line; echo \'{"jsonrpc":"2.0","method":"notifications/up"}\'; read line\n')
+    script = tmp_path / "server.sh"
+    script.write_text(f"#!/bin/sh\n. {beside}\n")
+    script.chmod(0o755)
+    command = [sys.executable, "-m", "callgate.cli.main", "run", "--name", "test"]
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
+
+    def said(*options: str) -> tuple[bytes, str]:
+        line = json.dumps(call()).encode() + b"\n"
+        with subprocess.Popen(
+            [*command, *options, "--", str(script)], env=environment,
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        ) as process:  # fmt: skip
+            assert process.stdin and process.stdout and process.stderr
+            process.stdin.write(line)
+            process.stdin.flush()
+            first = process.stdout.readline()  # its standard input stays open: it ends by itself, or answers
+            process.stdin.close()
+            return first, process.stderr.read().decode()
+
+    first, stderr = said()
+    if "no sandbox" in stderr and not os.environ.get("CALLGATE_REQUIRE_PROGRAMS"):
+        pytest.skip("no sandbox holds here")
+    assert b"server-gone" in first
+    assert "--read PATH adds a file" in stderr
+    first, stderr = said("--read", str(beside))
+    assert b"notifications/up" in first
+    assert "--read PATH" not in stderr

@@ -42,6 +42,12 @@ HANG_S = 60.0
 """A request without an answer for this long is reported, once."""
 STDERR_LINE = 16 * 1024
 """Bytes of one line of the server's stderr."""
+_LACKS = (
+    "in its sandbox it sees what its command and settings name, nothing beside it: callgate sandbox explain -- COMMAND "
+    "shows what that is, --read PATH adds a file or directory it lacks"
+)
+_NOT_ITS_OWN = (0, 126)
+"""Exit codes that say nothing of what a confined server lacks: a good end, and a sandbox that did not hold."""
 _DRAIN_S = 0.5
 _ACTIVE_S = 0.25
 """Sleep while there was traffic a moment ago; then evidence is synced, hangs are looked for, and we sleep long."""
@@ -323,6 +329,8 @@ class Relay:
             self.say("the server wrote nothing but lines that are not MCP, and was stopped")
         elif died:
             self.say(f"the server ended ({_how(status)})")
+            if self._confined and os.WIFEXITED(status) and os.WEXITSTATUS(status) not in _NOT_ITS_OWN:
+                self.say(_LACKS)
         if self._down.end():
             self.say("the server ended in the middle of a message, which was discarded")
         for answer in self._channel.unanswered(f"the server {self._name} ended ({_how(status)}); restart it"):
