@@ -78,6 +78,13 @@ def settings_places(config: Config | None, state: Path) -> dict[str, str]:
     return {"--config": path, "--state": os.path.abspath(state)}
 
 
+def in_arguments(words: list[str]) -> list[int]:
+    """The numbers of the words of a command line that hold a credential."""
+    from callgate.detect.credentials import in_words
+
+    return [number for number, _ in in_words(words)]
+
+
 def shown_path(path: str) -> str:
     """A path, short and safe to print."""
     home = os.path.expanduser("~")

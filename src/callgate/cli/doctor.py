@@ -15,6 +15,7 @@ from callgate.cli.client_options import (
     chosen_clients,
     clients_with_hooks,
     configuration,
+    in_arguments,
     shown_path,
 )
 from callgate.clients import hook_snapshot, hook_survey
@@ -172,7 +173,13 @@ def _backups(state: Path) -> Iterator[Check]:
 def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str) -> Iterator[Check]:
     from callgate.detect.credentials import judge
 
-    facts = Facts(machine.system, lambda value, key: judge(value, key) is not None, _pinned(state), launcher_or_name())
+    facts = Facts(
+        machine.system,
+        lambda value, key: judge(value, key) is not None,
+        _pinned(state),
+        launcher_or_name(),
+        in_arguments,
+    )
     count = 0
     for one in check_clients(find(machine, clients, project), Records(state), clients, facts):
         count += 1

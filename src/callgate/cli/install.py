@@ -17,6 +17,7 @@ from callgate.cli.client_options import (
     chosen_clients,
     clients_with_hooks,
     configuration,
+    in_arguments,
     settings_options,
     settings_places,
     shown_path,
@@ -105,6 +106,7 @@ def main(argv: list[str]) -> int:
         keeper,
         options=settings_options(config, state),
         places=settings_places(config, state),
+        find=in_arguments if keeper else lambda _: (),
     )
     with lock(state):
         records, hook_records = Records(state), HookRecords(state)

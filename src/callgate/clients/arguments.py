@@ -8,20 +8,23 @@ change, because only the server's documentation says so; of two programs it is k
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TypeAlias
 
 from callgate.clients.masking import telling
-from callgate.detect.credentials import in_words
+
+Finder: TypeAlias = Callable[[list[str]], Iterable[int]]
+"""The numbers of the words of a command line that hold a credential."""
 
 _ENGINES = frozenset({"docker", "podman", "nerdctl"})
 _THEN = "then callgate install moves it"
 
 
-def advice(words: Sequence[str], env: str) -> Iterator[tuple[str, str]]:
+def advice(words: Sequence[str], env: str, find: Finder) -> Iterator[tuple[str, str]]:
     """Each argument that holds a credential: what it is called, and what to do. `env` is where variables stand."""
     engine = any(os.path.basename(word) in _ENGINES for word in words)
     remote = any(word.rpartition("/")[2].partition("@")[0] == "mcp-remote" for word in words)
-    for number, _ in in_words(list(words)):
+    for number in find(list(words)):
         before = words[number - 1] if number else ""
         option, has_value, value = words[number].partition("=")
         if engine and (before in ("-e", "--env") or option == "--env"):

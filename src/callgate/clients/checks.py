@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
-from callgate.clients.arguments import advice
+from callgate.clients.arguments import Finder, advice
 from callgate.clients.entries import Entry, entries, gate_at
 from callgate.clients.files import read
 from callgate.clients.formats import parse
@@ -61,13 +61,14 @@ class Check:
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What the caller knows. `is_credential(value, key)`; `is_pinned(gate_name)`."""
+    """What the caller knows. `is_credential(value, key)`; `is_pinned(gate_name)`; `in_arguments(words)`."""
 
     system: System
     is_credential: Callable[[str, str], bool]
     is_pinned: Callable[[str], bool]
     launcher: tuple[str, ...] = ()
     """The words that start this callgate."""
+    in_arguments: Finder = lambda _: ()
 
 
 _SAYS: Final[dict[str, tuple[Level, str, str]]] = {
@@ -215,7 +216,7 @@ def _entry(place: Found, entry: Entry, facts: Facts) -> Iterator[Check]:
         yield from _other_gate(place, words, subject, facts)
         yield from _steered(place, entry, subject)
         yield from _store_reached(place, entry, subject)
-    for label, what in advice(inner, place.client.shape.env):
+    for label, what in advice(inner, place.client.shape.env, facts.in_arguments):
         yield Check(
             "warn",
             place.client.title,

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
 from callgate.clients.apply import Job, Trace, apply_most, undo
-from callgate.clients.arguments import advice
+from callgate.clients.arguments import Finder, advice
 from callgate.clients.diffs import Sides, file_diff, value_diff
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import Content, check_replaceable, read
@@ -103,6 +103,8 @@ class Wish:
     managed: bool = False
     keeper: Keeper | None = None
     """Takes the credentials of wrapped entries; none: they stay in the file."""
+    find: Finder = lambda _: ()
+    """Finds credentials among the words of a command line."""
     only_wrapped: bool = False
     """Entries that are not behind the gate are not put there; one with credentials for the keeper is refused."""
     options: tuple[str, ...] = ()
@@ -358,7 +360,7 @@ class _Install:
 
     def _left(self, entry: Entry, shape: Shape) -> Iterator[str]:
         """Credentials that stand where no reference can."""
-        for label, what in advice(entry.command, shape.env) if self._wish.keeper and entry.kind == "stdio" else ():
+        for label, what in advice(entry.command, shape.env, self._wish.find) if entry.kind == "stdio" else ():
             yield f"leaves the credential of {label} on the command line: {what}"
 
     def _step(self, server: str, action: Action, detail: str = "", next_step: str = "") -> None:
