@@ -162,3 +162,23 @@ def test_what_holds_none_is_kept(settings: Path, tmp_path: Path) -> None:
     start(settings)
     (file,) = kept(tmp_path)
     assert b"/srv/a" in file.read_bytes()
+
+
+def test_what_a_killed_process_of_our_number_left_keeps_nobody_for_long(settings: Path, tmp_path: Path) -> None:
+    """In a container callgate may have the same number at every start."""
+    start(settings)
+    (file,) = kept(tmp_path)
+    left = file.with_name(f"{file.name}.{os.getpid()}")
+    file.rename(left)
+    left.write_bytes(b"half of it")
+    start(settings)
+    start(settings)
+    assert kept(tmp_path) == [file]
+
+
+@pytest.mark.parametrize("text", ["x = " + "[" * 5000 + "]" * 5000, "x = " + "1" * 5000])
+def test_what_the_parser_cannot_take_is_a_mistake_of_the_file(settings: Path, text: str) -> None:
+    settings.write_text(text)
+    for way in (start, load):
+        with pytest.raises(ConfigError, match=r"nested too deeply|is not valid TOML"):
+            way(settings)

@@ -274,8 +274,10 @@ def _from_toml(path: str | os.PathLike[str], content: bytes) -> dict[str, Any]:
 
     try:
         return tomllib.loads(content.decode())
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except ValueError as error:  # TOML's, those of characters, and numbers of thousands of digits
         raise ConfigError(f"{path} is not valid TOML: {error}", next_step="correct the line named above") from error
+    except RecursionError as error:
+        raise ConfigError(f"{path} is nested too deeply", next_step="correct its lists and tables") from error
 
 
 def parse(document: Mapping[str, Any], source: str = "") -> Config:

@@ -63,7 +63,10 @@ def write(directory: str, path: str, content: bytes, document: dict[str, Any]) -
             file.write(data)
         os.replace(beside, place)
     except (OSError, ValueError):
-        return
+        try:
+            os.unlink(beside)  # half written, or left by a process that had our number
+        except OSError:
+            return
 
 
 def _may_hold_a_secret(value: Any) -> bool:

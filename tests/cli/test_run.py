@@ -362,6 +362,9 @@ def test_a_command_joined_to_one_string_is_split() -> None:
         (["python", "-m", "mcp_server_time"], "mcp_server_time"),
         (["/usr/bin/python3.11", "/srv/my server.py"], "my-server.py"),
         (["env", "A=B", "node", "./index.js"], "index.js"),
+        (["/srv/app/run.sh"], "run.sh"),
+        (["bash", "/srv/app/start.sh"], "start.sh"),
+        (["node", "exec.mjs"], "exec.mjs"),
         (["пример"], "server"),
     ],
 )
@@ -378,6 +381,8 @@ def test_servers_whose_files_have_the_same_name_share_no_home(tmp_path: Path) ->
         command = ["node", str(script)]
         assert _name_of(command) == "index.js"
         homes.add(_home_of(command, "index.js"))
+    for folder in ("good", "evil"):
+        homes.add(_home_of(["sh", str(tmp_path / folder / "index.js")], "index.js"))
     assert len(homes) == 2 and all(valid_server_name(one) for one in homes)
     assert _home_of(["npx", "-y", "mcp-server-x"], "mcp-server-x") == "mcp-server-x"
 

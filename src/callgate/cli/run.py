@@ -349,15 +349,17 @@ def _abandon(child: Child) -> None:
 
 
 _RUNNERS = frozenset(
-    ("npx", "uvx", "uv", "node", "python", "python3", "env", "bunx", "deno", "run", "tool", "exec", "-m")
-)
+    ("npx", "uvx", "uv", "node", "python", "env", "bunx", "bun", "deno", "run", "tool", "exec", "sh", "bash", "dash",
+     "zsh", "ruby", "perl", "php", "java")
+)  # fmt: skip
 
 
 def _meant(command: list[str]) -> tuple[str, str]:
     """The word of a command that says what is run, after runners and options, and that without its directory."""
     for part in command:
         base = os.path.basename(part) if part.startswith(("/", "./", "../")) else part
-        if not (base in _RUNNERS or base.startswith("-") or "=" in base or base.split(".")[0] in _RUNNERS):
+        runner = base.rstrip("0123456789.") in _RUNNERS  # python3.11, and not run.sh
+        if not (runner or base.startswith("-") or "=" in base):
             return part, base
     return command[0], command[0]
 
