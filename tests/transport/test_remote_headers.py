@@ -136,6 +136,7 @@ async def test_waiting_has_a_limit_in_time_and_number(
             waiting = [ask(route), ask(route)]
             refused = ask(route)
             assert refused.status == 503 and "too many requests wait" in refused.json["error"]["message"]
+            assert refused.refusals == [(503, "credential")]  # on record
             for answer in waiting:
                 assert (await answer.end()).status == 503
                 assert "does not answer" in answer.json["error"]["message"]

@@ -15,13 +15,15 @@ from typing import Any
 import pytest
 
 from callgate.transport.aside import Aside
+from callgate.transport.launcher import Launcher
 from callgate.transport.stdio_upstream import StdioRoute
 from tests.gate.fakes import FakeJournal, gate_of
 from tests.support.slow_store import VALUE, SlowStore
-from tests.transport.exchanges import RAW, Answer, Client, config_of, route_to
+from tests.transport.exchanges import MODERN, RAW, Answer, Client, config_of, route_to
 
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
 SHOWS = "import os, sys; sys.stderr.write(os.environ['TOKEN'] + '\\n'); sys.argv[1:] = ['echo']; exec(open(%r).read())"
+BEGIN = Launcher.begin
 
 
 @pytest.fixture
@@ -170,6 +172,56 @@ async def test_too_much_that_waits_is_refused(store: SlowStore, monkeypatch: pyt
         assert [answer.status for answer in answers] == [0, 0, 0, 503, 503]
         store.answer()
         assert (await answers[2].end()).status == 200
+
+
+async def test_too_many_notifications_that_wait_are_refused(store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.SERVER_BUSY_BYTES", 10_000)
+    note = {"jsonrpc": "2.0", "method": "notifications/x", "params": {"n": "y" * 4000, "_meta": MODERN}}
+    async with slow_route() as (route, _):
+        client = Client(route)
+        answer = client.modern(1, "x")
+        notes = [client.post(note, (b"mcp-protocol-version", b"2026-07-28")) for _ in range(5)]
+        assert [one.status for one in notes] == [202, 202, 202, 503, 503]
+        assert notes[3].refusals == [(503, "server-busy")]
+        assert "still being started" in notes[3].json["error"]["message"]
+        store.answer()
+        assert (await answer.end()).status == 200
+
+
+@BEGINS
+async def test_who_goes_away_keeps_no_place_in_the_line(
+    store: SlowStore, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Client], Answer]
+) -> None:
+    kept: list[Launcher] = []
+    monkeypatch.setattr(Launcher, "begin", lambda self, done: (kept.append(self), BEGIN(self, done))[1])
+    async with slow_route() as (route, _):
+        begin(Client(route))
+        await store.was_asked()
+        for _ in range(20):
+            client = Client(route)
+            begin(client)
+            client.leave()
+        assert len(kept[0]._line) <= 1
+        store.answer()
+
+
+@BEGINS
+async def test_a_user_without_another_thread_is_told_and_the_next_start_works(
+    store: SlowStore, monkeypatch: pytest.MonkeyPatch, begin: Callable[[Client], Answer]
+) -> None:
+    store.answer()
+
+    def none_left(_: threading.Thread) -> None:
+        raise RuntimeError("can't start new thread")
+
+    async with slow_route() as (route, journal):
+        with monkeypatch.context() as patch:
+            patch.setattr(threading.Thread, "start", none_left)
+            answer = await begin(Client(route)).end()
+        assert answer.status in (502, 503)
+        assert reasons(journal) == ["callgate may start no more threads"]
+        again = begin(Client(route))
+        await again.until(lambda one: one.status == 200)
 
 
 @BEGINS

@@ -11,6 +11,8 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any, TypeVar
 
+from callgate.errors import LaunchError
+
 _T = TypeVar("_T")
 
 
@@ -49,7 +51,11 @@ class Aside:
             except RuntimeError:
                 return  # the loop is closed
 
-        Thread(target=run, name="callgate-aside", daemon=True).start()
+        try:
+            Thread(target=run, name="callgate-aside", daemon=True).start()
+        except RuntimeError:  # whoever asked for it is told, as above
+            what = "callgate may start no more threads"
+            self._loop.call_soon(finish, LaunchError(what, next_step="raise the limit of processes (ulimit -u)"))
 
     def until(self, future: asyncio.Future[Any]) -> None:
         """`idle` waits for this, too."""

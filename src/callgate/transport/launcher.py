@@ -49,6 +49,8 @@ class Launcher:
     def begin(self, done: Done) -> Start:
         """One process. `done` gets it, or a LaunchError: it is refused, by whatever, or cannot be started."""
         start = Start(self._loop, done, self._refused)
+        # Clients that come and go while one start takes its time leave nothing here, what they sent least of all.
+        self._line = deque(one for one in self._line if not one.over)
         self._line.append(start)
         if not self._starting:
             self._starting = True

@@ -125,9 +125,8 @@ class ReferencedRoute:
 
     def _refuse(self, exchange: Exchange, why: str) -> None:
         text = f"callgate: no message can be sent to this server: {why}"
-        exchange.respond(
-            503, [JSON, (b"retry-after", b"5")], answers.error(None, answers.UNAVAILABLE, text, "credential")
-        )
+        body = answers.error(None, answers.UNAVAILABLE, text, "credential")
+        exchange.refuse(503, "credential", [JSON, (b"retry-after", b"5")], body)
 
     # -- from other threads ----------------------------------------------------------------------
 

@@ -152,6 +152,10 @@ class SharedProcess:
         if message.kind is not Kind.REQUEST:
             # A cancellation names an id of another POST; here closing that POST is what cancels.
             if message.method != "notifications/cancelled":
+                if why := self._too_much():
+                    refusal = answers.error(None, answers.UNAVAILABLE, f"callgate: {why}", "server-busy")
+                    exchange.refuse(503, "server-busy", [JSON, (b"retry-after", b"1")], refusal)
+                    return
                 self._notes += 1
                 self._send(-self._notes, message.data)
             exchange.respond(202, [], b"")
@@ -185,15 +189,19 @@ class SharedProcess:
             return f"more than {self._in_flight} requests without an answer"
         if self._stopping:
             return "the server is being stopped"
-        if self._upstream is not None:
-            return "the server does not read its input" if self._upstream.queued > SERVER_BUSY_BYTES else None
-        if self._start is not None:
-            return "the server is still being started" if self._unsent_bytes > SERVER_BUSY_BYTES else None
+        if self._upstream is not None or self._start is not None:
+            return self._too_much()
         now = self._now()
         if now < self._not_before:
             return f"the server keeps ending; it is started again in {self._not_before - now:.1f} s"
         self._start = self._begin(self._ready)
         return None
+
+    def _too_much(self) -> str | None:
+        """Why nothing more can wait for the process, or None."""
+        if self._upstream is not None:
+            return "the server does not read its input" if self._upstream.queued > SERVER_BUSY_BYTES else None
+        return "the server is still being started" if self._unsent_bytes > SERVER_BUSY_BYTES else None
 
     def _ready(self, result: Connect | CallgateError) -> None:
         """The start is over: send what waits for it, or refuse it."""
