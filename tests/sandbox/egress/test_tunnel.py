@@ -91,6 +91,7 @@ async def test_hints_before_the_answer_are_read_over() -> None:
         (b"HTTP/1.1 301 Moved\r\nLocation: http://127.0.0.1/\r\n\r\n", "answered 301"),
         (b"SSH-2.0-OpenSSH_9.2\r\n\r\n", "malformed"),
         (b"HTTP/1.1 2oo OK\r\n\r\n", "malformed"),
+        (b"HTTP/1.1 200 OK\n\n220 ready\r\n\r\n", "malformed"),  # nothing that is the host's is lost
         (b"HTTP/1.1 200 OK\r\nX: " + b"y" * 20_000, "no end"),
         (b"HTTP/1.1 100 Continue\r\n\r\n" * 20, "gave no answer"),
         (b"", "ended the connection"),
@@ -142,13 +143,16 @@ async def test_hosts_of_private_networks_are_reached_without_it(monkeypatch: pyt
     monkeypatch.setattr(Dialler, "_open", connect)
     monkeypatch.setattr(addresses, "is_own", lambda _: False)
     answers = {"in.test": ["10.20.0.5"], "out.test": ["8.8.8.8"], "bad.test": ["169.254.169.254"]}
+    answers["both.test"] = ["8.8.4.4", "10.20.0.6"]
+    asked = []
 
     def resolve(name: str) -> Sequence[str]:
+        asked.append(name)
         if name not in answers:
             raise OSError
         return answers[name]
 
-    inside = frozenset((name, 443) for name in ("in.test", "out.test", "bad.test", "unknown.test"))
+    inside = frozenset((name, 443) for name in ("in.test", "out.test", "bad.test", "both.test", "unknown.test"))
     private = [ipaddress.ip_network("10.20.0.0/16")]
     async with proxy() as one:
         dialler = Dialler(frozenset(), None, resolve, private, inside, one.address)
@@ -160,6 +164,9 @@ async def test_hosts_of_private_networks_are_reached_without_it(monkeypatch: pyt
         with pytest.raises(Unreachable, match="metadata"):
             await dialler.connect("bad.test", 443)
         assert len(dialled) == 4
+        (await dialler.connect("both.test", 443)).close()
+        assert dialled[4:] == ["10.20.0.6"]  # to the others the proxy is the way
+        assert asked == ["in.test", "out.test", "unknown.test", "bad.test", "both.test"]  # once each
 
 
 async def test_the_gate_asks_for_what_is_listed_only(door) -> None:

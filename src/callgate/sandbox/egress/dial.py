@@ -66,9 +66,10 @@ class Dialler:
     async def connect(self, host: str, port: int, visit: Visit | None = None) -> socket.socket:
         """A connected, non-blocking socket; which way it leads is written into `visit`. Raises Unreachable."""
         visit = visit or Visit(host, port)
-        if self._proxy is not None and not await self._lies_inside(host, port):
+        if self._proxy is None:
+            good = await self.addresses(host, port)
+        elif not (good := await self._inside_at(host, port)):
             return await self._through(self._proxy, host, port, visit)
-        good = await self.addresses(host, port)
         if self._lab is not None:
             port = self._lab.ports.get(f"{host}:{port}", port)
         found, one = await self._first(good, port, "the host")
@@ -87,17 +88,17 @@ class Dialler:
                 problem = f"{what} could not be reached: {error.strerror or 'network error'}"
         raise Unreachable(problem, refused=False)
 
-    async def _lies_inside(self, host: str, port: int) -> bool:
-        """Whether it is a host of a private network, to which the proxy is not the way. Raises Unreachable."""
+    async def _inside_at(self, host: str, port: int) -> list[str]:
+        """Where in a private network it is, to which the proxy is not the way. Raises Unreachable."""
         if (host, port) not in self._inside:
-            return False
+            return []
         try:
             good = await self.addresses(host, port)
         except Unreachable as error:
             if error.refused:
                 raise
-            return False  # names of the world outside are often not known inside
-        return any(addresses.within(one, self._private) for one in good)
+            return []  # names of the world outside are often not known inside
+        return [one for one in good if addresses.within(one, self._private)]
 
     async def _through(self, proxy: Destination, host: str, port: int, visit: Visit) -> socket.socket:
         """By way of the proxy that the user named: wherever that is, it is dialled."""

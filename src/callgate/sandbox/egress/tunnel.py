@@ -42,6 +42,8 @@ async def open_tunnel(one: socket.socket, host: str, port: int) -> None:
                 event = connection.next_event()
                 if isinstance(event, h11.Response):
                     _check(event.status_code)
+                    if connection.trailing_data[0]:  # its head ended before, with bare line feeds
+                        raise NoTunnel("the proxy's answer is malformed")
                     return
     except TimeoutError:
         raise NoTunnel("the proxy did not answer in time") from None
