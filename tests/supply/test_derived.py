@@ -16,9 +16,11 @@ import pytest
 
 from callgate.errors import TrustError
 from callgate.supply import tree_check
+from callgate.supply.launch_line import line_digest
 from callgate.supply.lockfile import load
 from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
+from callgate.supply.resolve_types import artefacts_digest
 from tests.supply.registry import Registry
 
 NPX = ("npx", "-y", "mail-server@1.0.0", "--stdio")
@@ -81,6 +83,8 @@ ATTACKS: list[tuple[str, Callable[[dict[str, Any]], object], str]] = [
     ("another kind", member(kind="binary"), "the command is npm"),
     ("another place in the store", member(store="npm/left@1.0.0-0000/tree"), "not in the store|another place"),
     ("another record", member(record="npm/left@1.0.0-0000"), "another place"),
+    ("another command behind the line's digest", member(argv=["npx", "-y", "left"]), "not the one that was locked"),
+    ("another digest of all", member(artefacts_digest="sha256:" + "0" * 64), "not those whose digest it gives"),
 ]
 
 
@@ -169,14 +173,39 @@ def test_local_programs(project: Path, state: Path) -> None:
     assert output(start(lock, state, "own", line)) == "--x"
 
 
+def test_another_command_behind_the_digest_of_the_line(project: Path, state: Path) -> None:
+    """A start is of the command it was given, not of the one that the lock has beside that command's digest."""
+    (project / "other.py").write_text("print('other')\n")
+    lock = locked(project, state, "own", (sys.executable, "other.py"))
+    changed(lock, "own", member(line=line_digest(NPX)))
+    for name in ("own", ""):
+        with pytest.raises(TrustError, match="not the one that was locked"):
+            pinned_launch(name, NPX, [lock], state)
+    changed(lock, "own", member(argv=["\0".join(NPX)]))  # what the digest is over is the same
+    with pytest.raises(TrustError, match="not the one that was locked"):
+        pinned_launch("own", NPX, [lock], state)
+
+
+def test_a_record_of_a_local_program_lies_among_those(project: Path, state: Path) -> None:
+    """callgate writes its quick check there."""
+    (project / "pyproject.toml").write_text("")
+    (project / "server.py").write_text("print('own')\n")
+    line = (sys.executable, "server.py")
+    lock = locked(project, state, "own", line)
+    (state / "artefacts" / "npm" / "mail@1-0" / "tree").mkdir(parents=True)
+    for record in ("npm/mail@1-0/tree", "local/x/../../npm", "local/a/b", "/tmp", "."):
+        changed(lock, "own", member(record=record))
+        with pytest.raises(TrustError, match="another place in the store"):
+            start(lock, state, "own", line)
+    assert not list((state / "artefacts" / "npm" / "mail@1-0" / "tree").iterdir())
+
+
 def test_a_line_that_cannot_be_pinned_is_not_started_by_a_lock_either(project: Path, state: Path) -> None:
     (project / "server.py").write_text("print(1)\n")
     line = (sys.executable, "server.py")
     lock = locked(project, state, "own", line)
     shell = ("sh", "-c", "curl x | sh")
     document = json.loads(lock.read_text())
-    from callgate.supply.launch_line import line_digest
-
     document["servers"]["own"].update(argv=list(shell), line=line_digest(shell))
     lock.write_text(json.dumps(document))
     with pytest.raises(TrustError, match="downloaded and run"):
@@ -248,8 +277,6 @@ IMAGE = "sha256:" + "a" * 64
 )
 def test_images(project: Path, state: Path, image: str, reference: str, starts: str) -> None:
     """An engine is told the name that the command has, so that a lock cannot name another registry."""
-    from callgate.supply.launch_line import line_digest
-
     line = ["docker", "run", "-i", "--rm", image, "--x"]
     server = {
         "argv": line,
@@ -263,6 +290,8 @@ def test_images(project: Path, state: Path, image: str, reference: str, starts: 
             "environment": {},
         },
         **dict.fromkeys(("store", "record", "tree", "package", "version"), ""),
+        "artefacts": [],
+        "artefacts_digest": artefacts_digest(()),
     }
     lock = project / "callgate.lock"
     lock.write_text(json.dumps({"version": 1, "servers": {"box": server}}))

@@ -65,6 +65,7 @@ def _derive(line: LaunchLine, server: Mapping[str, Any], folder: Path, state: Pa
     kind = kind_of(line)
     if kind != server["kind"]:
         raise TrustError(f"the lock calls it {visible(str(server['kind']), 20)}, and the command is {kind}")
+    _artefacts(server)
     if kind in ("npm", "pypi"):
         return _package(kind, line, server, state)
     if kind == "mcpb":
@@ -73,7 +74,22 @@ def _derive(line: LaunchLine, server: Mapping[str, Any], folder: Path, state: Pa
         return _image(line, server["entry"]["argv"])
     from callgate.supply import local
 
+    record = str(server["record"])
+    if server["store"] or (record and (not record.startswith("local/") or record.count("/") != 1)):
+        raise TrustError("the lock names another place in the store than a program of one's own has")
     return local.started(line, folder)
+
+
+def _artefacts(server: Mapping[str, Any]) -> None:
+    """The digest over all artefacts names the place in the store: it must be that of those which the lock lists."""
+    from callgate.supply.lockfile import Artefact
+    from callgate.supply.resolve_types import artefacts_digest
+
+    listed = tuple(
+        Artefact(one["purl"], one["digest"], others=tuple(one.get("others", ()))) for one in server["artefacts"]
+    )
+    if artefacts_digest(listed) != server["artefacts_digest"]:
+        raise TrustError("the artefacts that the lock lists are not those whose digest it gives")
 
 
 def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path) -> Entry:

@@ -89,7 +89,7 @@ def pinned_launch(
                 continue
         if not isinstance(entry, dict):
             raise _damaged(path)
-        if entry.get("line") != line:
+        if entry.get("line") != line or entry.get("argv") != list(argv):
             raise TrustError(
                 f"the command of server {_shown(name)} is not the one that was locked",
                 effect="the server was not started",
