@@ -10,7 +10,7 @@ import pytest
 
 from callgate.audit import Journal, retention_timer
 from callgate.audit.reader import chains
-from callgate.audit.retention_lock import LOCK_NAME, look_is_due
+from callgate.audit.retention_lock import LOCK_NAME, look_is_due, reading
 from callgate.audit.verify import verify
 from callgate.cli.removal import say
 from tests.audit.evidence import closed_log, fill, new_journal, records_in
@@ -83,6 +83,26 @@ def test_one_look_in_ten_minutes_is_enough_for_all_processes(tmp_path: Path) -> 
     assert not second._retention.busy
     first.close()
     second.close()
+
+
+def test_a_clock_that_was_ahead_does_not_put_looking_off(tmp_path: Path) -> None:
+    closed_log(tmp_path)
+    aged(tmp_path)
+    os.utime(tmp_path / "audit" / LOCK_NAME, (time.time() + 1e8,) * 2)
+    assert look_is_due(tmp_path / "audit", 600)
+
+
+def test_who_finds_another_one_at_work_says_nothing(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    closed_log(tmp_path)
+    aged(tmp_path)
+    journal = new_journal(tmp_path, **REMOVE)
+    journal.on_removal = say
+    with reading(tmp_path / "audit"):
+        tick_until_quiet(journal)
+    journal.close()
+    assert len(chains(tmp_path / "audit")) == 2
+    assert not [record for record in records_in(journal.path) if record.get("what") == "evidence-removed"]
+    assert not capsys.readouterr().err
 
 
 def test_what_cannot_go_is_said_once(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -18,6 +18,10 @@ from callgate.errors import AuditError
 LOCK_NAME: Final = "retention.lock"
 
 
+class AtWork(AuditError):
+    """Another process removes or verifies."""
+
+
 @contextmanager
 def reading(audit_dir: Path) -> Iterator[None]:
     """No evidence is removed meanwhile. Makes no file: where none is, nothing was ever removed here."""
@@ -35,13 +39,13 @@ def reading(audit_dir: Path) -> Iterator[None]:
 
 @contextmanager
 def removing(audit_dir: Path) -> Iterator[None]:
-    """The right to remove. Raises AuditError where another process removes or verifies."""
+    """The right to remove. Raises AtWork."""
     descriptor = os.open(audit_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError as error:
-            raise AuditError(
+            raise AtWork(
                 "the evidence is being verified or pruned by another process", next_step="try again in a moment"
             ) from error
         os.utime(descriptor)
@@ -54,7 +58,8 @@ def look_is_due(audit_dir: Path, every_s: float) -> bool:
     """Whether nobody has looked for `every_s` seconds. Where nobody ever has, the time begins to run now."""
     path = audit_dir / LOCK_NAME
     try:
-        return time.time() - path.stat().st_mtime > every_s
+        # A time that is still to come is of a clock that was wrong: waiting for it would keep everything until then.
+        return not 0.0 <= time.time() - path.stat().st_mtime <= every_s
     except FileNotFoundError:
         with suppress(OSError):
             os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600))

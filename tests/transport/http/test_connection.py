@@ -404,6 +404,12 @@ def test_refusals_are_evidence_and_a_flood_of_them_is_counted(serve: Any, monkey
 
 AT_THE_DOOR = {
     "origin": (post(call(), "Origin: https://evil.example"), "http-origin", {"origin": "https://evil.example"}),
+    "user in origin": (
+        post(call(), "Origin: https://me:hush@evil.example"),
+        "http-origin",
+        {"origin": "https://…@evil.example"},
+    ),
+    "user in host": (post(call(), host="me:hu@hush@evil.example"), "http-host", {"host": "…@evil.example"}),
     "type": (b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Length: 0\r\n\r\n", "http-content-type", {}),
     "method": (b"PUT /s/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n", "http-method", {"method": "PUT", "route": "s"}),
     "head": (

@@ -99,7 +99,7 @@ def _facts(status: int, rule: str, exchange: Exchange, peer: object) -> dict[str
     told = dict(exchange.headers)
     for name in (b"host", b"origin"):
         if name in told:
-            fields[name.decode()] = visible(told[name].decode("utf-8", "backslashreplace"), _CHARACTERS)
+            fields[name.decode()] = visible(_anonymous(told[name].decode("utf-8", "backslashreplace")), _CHARACTERS)
     if b"authorization" in told:
         fields["authorization"] = "sent"
     return {"status": status, "rule": rule, "count": 1, **{name: value for name, value in fields.items() if value}}
@@ -110,6 +110,13 @@ def _address(peer: object) -> tuple[str, int]:
     if isinstance(peer, tuple) and len(peer) >= 2:
         return str(peer[0]), int(peer[1])
     return "", 0
+
+
+def _anonymous(authority: str) -> str:
+    """A Host or Origin without the user and password that some programs leave in it."""
+    scheme, slashes, rest = authority.rpartition("://")
+    _, at, host = rest.rpartition("@")
+    return f"{scheme}{slashes}…@{host}" if at else authority
 
 
 def _shown_path(path: str) -> str:
