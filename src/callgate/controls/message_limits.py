@@ -66,6 +66,7 @@ REFUSALS: Final[dict[str, tuple[str, Severity]]] = {
     "header-mismatch": ("header-mismatch", "high"),
     "header-repeated": ("header-mismatch", "high"),
     "header-malformed": ("header-mismatch", "medium"),
+    "header-ambiguous": ("header-mismatch", "medium"),
     "http-version": ("protocol-downgrade", "low"),
     "method-removed": ("protocol-downgrade", "low"),
     "session-missing": ("response-mixing", "low"),
