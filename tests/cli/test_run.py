@@ -15,6 +15,7 @@ from typing import Any
 
 import pytest
 
+from callgate.audit.verify import verify
 from callgate.cli.run import _home_of, _name_of, _name_of_url, parse
 from callgate.config import valid_server_name
 from callgate.errors import ConfigError
@@ -440,3 +441,35 @@ def test_a_confined_server_that_lacks_a_file_beside_it_is_told_how_to_get_it(
     first, stderr = said("--read", str(beside))
     assert b"notifications/up" in first
     assert "--read PATH" not in stderr
+
+
+@pytest.mark.parametrize("closed", [(0,), (1,), (2,), (1, 2), (0, 1, 2)])
+def test_a_file_of_ours_never_has_the_number_of_one_that_the_client_closed(
+    state: Path, tmp_path: Path, closed: tuple[int, ...]
+) -> None:
+    script = tmp_path / "server.py"
+    script.write_text("import os, sys\nos.write(2, b'noise\\n')\nfor line in sys.stdin: os.write(1, b'rubbish\\n')\n")
+    shut = " ".join(f"{fd}>&-" if fd else "0<&-" for fd in closed)
+    line = f"{sys.executable} -m callgate.cli.main run -- {sys.executable} {script} {shut}"
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
+    message = json.dumps(call()).encode() + b"\n"
+    done = subprocess.run(
+        ["sh", "-c", line], input=message, capture_output=True, env=environment, check=False, timeout=60
+    )
+    assert done.returncode == 0, done
+    report = verify(state)
+    assert report.verified and report.logs
+    for path in state.rglob("*"):
+        assert not path.is_file() or not any(word in path.read_bytes() for word in (b"noise\n", b"rubbish\n")), path
+
+
+def test_a_working_directory_that_was_removed_is_said(state: Path, tmp_path: Path) -> None:
+    gone = tmp_path / "gone"
+    gone.mkdir()
+    line = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m callgate.cli.main run -- cat"
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
+    done = subprocess.run(
+        ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60
+    )
+    assert done.returncode == 2
+    assert b"is gone" in done.stderr and b"internal" not in done.stderr

@@ -40,6 +40,8 @@ def usage() -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit code (0 ok, 1 the answer is no, 2 usage, 3 internal)."""
+    if argv is None:
+        _open_standard_files()
     args = sys.argv[1:] if argv is None else argv
     name = args[0] if args else ""
     if name in ("-h", "--help", "help"):
@@ -78,6 +80,19 @@ def main(argv: list[str] | None = None) -> int:
         return 0
     except Exception as error:  # noqa: BLE001 - a defect of ours must not end in a traceback on a user's screen
         return _defect(error)
+
+
+def _open_standard_files() -> None:
+    """What a client closed must not become the number of a file of ours: the evidence would get what goes to stderr."""
+    import os
+
+    for fd, name in enumerate(("stdin", "stdout", "stderr")):
+        try:
+            os.fstat(fd)
+        except OSError:
+            os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is `fd`
+            if getattr(sys, name) is None:
+                setattr(sys, name, open(os.devnull, "r" if fd == 0 else "w"))  # noqa: SIM115 - open to the end
 
 
 def _defect(error: Exception) -> int:

@@ -223,7 +223,7 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
         write=tuple(arguments.write),
         network=tuple(arguments.network),
         sandbox=arguments.sandbox,
-        cwd=os.getcwd(),
+        cwd=_here(),
         home="" if arguments.name else _home_of(arguments.command, name),
     )
     try:
@@ -234,6 +234,16 @@ def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
         gate.close()
         journal.close()
         raise
+
+
+def _here() -> str:
+    """The working directory. Raises ConfigError where somebody removed it."""
+    try:
+        return os.getcwd()
+    except OSError as error:
+        raise ConfigError(
+            "the directory that callgate was started in is gone", next_step="start it in one that exists"
+        ) from error
 
 
 def _take_over_hooks(config: Config, journal: Journal) -> None:
