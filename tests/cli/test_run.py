@@ -469,7 +469,7 @@ def test_a_working_directory_that_was_removed_is_said(state: Path, tmp_path: Pat
     line = f"cd {gone} && rmdir {gone} && exec {sys.executable} -m callgate.cli.main run -- cat"
     environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
     done = subprocess.run(
-        ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, env=environment, timeout=60
+        ["sh", "-c", line], stdin=subprocess.DEVNULL, capture_output=True, env=environment, check=False, timeout=60
     )
     assert done.returncode == 2
     assert b"is gone" in done.stderr and b"internal" not in done.stderr
