@@ -6,6 +6,7 @@ from __future__ import annotations
 import json
 import sys
 from base64 import b64encode
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from hashlib import sha256
 from pathlib import Path
@@ -15,14 +16,17 @@ import pytest
 from cryptography.hazmat.primitives import hashes
 from cryptography.hazmat.primitives.asymmetric import ec
 
+from callgate.cli.trust_common import Place
+from callgate.cli.trust_report import Report
+from callgate.config import Config
 from callgate.errors import TrustError
-from callgate.supply import npm_served, publisher, pypi_clients, pypi_served
+from callgate.supply import npm_served, publisher, pypi_clients, pypi_served, resolve_checks
 from callgate.supply.cooldown import Cooldown
 from callgate.supply.launch_line import parse
 from callgate.supply.lockfile import LockedServer, load
 from callgate.supply.npm_provenance import Package
 from callgate.supply.pep740 import File
-from callgate.supply.resolve import Options, lock_server
+from callgate.supply.resolve import Options, lock_server, prepare
 from callgate.supply.resolve_types import Wanted
 from callgate.supply.resolve_update import propose
 from tests.supply.registry import Registry, Release
@@ -119,6 +123,33 @@ class TestNpm:
         with pytest.raises(TrustError, match="is now none served"):
             lock_server("s", line, state=state, options=Options(fresh=True))
         assert load(state / "callgate.lock").servers["s"].version == "0.4.0"
+
+    def test_a_projects_lock_vouches_for_nobody(
+        self, sigstore: Registry, state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    ) -> None:
+        """Whoever wrote it may have written a maker into it."""
+        from callgate.cli import trust_verify
+
+        sigstore.attestations.clear()
+        path = tmp_path / "callgate.lock"
+        honest = lock_server("s", LINE, state=state, lock=path, options=OPTIONS)
+        assert honest.provenance == {"state": "none served"}
+        document = json.loads(path.read_text())
+        document["servers"]["s"]["provenance"] = {"state": "verified", "npm-provenance": MADE}
+        path.write_text(json.dumps(document))
+        assert prepare("s", LINE, state=state, known=load(path).servers["s"], options=OPTIONS).provenance == {
+            "state": "none served"
+        }
+        with pytest.raises(TrustError, match=r"made by https://github\.com/a/b .* and is now none served"):
+            resolve_checks.refuse(replace(honest, version="2"), state, load(path).servers["s"])
+        where = Place(Config(), state, path, tmp_path)
+        trust_verify._server(where, load(path).servers["s"], Report("verify"))
+        said = " ".join(capsys.readouterr().out.split())
+        assert "made by https://github.com/a/b" in said
+        assert "so says the lock, which nobody signed" in said
+        # The user's own was written here.
+        (state / "callgate.lock").write_bytes(path.read_bytes())
+        assert lock_server("s", LINE, state=state, options=OPTIONS).provenance["npm-provenance"] == MADE
 
     def test_signatures_of_the_registry(self, registry: Registry, state: Path) -> None:
         key = new_key()

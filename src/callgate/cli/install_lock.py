@@ -56,7 +56,7 @@ def locker(state: Path, config: Config) -> Locker:
     from callgate.supply import lockfile, resolve
 
     path = state / lockfile.FILE_NAME
-    options = resolve.Options(cooldown_days=config.launch.cooldown_days)
+    options = resolve.Options(cooldown_days=config.launch.cooldown_days, own=True)
 
     def lock(name: str, command: tuple[str, ...]) -> str:
         known = lockfile.load(path).servers.get(name)

@@ -32,6 +32,11 @@ class Place:
     lock: Path
     cwd: Path
 
+    @property
+    def own(self) -> bool:
+        """Whether it is the user's own lock, which nobody else writes."""
+        return self.lock.absolute() == (self.state / lockfile.FILE_NAME).absolute()
+
 
 def parser(name: str, what: str) -> argparse.ArgumentParser:
     """A parser with the options that every action has."""
@@ -77,6 +82,7 @@ def options(arguments: argparse.Namespace, where: Place, version: str = "") -> O
         version=version,
         cwd=where.cwd,
         no_provenance=arguments.no_provenance,
+        own=where.own,
     )
 
 

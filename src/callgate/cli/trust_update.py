@@ -171,6 +171,7 @@ def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
             version=arguments.version,
             cwd=where.cwd,
             no_provenance=arguments.no_provenance,
+            own=where.own,
         )
         with told(f"fetching {server.name}"):
             proposal = propose(server, where.state, looking, definitions or asking(where.state))

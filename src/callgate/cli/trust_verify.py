@@ -69,8 +69,9 @@ def _server(where: Place, server: LockedServer, report: Report) -> None:
     else:
         what = f"tree {server.tree[:19]}..." if server.tree else f"{server.artefacts[0].digest[:26]}..."
         print(f"ok      {title(server)}  {what}")
+        vouched = where.own or where.config.launch.signers
         for text in publisher.describe(server.provenance):
-            say(text, 8)
+            say(text if vouched else f"{text}; so says the lock, which nobody signed", 8)
     report.server(
         server.name,
         "failed" if problems else "ok",

@@ -7,6 +7,7 @@ and the digests must be the same.
 from __future__ import annotations
 
 import getpass
+import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -46,6 +47,9 @@ class Options:
     cwd: Path = field(default_factory=Path.cwd)
     no_provenance: bool = False
     """Do not ask the registry who built the package."""
+    own: bool = False
+    """What is known is from the user's own lock: what that says was verified was verified here. A project's says
+    what whoever wrote it likes."""
 
 
 def lock_server(
@@ -69,7 +73,8 @@ def lock_server(
     path = lock or state / lockfile.FILE_NAME
     known_locks.remember(state, path)
     known = lockfile.load(path).servers.get(name)
-    server = prepare(name, argv, state=state, known=known, options=options)
+    own = os.path.abspath(path) == os.path.abspath(state / lockfile.FILE_NAME)
+    server = prepare(name, argv, state=state, known=known, options=replace(options or Options(), own=own))
     if known is None or known.artefacts_digest != server.artefacts_digest:
         from callgate.supply import resolve_checks
 
@@ -146,8 +151,9 @@ def _provenance(
     known: LockedServer | None,
     options: Options,
 ) -> Mapping[str, Any]:
-    """What the registry says of who built it; what was verified of the same artefacts before stays."""
-    if known is not None and known.artefacts_digest == resolved.digest and publisher.statement_of(known.provenance):
+    """What the registry says of who built it; what was verified here of the same artefacts before stays."""
+    same = options.own and known is not None and known.artefacts_digest == resolved.digest
+    if same and known is not None and publisher.statement_of(known.provenance):
         return known.provenance
     if options.no_provenance:
         return publisher.not_checked("you asked for that (--no-provenance)")
