@@ -5,13 +5,15 @@ import random
 
 import pytest
 
-from callgate.gate.verdicts import Deny, Finding
+from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.protocol.limits import Limits
 from callgate.transport.bridge import encode
 from tests.gate.fakes import control, gate_of
 from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to
 
 KEY = "io.modelcontextprotocol/subscriptionId"
+ALLOWS = control("allows", b"harmless", content=lambda _: Allow())
+FORBIDS = control("forbids", b"forbidden", content=lambda _: Deny("no", (Finding("c/r", "tool-poisoning", "no"),)))
 
 
 async def test_two_clients_with_equal_ids_get_their_own_answers() -> None:
@@ -308,6 +310,16 @@ async def test_another_gate_judges_later_requests_and_nothing_is_dropped() -> No
         assert gate_of_old_command == 2
         gate.close()
         gate2.close()
+
+
+async def test_an_answer_under_way_is_judged_with_the_patterns_of_its_own_gate() -> None:
+    """In the gate after the reload, the forbidden word has the number that the harmless one has in the gate before."""
+    async with route_to("slow", ALLOWS, FORBIDS) as (route, _):
+        answer = Client(route).modern(1, "x", {"arguments": {"delay": 0.3}, "text": "forbidden"})
+        gate, _ = gate_of(FORBIDS)
+        route.renew(config_of("slow"), gate)
+        assert b"forbidden" not in (await answer.end()).data
+        gate.close()
 
 
 async def test_a_flood_that_belongs_to_nobody_ends_the_server() -> None:

@@ -14,10 +14,11 @@ from typing import Any
 
 import pytest
 
+from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.transport.aside import Aside
 from callgate.transport.launcher import Launcher
 from callgate.transport.stdio_upstream import StdioRoute
-from tests.gate.fakes import FakeJournal, gate_of
+from tests.gate.fakes import FakeJournal, control, gate_of
 from tests.support.slow_store import VALUE, SlowStore
 from tests.transport.exchanges import MODERN, RAW, Answer, Client, config_of, route_to
 
@@ -162,6 +163,44 @@ async def test_requests_wait_for_their_process_in_order(store: SlowStore) -> Non
                 assert (await answer.end()).json["result"]["echo"]["n"] == number
         assert kinds(journal) == ["launch"]
         assert not answers[7].done
+
+
+def refusing(hook: str) -> Any:
+    return control("forbids", b"forbidden", **{hook: lambda _: Deny("no", (Finding("c/r", "tool-poisoning", "no"),))})
+
+
+async def test_a_stream_that_was_started_during_a_reload_is_judged_by_the_new_gate(store: SlowStore) -> None:
+    """There the forbidden word has the number that the harmless one has in the gate before."""
+    environment = {"TOKEN": "<op://Private/a/token>"}
+    before = (control("allows", b"harmless", content=lambda _: Allow()), refusing("content"))
+    async with route_to("echo", *before, environment=environment) as (route, _):
+        client = Client(route)
+        stream = listen(client)
+        await store.was_asked()
+        gate, _ = gate_of(refusing("content"))
+        route.renew(config_of("echo", environment=environment), gate)
+        store.answer()
+        await stream.until(lambda one: b"endpoint" in one.data)
+        query = stream.data.decode().split("?")[1].split("\n")[0]
+        message = {"jsonrpc": "2.0", "id": 1, "method": "x", "params": {"text": "forbidden"}}
+        assert client.post(message, path="/x/messages", query=query).status == 202
+        await stream.until(lambda one: one.data.count(b"event:") + one.data.count(b"data:") > 2)
+        assert b"forbidden" not in stream.data
+        gate.close()
+
+
+async def test_a_session_that_was_started_during_a_reload_is_judged_by_the_new_gate(store: SlowStore) -> None:
+    environment = {"TOKEN": "<op://Private/a/token>"}
+    before = (control("allows", b"harmless", connect=lambda _: Allow()), refusing("connect"))
+    async with route_to("echo", *before, environment=environment) as (route, _):
+        hello = {**INITIALIZE, "clientInfo": {"name": "forbidden", "version": "0"}}
+        answer = Client(route).request("init", "initialize", hello)
+        await store.was_asked()
+        gate, _ = gate_of(refusing("connect"))
+        route.renew(config_of("echo", environment=environment), gate)
+        store.answer()
+        assert (await answer.end()).status == 403
+        gate.close()
 
 
 async def test_too_much_that_waits_is_refused(store: SlowStore, monkeypatch: pytest.MonkeyPatch) -> None:

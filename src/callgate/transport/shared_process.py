@@ -242,7 +242,7 @@ class SharedProcess:
         call = entry.owner
         self._drained(call)
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": entry.id, "reason": why}}
-        call.channel.client_message(self._codec.encode(note))  # on record under the client's own id
+        call.channel.client_message(call.channel.codec.encode(note))  # on record under the client's own id
         if self._upstream is not None:
             self._upstream.send(encode({**note, "params": {"requestId": gate_id, "reason": why}}))
         self._unsent_bytes -= len(self._unsent.pop(gate_id, b""))
@@ -288,7 +288,7 @@ class SharedProcess:
         self._refused = 0
         entry, body = found
         call = entry.owner
-        decided = call.channel.server_message(_mapped(message, body, entry))
+        decided = call.channel.server_message(self._mapped(message, body, entry))
         status = 200
         if call.request.method == "tools/list":
             self._schemas.learn(body.get("result"))
@@ -310,7 +310,7 @@ class SharedProcess:
             return
         self._refused = 0
         call = entry.owner
-        decided = call.channel.server_message(_mapped(message, found[1], entry))
+        decided = call.channel.server_message(self._mapped(message, found[1], entry))
         if isinstance(decided, Outcome):
             if decided.forward is None:
                 return
@@ -323,6 +323,14 @@ class SharedProcess:
             call.channel.close()
         elif not call.reply.notify(decided):
             self._hold_back(call)
+
+    def _mapped(self, message: Message, body: dict[str, Any], entry: Entry[Call]) -> Message:
+        """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
+        codec = entry.owner.channel.codec
+        if codec is not self._codec:  # judged by the gate from before a reload, whose patterns have other numbers
+            return codec.encode(body)
+        request_id = entry.id if message.id is not None else None
+        return Message(body, encode(body), message.kind, message.method, request_id, message.hits)
 
     def _only_logger(self, message: Message) -> tuple[int, dict[str, Any]] | None:
         """Log messages on stdio name no request: they go to the only one that asked for logs, or to nobody."""
@@ -436,12 +444,6 @@ class SharedProcess:
         if self._upstream is not None:
             self._stopping = True
             self._upstream.stop(grace_s)
-
-
-def _mapped(message: Message, body: dict[str, Any], entry: Entry[Call]) -> Message:
-    """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
-    request_id = entry.id if message.id is not None else None
-    return Message(body, encode(body), message.kind, message.method, request_id, message.hits)
 
 
 def _log_level(request: Message) -> Any:

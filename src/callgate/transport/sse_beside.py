@@ -92,7 +92,7 @@ class SseBesideHttp:
 
     def _face(self) -> SseFace:
         timeout_s = self._server.request_timeout_s
-        return SseFace(self._gate.codec, self._channel, self._begin, timeout_s, self._loop.time)
+        return SseFace(self._channel, self._begin, timeout_s, self._loop.time)
 
     def _channel(self, exchange: Exchange, session: str) -> Channel:
         return self._gate.channel(

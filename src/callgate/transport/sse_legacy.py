@@ -13,7 +13,6 @@ from callgate.errors import CallgateError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec
 from callgate.protocol.message import Kind, RequestId
 from callgate.transport.bridge import Connect, Link
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
@@ -29,9 +28,7 @@ OpenChannel = Callable[[Exchange, str], Channel]
 class SseSession:
     """One stream and its server."""
 
-    def __init__(
-        self, channel: Channel, codec: Codec, connect: Connect, timeout_s: float, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, channel: Channel, connect: Connect, timeout_s: float, now: Callable[[], float]) -> None:
         self.principal = channel.conversation.principal
         self.over = False
         self.stream = EventStream(0, None)
@@ -40,7 +37,7 @@ class SseSession:
         self._timeout_s = timeout_s
         self._deadlines: dict[RequestId, float] = {}
         self._stalled_at = 0.0
-        self.link = Link(codec, channel, self, connect)
+        self.link = Link(channel.codec, channel, self, connect)
 
     @property
     def busy(self) -> bool:
@@ -140,11 +137,8 @@ class SseSession:
 class SseFace:
     """The two addresses of HTTP+SSE for one server."""
 
-    def __init__(
-        self, codec: Codec, open_channel: OpenChannel, begin: Begin, timeout_s: float, now: Callable[[], float]
-    ) -> None:
+    def __init__(self, open_channel: OpenChannel, begin: Begin, timeout_s: float, now: Callable[[], float]) -> None:
         self.sessions: dict[str, SseSession] = {}
-        self._codec = codec
         self._open_channel = open_channel
         self._begin = begin
         self._timeout_s = timeout_s
@@ -162,7 +156,7 @@ class SseFace:
                 exchange.respond(502, [JSON], answers.error(None, answers.UNAVAILABLE, text, "server-start"))
                 return
             channel = self._open_channel(exchange, session_label(session_id.encode()))
-            session = SseSession(channel, self._codec, connect, self._timeout_s, self._now)
+            session = SseSession(channel, connect, self._timeout_s, self._now)
             self.sessions[session_id] = session
             base = exchange.path.rpartition("/")[0]
             session.open(exchange, f"{base}/messages?session={session_id}".encode())

@@ -140,6 +140,7 @@ class StdioRoute:
         if self._full(exchange):
             return
         session_id = secrets.token_urlsafe(18).encode()
+        gate = self._gate
 
         def ready(result: Connect | CallgateError) -> None:
             try:
@@ -153,7 +154,8 @@ class StdioRoute:
                 session_id, channel, self._gate.codec, connect, limit_s, self._loop.time, self._session_over
             )
             self._sessions[session_id] = session
-            session.post(exchange, message)
+            # In another gate than the one that decoded it, patterns have other numbers.
+            session.post(exchange, message if gate is self._gate else self._gate.codec.encode(message.body))
 
         start = self._begin_session(ready)
         exchange.on_disconnect = lambda: start.cancel("the client went away before it was started")
@@ -244,7 +246,7 @@ class StdioRoute:
 
     def _sse_face(self) -> SseFace:
         limit_s = self._server.request_timeout_s
-        return SseFace(self._gate.codec, self._channel, self._begin_session, limit_s, self._loop.time)
+        return SseFace(self._channel, self._begin_session, limit_s, self._loop.time)
 
     def _beginner(self, server: ServerConfig, gate: Gate) -> Begin:
         if server.command:
