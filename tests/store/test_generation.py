@@ -62,3 +62,20 @@ def test_a_link_is_not_followed(tmp_path: Path) -> None:
     with pytest.raises(StoreError) as caught:
         Generation(tmp_path)
     assert "next:" in caught.value.diagnostics()
+
+
+def test_its_place_on_the_disk_is_taken_when_it_is_made(tmp_path: Path) -> None:
+    """A hole that is mapped ends the process with SIGBUS once the disk is full."""
+    path = tmp_path / FILE_NAME
+    for before in (None, b"", bytes(3)):
+        if before is not None:
+            path.write_bytes(before)
+        Generation(tmp_path).close()
+        with open(path, "rb") as file:
+            assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 0
+    path.unlink()
+    path.touch()
+    os.truncate(path, 8)  # as earlier releases made it
+    Generation(tmp_path).close()
+    with open(path, "rb") as file:
+        assert os.lseek(file.fileno(), 0, os.SEEK_DATA) == 0

@@ -29,8 +29,12 @@ class Generation:
         try:
             self._descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
             with _Locked(self._descriptor):
-                if os.fstat(self._descriptor).st_size != _SIZE:
+                found = os.fstat(self._descriptor)
+                if found.st_size != _SIZE or not found.st_blocks:
+                    # Written, not only made longer: a mapped hole ends the process (SIGBUS) once the disk is full.
+                    now = os.pread(self._descriptor, _SIZE, 0)
                     os.ftruncate(self._descriptor, _SIZE)
+                    os.pwrite(self._descriptor, now.ljust(_SIZE, b"\0"), 0)
             self.map = mmap.mmap(self._descriptor, _SIZE)
             """Compare `map[:]` with what it was: the cheapest way to ask whether anything changed."""
         except OSError as error:
