@@ -14,7 +14,7 @@ import pytest
 
 from callgate.cli import trust
 from callgate.errors import TrustError
-from callgate.supply import artefacts, known_locks, lockfile
+from callgate.supply import artefacts, known_locks, lockfile, pinned
 from callgate.supply.lockfile import Entry, LockedServer
 from callgate.supply.prune import prune
 from tests.support.kill import killed
@@ -103,6 +103,61 @@ def test_a_lock_that_cannot_be_read_ends_it(state: Path, tmp_path: Path, which: 
         prune(state, remove=True)
     assert caught.value.effect == "nothing was removed"
     assert there(state) == {"old"}
+
+
+@pytest.mark.parametrize("how", ["a directory nobody may enter", "a loop of links"])
+def test_a_lock_that_cannot_be_reached_is_not_one_that_is_gone(state: Path, tmp_path: Path, how: str) -> None:
+    folder = tmp_path / "project"
+    folder.mkdir()
+    put(folder / "callgate.lock", tree(state, "project"))
+    known_locks.remember(state, folder / "callgate.lock")
+    if how == "a loop of links":
+        folder.rename(tmp_path / "real")
+        folder.symlink_to("project")
+    elif os.getuid() == 0:
+        pytest.skip("root may enter every directory")
+    else:
+        folder.chmod(0)
+    try:
+        with pytest.raises(TrustError, match="cannot be told: cannot reach the lock"):
+            prune(state, remove=True)
+    finally:
+        if not folder.is_symlink():
+            folder.chmod(0o755)
+    assert there(state) == {"project"}
+
+
+def test_what_is_no_tree_is_left_alone(state: Path) -> None:
+    tree(state, "old")
+    (state / "artefacts" / "npm" / "file").write_text("x")
+    assert fates(state, remove=True) == {"old": "removed"}
+    assert there(state) == {"file"}
+
+
+@pytest.mark.parametrize("again", [False, True])
+def test_a_tree_that_goes_while_a_start_takes_hold_of_it(
+    state: Path, monkeypatch: pytest.MonkeyPatch, again: bool
+) -> None:
+    """Between opening it and locking it: what is held then is not what has its place."""
+    server = tree(state, "x")
+    record = artefacts.root(state) / server.record
+    real = fcntl.flock
+
+    def late(descriptor: int, what: int) -> None:
+        if record.exists():
+            record.rename(record.with_name("away"))
+            if again:
+                record.mkdir()
+        real(descriptor, what)
+
+    monkeypatch.setattr(fcntl, "flock", late)
+    with pytest.raises(TrustError, match="just being removed"):
+        pinned._hold(str(record))
+    monkeypatch.undo()
+    if again:
+        record.rmdir()
+    with pytest.raises(TrustError, match="just being removed"):
+        pinned._hold(str(record))
 
 
 def test_a_damaged_record_of_locks_ends_it(state: Path, tmp_path: Path) -> None:

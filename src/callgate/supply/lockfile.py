@@ -136,9 +136,23 @@ class LockFile:
         return replace(self, servers={key: one for key, one in self.servers.items() if key != name})
 
 
+def exists(path: str | Path) -> bool:
+    """Whether there is a lock; one that cannot be reached is not a missing one. Raises TrustError."""
+    try:
+        os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return False
+    except OSError as error:
+        raise TrustError(
+            f"cannot reach the lock {visible(str(path), 300)}: {error.strerror}",
+            next_step="check its directory and the permissions",
+        ) from error
+    return True
+
+
 def load(path: Path) -> LockFile:
     """Read a lock; a missing one is empty. Raises TrustError."""
-    if not os.path.lexists(path):
+    if not exists(path):
         return LockFile(path)
     return parse(place.read(path, MAX_BYTES, "lock"), path)
 

@@ -181,24 +181,34 @@ def _hold(record: str) -> None:
     import fcntl
 
     before = _HELD.get(record)
-    if before is not None and os.path.samestat(os.fstat(before), os.stat(record)):
-        return
-    descriptor = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        if before is not None and os.path.samestat(os.fstat(before), os.stat(record)):
+            return
+        descriptor = os.open(record, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise _pruned() from None
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        raise TrustError(
-            "what was pinned is just being removed from the store",
-            effect="the server was not started",
-            next_step="lock it again: callgate trust lock",
-        ) from None
+        there = os.path.samestat(os.fstat(descriptor), os.stat(record))
+    except (BlockingIOError, FileNotFoundError):
+        there = False
     except OSError:
         os.close(descriptor)
         return  # a file system without locks: nothing on it is pruned either
+    if not there:  # held by who removes it, or removed and perhaps made anew between the two steps
+        os.close(descriptor)
+        raise _pruned()
     if before is not None:
         os.close(before)
     _HELD[record] = descriptor
+
+
+def _pruned() -> TrustError:
+    return TrustError(
+        "what was pinned is just being removed from the store",
+        effect="the server was not started",
+        next_step="start it again; if it is gone then: callgate trust lock",
+    )
 
 
 def _inside(path: str) -> str:

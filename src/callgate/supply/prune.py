@@ -77,10 +77,10 @@ def _references(state: Path, more: Iterable[Path]) -> tuple[set[str], tuple[str,
     named: set[str] = set()
     read, gone = [], []
     for path in dict.fromkeys(known):
-        if not os.path.lexists(path):
-            gone.append(path)
-            continue
         try:
+            if not lockfile.exists(path):
+                gone.append(path)
+                continue
             lock = lockfile.load(Path(path))
         except TrustError as error:
             raise TrustError(
@@ -101,7 +101,8 @@ def _records(root: Path) -> list[tuple[str, Path]]:
     for kind in _KINDS:
         folder = root / kind
         if folder.is_dir() and not folder.is_symlink():
-            found += [(f"{kind}/{one.name}", one) for one in sorted(folder.iterdir()) if not one.is_symlink()]
+            every = [one for one in sorted(folder.iterdir()) if one.is_dir() and not one.is_symlink()]
+            found += [(f"{kind}/{one.name}", one) for one in every]
     return found
 
 
