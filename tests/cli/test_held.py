@@ -131,3 +131,21 @@ def test_the_libraries_that_python_itself_is_loaded_from_stay(monkeypatch: pytes
     monkeypatch.setenv("LD_LIBRARY_PATH", f"/nowhere:{place}")
     held.hold_back()
     assert held.held(os.environ) == []
+
+
+def test_what_the_installation_sets_at_each_start_does_not_start_it_for_ever(tmp_path: Path) -> None:
+    starts = tmp_path / "starts"
+    program = tmp_path / "callgate"  # as a wrapper, or a module that Python itself loads at its start
+    program.write_text(
+        "import os, sys\n"
+        "os.environ['PYTHONWARNINGS'] = 'ignore'\n"
+        f"with open({str(starts)!r}, 'a') as file: file.write('.')\n"
+        "from callgate.cli.main import main\n"
+        "sys.exit(main())\n"
+    )
+    found = subprocess.run(
+        [sys.executable, str(program), "run", "--", "true"], stdin=subprocess.DEVNULL, capture_output=True,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path / "state")}, check=False, timeout=60,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr
+    assert starts.read_text() == ".."

@@ -40,9 +40,11 @@ def hold_back() -> None:
     """Take them out of this process' environment; does not return where that needs a new start."""
     names = [name for name in os.environ if name in _LATER or name.startswith((*_LOADED, _INTERPRETER))]
     names = [name for name in names if name not in _HARMLESS and not _of_our_installation(name)]
+    # What is there again after a new start comes from the installation itself, which would set it for ever.
+    acting = any(_acts_at_once(name) and HELD + name not in os.environ for name in names)
     for name in names:
         os.environ[HELD + name] = os.environ.pop(name)
-    if sys.executable and any(_acts_at_once(name) for name in names):
+    if sys.executable and acting:
         os.execve(sys.executable, [sys.executable, *sys.orig_argv[1:]], os.environ)  # noqa: S606  the same program
 
 
