@@ -11,7 +11,9 @@ import pytest
 
 from callgate.config import ServerConfig
 from callgate.errors import ConfigError
+from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.transport.http.route import _configured
+from tests.gate.fakes import control, gate_of
 from tests.transport.http.harness import META, call, modern, post, wait_until
 
 INITIALIZE = call(
@@ -346,6 +348,45 @@ def test_sessions_survive_new_rules(serve: Any) -> None:
     assert new is not old
     assert new.revision == "2025-11-25"
     assert gateway.ask(post(call(1), "Mcp-Session-Id: session-1")).json()["result"] == {"session": "session-1"}
+
+
+def _on_hit(name: str, pattern: bytes, verdict: Any) -> Any:
+    return control(name, pattern, **dict.fromkeys(("call", "content", "server_request"), lambda _: verdict))
+
+
+def test_what_spans_new_rules_is_judged_with_the_patterns_of_one_gate(serve: Any) -> None:
+    """In the new gate the forbidden word has the number that the harmless one has in the old."""
+    reloaded = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        message = request.json()
+        if "method" not in message:
+            peer.answer(b"", "202 Accepted")
+        elif message["params"]["name"] == "fails":
+            reloaded.wait(10)
+            error = {"code": -32603, "message": "forbidden"}
+            peer.answer(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}).encode(), "400 Bad Request")
+        else:
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "id": 70, "method": "roots/list"})
+            reloaded.wait(10)
+
+    allows = _on_hit("allows", b"harmless", Allow())
+    forbids = _on_hit("forbids", b"forbidden", Deny("no", (Finding("c/r", "tool-poisoning", "no"),)))
+    gateway, upstream = serve(respond, controls=(allows, forbids))
+    with gateway.client() as failing, gateway.client() as asking:
+        failing.send(post(call(1, name="fails", arguments={})))
+        asking.send(post(call(2, name="asks", arguments={})))
+        assert asking.head().status == 200
+        assert next(asking.events())["method"] == "roots/list"
+        assert wait_until(lambda: len(upstream.requests) == 2)
+        gate, _ = gate_of(forbids)
+        gateway.thread.call(lambda: gateway.route.renew(gateway.route.config, gate))
+        answer = {"jsonrpc": "2.0", "id": 70, "result": {"roots": [{"uri": "file:///forbidden"}]}}
+        gateway.ask(post(answer))
+        assert not any(b"forbidden" in request.body for request in upstream.requests)
+        reloaded.set()
+        assert b"forbidden" not in failing.answer().body
 
 
 @pytest.mark.parametrize("stream", [False, True])

@@ -222,7 +222,7 @@ class Relay:
         """The body of an HTTP error: an error message that need not answer a request (SDKs use a fixed id)."""
         channel = self.channel
         try:
-            message = self.route.gate.codec.decode(body, Direction.SERVER)
+            message = channel.codec.decode(body, Direction.SERVER)
         except ProtocolError as error:
             return channel.refuse(error, Direction.SERVER)
         if isinstance(message, list):

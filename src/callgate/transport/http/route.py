@@ -212,6 +212,8 @@ class HttpRoute:
                 return
         if session is None and (kind is _RESULT or kind is _ERROR):
             channel = self._asking(exchange, message, channel)
+            if channel.gate is not self.gate:  # asked before new rules came: patterns have other numbers there
+                message = channel.codec.encode(message.body)
         if claimed is not None and plan.session_id is not None:
             session = None  # a modern request stands alone, whatever else its client sends along
             channel = self._channel(exchange.principal)
