@@ -152,8 +152,9 @@ class Connection(asyncio.Protocol):
         if self._stopped:
             return
         found = None
-        if not self._fed and self._stage == _IDLE:
-            site = self._server.site
+        site = self._server.site
+        # What may be too large goes through the parser, whose refusal says on record what was asked.
+        if not self._fed and self._stage == _IDLE and len(data) <= site.limits.request_bytes:
             last = self._last
             if last is not None and last.site is site and (start := body_start(last.before, last.after, data)):
                 self._again(last, data[start:])
@@ -329,9 +330,6 @@ class Connection(asyncio.Protocol):
     def _again(self, known: KnownRequest, body: bytes) -> None:
         """A whole request with a head that was read and admitted before."""
         self.deadline = 0.0
-        if len(body) > self._server.site.limits.request_bytes:
-            self._stop(_too_large(self._server.site.limits.request_bytes))
-            return
         endpoint = known.endpoint
         exchange = Exchange(
             self,

@@ -26,6 +26,8 @@ HEAD_BYTES = 64 * 1024
 OVERHEAD_BYTES = HEAD_BYTES + 65536
 """Bytes in a row that are no body, and one read: the parser keeps them, in headers and in trailers alike."""
 MAX_FIELDS = 256
+_STATUS = slice(9, 12)
+"""Where a status line has its status."""
 _FRAMING = frozenset((b"content-length", b"transfer-encoding"))
 
 
@@ -147,7 +149,13 @@ class Upstream(asyncio.Protocol):
             self.fail("the trailer of the server's answer is too large")
             return
         if self._complete:
-            if found is not None and self._keep and self._status not in BODYLESS:
+            # The status must stand in the very head that is kept: an interim answer (1xx) may come before the answer.
+            if (
+                found is not None
+                and self._keep
+                and self._status not in BODYLESS
+                and data[_STATUS] == b"%d" % self._status
+            ):
                 template, at, _ = found
                 self._pool.remember(template, KnownAnswer(template[:at], template[at:], self._status, self._headers))
             self._finish()
