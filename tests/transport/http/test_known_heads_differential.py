@@ -229,10 +229,11 @@ class Asking:
         request = handler.request = Request(handler, b"", b"", False, handler.whole if whole else None)
         self.pool._idle.clear()
         request.connection, self.peer.request = self.peer, request
+        heard = len(self.log)
         for piece in pieces:
             if not self.wire.closed:
                 self.peer.data_received(piece)
-        if self.peer.request is not None and not self.wire.closed:
+        if len(self.log) == heard and not self.wire.closed:
             self.wire.closed = True
             self.peer.connection_lost(None)
         self.log.append((self.wire.closed, self.peer in self.pool._idle))
