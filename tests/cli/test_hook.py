@@ -97,6 +97,8 @@ def test_claude_code(home: Path) -> None:
         ("SomeNewEditor", {"path": "a.py"}, ""),
         ("Grep", {"pattern": "x", "path": ".mcp.json"}, ""),
         ("Grep", {"pattern": "x", "path": "{home}/state/keys"}, "deny"),
+        ("Grep", {"pattern": "x", "path": "{home}/state"}, "deny"),
+        ("Glob", {"pattern": "x", "path": "{home}/state"}, ""),
         ("TaskStop", {"command": ""}, ""),
         ("ReadMcpResourceTool", {"server": "bad", "uri": "x://y"}, "ask"),
         ("ReadMcpResourceTool", {"server": "good", "uri": "x://y"}, ""),
@@ -182,6 +184,7 @@ def test_codex(home: Path) -> None:
         ("shell_command", {"command": "callgate uninstall"}, True),
         ("apply_patch", {"command": "*** Begin Patch\n*** Update File: .codex/config.toml\n"}, True),
         ("apply_patch", {"command": "*** Begin Patch\n*** Add File: a.py\n*** Move to: b.py\n"}, False),
+        ("apply_patch", {"command": "*** Add File: a.py\n+x\n \t*** Update File: .codex/config.toml\n"}, True),
     ):
         code, answer, _ = ask(home, "codex", claude(tool, str(home / "work"), **values))
         assert code == 0

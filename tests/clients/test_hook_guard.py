@@ -64,7 +64,12 @@ ATTACKS = [
     ("grep -r x ~/.local/state/callgate/", STATE),
     ("cat ~/.local/state/callgate/*/identity.txt", STATE),
     ("cat ~/.local/state/callgate/k*/x", STATE),
+    ("grep -r x ~/.local/state", STATE),
+    ("rg x ~/.local", STATE),
     ("timeout 5 sh -c 'sh -c \"callgate uninstall\"'", "hook-uninstall"),
+    ("python3 /usr/bin/callgate uninstall", "hook-uninstall"),
+    ("callgate audit prune --before 2099-01-01", "hook-callgate"),
+    ("callgate $(echo uninstall)", "hook-callgate"),
     ("callgate pins approve files", "hook-callgate"),
     ("callgate trust update --yes x", "hook-callgate"),
     ("callgate secrets set keyring://a/b", "hook-callgate"),
@@ -93,6 +98,10 @@ ATTACKS = [
     ("node -e 'fs.writeFileSync(\".cursor/mcp.json\", x)'", CLIENT),
     ("cat x | tee {home}/.cursor/hooks.json", CLIENT),
     ("git checkout evil -- .mcp.json", CLIENT),
+    ("git diff --no-index --output=.mcp.json a b", CLIENT),
+    ("uniq evil.json .mcp.json", CLIENT),
+    ("xxd -r evil.hex ~/.cursor/mcp.json", CLIENT),
+    ("tree -o ~/.cursor/mcp.json", CLIENT),
     ("jq . x > callgate.lock", OWN),
     ("rm callgate.lock.sig", OWN),
     ("echo 'callgate uninstall", "hook-unclear"),
@@ -119,6 +128,11 @@ NEAR_MISSES = [
     "callgate status",
     "callgate doctor --json",
     "callgate audit tail -n 5",
+    "callgate audit prune --dry-run",
+    "callgate",
+    "git add .mcp.json && git commit -m 'Add .mcp.json, see docs/mcp.md'",
+    "grep -rn x ~/work ~/.cursor",
+    "tree -L 2 ~/.local",
     "callgate pins list",
     "callgate trust verify",
     "callgate uninstall --help",
@@ -202,6 +216,12 @@ def test_files_that_are_written(path: str, rule: str, home: Path, snapshot: Snap
 def test_files_that_are_read(path: str, rule: str, home: Path, snapshot: Snapshot) -> None:
     found = judge_paths([path.replace("~", str(home))], str(home), snapshot, reading=True)
     assert (found[1] if found else "") == rule
+
+
+def test_a_search_reads_all_that_is_below(home: Path, snapshot: Snapshot) -> None:
+    for path, rule in ((".local/state", STATE), (".local/state/callgate", STATE), ("work", ""), (".cursor", "")):
+        found = judge_paths([str(home / path)], "/", snapshot, reading=True, below=True)
+        assert (found[1] if found else "") == rule, path
 
 
 def test_edits_of_settings_can_be_refused(home: Path) -> None:

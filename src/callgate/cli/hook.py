@@ -125,7 +125,8 @@ def _judge(client: str, question: hook_shapes.Question, snapshot: Snapshot) -> t
         if kind == "shell":
             found = hook_guard.judge_shell(texts[0], question.cwd, snapshot)
         else:
-            found = hook_guard.judge_paths(texts, question.cwd, snapshot, reading=kind == "read")
+            whole = question.tool == "Grep"
+            found = hook_guard.judge_paths(texts, question.cwd, snapshot, reading=kind == "read", below=whole)
         return found or ("allow", "", "")
     return "allow", "", ""
 

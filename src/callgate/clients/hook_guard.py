@@ -25,10 +25,12 @@ _READERS = frozenset(
     {
         *("[", "basename", "bat", "cat", "cmp", "cut", "diff", "dirname", "du", "echo", "egrep", "fgrep", "file"),
         *("grep", "head", "hexdump", "jq", "less", "ls", "md5sum", "more", "nl", "od", "printf", "pwd", "readlink"),
-        *("realpath", "rg", "sha256sum", "stat", "tail", "test", "tree", "type", "uniq", "wc", "which", "xxd"),
+        *("realpath", "rg", "sha256sum", "stat", "tail", "test", "tree", "type", "wc", "which"),
     }
 )
-_GIT_READERS = frozenset(["blame", "diff", "grep", "log", "ls-files", "rev-parse", "show", "status"])
+_GIT_READERS = frozenset(["add", "blame", "commit", "diff", "grep", "log", "ls-files", "rev-parse", "show", "status"])
+_WRITE_WITH = {"git": ("--output",), "less": ("-o", "-O", "--log-file", "--LOG-FILE"), "tree": ("-o",)}
+"""Options with which a reader writes a file."""
 _WRAPPERS = frozenset(
     {
         *("builtin", "bwrap", "command", "doas", "env", "exec", "find", "ionice", "nice", "nohup", "npx", "pipx"),
@@ -43,8 +45,9 @@ _SIZES_AND_NAMES = frozenset(
 _KEYWORDS = frozenset(["!", "{", "if", "then", "elif", "else", "while", "until", "do", "coproc"])
 """Words of the shell itself, after which a command begins."""
 _SHELLS = frozenset(["ash", "bash", "dash", "fish", "ksh", "pwsh", "sh", "zsh"])
-_QUIET = frozenset(["audit", "doctor", "hook", "inventory", "run", "sandbox", "serve", "status"])
+_QUIET = frozenset(["doctor", "hook", "inventory", "run", "sandbox", "serve", "status"])
 _QUIET_ACTIONS = {
+    "audit": frozenset({"", "export", "show", "tail", "verify"}),
     "pins": frozenset({"", "list", "diff"}),
     "trust": frozenset({"verify", "diff", "show", "list"}),
     "secrets": frozenset({"find", "test"}),
@@ -54,9 +57,13 @@ Finding = tuple[str, str, str]
 """Outcome (`deny` or `ask`), rule, and what it is about."""
 
 
-def judge_paths(paths: Iterable[str], cwd: str, snapshot: Snapshot, *, reading: bool = False) -> Finding | None:
-    """What is to be said of a built-in tool that writes (or reads) these files."""
-    return _worst(_path(path, cwd, snapshot, reading=reading) for path in paths)
+def judge_paths(
+    paths: Iterable[str], cwd: str, snapshot: Snapshot, *, reading: bool = False, below: bool = False
+) -> Finding | None:
+    """What is to be said of a built-in tool that writes (or reads) these files; with `below` all that is in them."""
+    listed = list(paths)
+    found = [_path(path, cwd, snapshot, reading=reading) for path in listed]
+    return _worst([*found, *(_many(path, cwd, snapshot) for path in listed if below)])
 
 
 def judge_shell(text: str, cwd: str, snapshot: Snapshot, depth: int = 0) -> Finding | None:
@@ -79,7 +86,7 @@ def _simple(found: list[Command], cwd: str, snapshot: Snapshot, depth: int) -> I
         words = _without_assignments(command.words)
         program = os.path.basename(words[0]) if words else ""
         yield _starts(words, program, here, snapshot, depth)
-        reading = program in _READERS or (program == "git" and _git_reads(words))
+        reading = _reads(program, words)
         for word in command.writes:
             yield _path(_expanded(word, snapshot), here, snapshot)
         for word in command.words:
@@ -129,6 +136,8 @@ def _many(word: str, cwd: str, snapshot: Snapshot) -> Finding | None:
         whole += "/"
     within = whole == snapshot.state or whole.startswith(snapshot.state + "/")
     beginning = f"{snapshot.state}/keys", f"{snapshot.state}/secrets"
+    if len(whole) > len(snapshot.home) and snapshot.state.startswith(whole.rstrip("/") + "/"):
+        return ("deny", "hook-state", "all that is below a directory, callgate's state with it")
     if within and (whole == snapshot.state or (cut < len(path) and any(one.startswith(whole) for one in beginning))):
         return ("deny", "hook-state", "callgate's state directory")
     return None
@@ -170,6 +179,8 @@ def _is_callgate(words: list[str]) -> int:
         return 1
     if base.startswith(("python", "pypy")):
         for at in range(1, len(words) - 1):
+            if os.path.basename(words[at]) == "callgate":
+                return at + 1
             if words[at] == "-m" and words[at + 1].split(".")[0] == "callgate":
                 return at + 2
             if words[at].startswith("-m") and words[at][2:].split(".")[0] == "callgate":
@@ -180,7 +191,7 @@ def _is_callgate(words: list[str]) -> int:
 def _callgate(arguments: list[str]) -> Finding | None:
     name = arguments[0] if arguments else ""
     arguments = arguments[: arguments.index("--")] if "--" in arguments else arguments  # then come a server's own
-    if not name or name.startswith("-") or name in _QUIET or "--help" in arguments or "-h" in arguments:
+    if not arguments or name.startswith("-") or name in _QUIET or "--help" in arguments or "-h" in arguments:
         return None
     if name == "uninstall":
         return None if "--dry-run" in arguments else ("deny", "hook-uninstall", "callgate uninstall")
@@ -190,9 +201,12 @@ def _callgate(arguments: list[str]) -> Finding | None:
     return ("ask", "hook-callgate", f"callgate {name} {action}".strip())
 
 
-def _git_reads(words: list[str]) -> bool:
+def _reads(program: str, words: list[str]) -> bool:
+    """Whether the command changes none of the files that it names."""
+    if any(word.startswith(_WRITE_WITH.get(program, ())) for word in words[1:]):
+        return False
     action = next((word for word in words[1:] if not word.startswith("-")), "")
-    return action in _GIT_READERS
+    return program in _READERS or (program == "git" and action in _GIT_READERS)
 
 
 def _path(path: str, cwd: str, snapshot: Snapshot, *, reading: bool = False) -> Finding | None:

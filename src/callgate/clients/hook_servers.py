@@ -183,6 +183,8 @@ def _behind(entry: dict[str, Any], snapshot: Snapshot) -> bool:
         listed = [one for one in arguments if isinstance(one, str)] if isinstance(arguments, list) else []
         given = entry.get("env")
         names = list(given) if isinstance(given, dict) else []
+        if not listed and (not os.path.isabs(command) or os.path.lexists(command)):
+            return False  # a client may take it whole, as the path of a program: `callgate run x/evil`
         return _runs_gate([command, *listed] if listed else _split(command), snapshot, names)
     url = entry.get("url")
     return isinstance(url, str) and bool(snapshot.gateways) and url.startswith(snapshot.gateways)
@@ -207,8 +209,9 @@ def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = N
         at = 1
         while words[at : at + 1] and words[at] in _PYTHON_OPTIONS:
             at += 1
+        # Without -P a `callgate` in the working directory, which may be a project's, would be loaded in its place.
         plain = {"-E", "-P"} <= set(words[1:at])
-        return words[at : at + 3] == ["-m", "callgate.cli.main", "run"] and (plain or not _steered(names))
+        return words[at : at + 3] == ["-m", "callgate.cli.main", "run"] and plain
     if words[1:2] != ["run"] or _steered(names):
         return False
     if program == "callgate":

@@ -202,7 +202,7 @@ def _joined(words: list[str]) -> str:
 
 def _patched(patch: str) -> list[str]:
     """The files a patch is about. Raises ShapeError where it names none."""
-    lines = patch.split("\n")
+    lines = [line.lstrip() for line in patch.split("\n")]  # as Codex reads them
     found = [line[len(head) :].strip() for line in lines for head in _PATCH_PATHS if line.startswith(head)]
     if not found:
         raise ShapeError("its patch names no file")
