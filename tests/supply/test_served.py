@@ -20,12 +20,12 @@ from callgate.cli.trust_common import Place
 from callgate.cli.trust_report import Report
 from callgate.config import Config
 from callgate.errors import TrustError
-from callgate.supply import npm_served, publisher, pypi_clients, pypi_served, resolve_checks
+from callgate.supply import npm_served, publisher, pypi_clients, pypi_served, resolve_checks, resolve_client
 from callgate.supply.cooldown import Cooldown
 from callgate.supply.launch_line import parse
 from callgate.supply.lockfile import LockedServer, load
-from callgate.supply.npm_provenance import Package
-from callgate.supply.pep740 import File
+from callgate.supply.npm_provenance import ATTESTATION_BYTES, Package
+from callgate.supply.pep740 import PROVENANCE_BYTES, File
 from callgate.supply.resolve import Options, lock_server, prepare
 from callgate.supply.resolve_types import Wanted
 from callgate.supply.resolve_update import propose
@@ -103,6 +103,38 @@ class TestNpm:
         sigstore.hidden.add("sigstore@0.4.0")
         server = lock_server("s", LINE, state=state, options=OPTIONS)
         assert publisher.state_of(server.provenance).startswith("not checked: the registry names attestations and does")
+
+    def test_another_host_and_more_than_anybody_needs(self, sigstore: Registry, state: Path, tmp_path: Path) -> None:
+        from callgate.supply import npm
+
+        (tmp_path / "package.json").write_text("{}")
+        wanted = Wanted(parse(LINE), state, Cooldown(0))
+        package = Package.of("sigstore", "0.4.0", TARBALL.read_bytes())
+        path = "/-/npm/v1/attestations/sigstore@0.4.0"
+        for url, says in (
+            (f"http://x.test//127.0.0.1:9{path}", "404"),  # what follows the registry's own path
+            ("http://x.test//127.0.0.1:9/latest/meta-data", "another host"),
+            ("x:http://127.0.0.1:9/latest/meta-data", "another host"),
+            ("http://x.test/\\127.0.0.1:9/latest", "another host"),
+        ):
+            sigstore.hidden.add("sigstore@0.4.0")
+            dist = {"attestations": {"url": url}}
+            record = npm_served.provenance(npm._npm(), wanted, package, dist, None, tmp_path)
+            assert f"does not serve them ({says})" in record["state"], url
+        sigstore.hidden.clear()
+        sigstore.attestations["sigstore@0.4.0"] = b" " * (ATTESTATION_BYTES + 1)
+        dist = {"attestations": {"url": f"http://x.test{path}"}}
+        record = npm_served.provenance(npm._npm(), wanted, package, dist, None, tmp_path)
+        assert f"(more than {ATTESTATION_BYTES} bytes)" in record["state"]
+
+    def test_a_page_for_people_in_the_place_of_keys(self, registry: Registry, state: Path) -> None:
+        """Some private registries answer so; it is as if they had none."""
+        registry.add_npm("clock", "1.0.0")
+        registry.signatures["clock@1.0.0"] = [{"keyid": "SHA256:lab", "sig": "AAAA"}]
+        registry.keys = b"<html>sign in</html>"
+        assert lock_server("c", ("npx", "-y", "clock"), state=state, options=OPTIONS).provenance == {
+            "state": "none served"
+        }
 
     def test_without_the_extra(self, sigstore: Registry, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setitem(sys.modules, "sigstore", None)
@@ -261,6 +293,13 @@ class TestPypi:
         change(index)
         state = publisher.state_of(self.ask(tmp_path))
         assert state.startswith("not checked: ") and says in state
+
+    def test_more_than_anybody_needs(self, index: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        """A small answer unpacks to a large one: it is not read to its end."""
+        index.attestations[WHEEL.name] = b" " * (PROVENANCE_BYTES + 1)
+        assert f"provenance cannot be read: more than {PROVENANCE_BYTES} bytes" in self.ask(tmp_path)["state"]
+        monkeypatch.setattr(resolve_client, "OUTPUT_BYTES", 200)
+        assert "page of the project cannot be read: more than 200 bytes" in self.ask(tmp_path)["state"]
 
     def test_no_index_and_no_pip(self, index: Registry, tmp_path: Path) -> None:
         assert publisher.state_of(self.ask(tmp_path, options=("--no-index",))).startswith("not checked: ")

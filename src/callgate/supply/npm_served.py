@@ -17,7 +17,7 @@ import orjson
 
 from callgate.errors import TrustError
 from callgate.supply import npm_provenance, place, publisher, resolve_client
-from callgate.supply.npm_provenance import Package
+from callgate.supply.npm_provenance import ATTESTATION_BYTES, Package
 from callgate.supply.provenance import has_extra
 from callgate.supply.resolve_types import Wanted
 from callgate.text import visible
@@ -31,6 +31,16 @@ const [root, ...options] = process.argv.slice(1)
 const asked = JSON.parse(fs.readFileSync(0, 'utf8'))
 process.argv = [process.execPath, join(root, 'bin', 'npm-cli.js'), 'view', ...options]
 const load = require('node:module').createRequire(join(root, 'lib', 'npm.js'))
+const text = async (answer) => {
+  const parts = []
+  let size = 0
+  for await (const part of answer.body) {
+    size += part.length
+    if (size > asked.most) throw Object.assign(new Error(), { code: 'more than ' + asked.most + ' bytes' })
+    parts.push(part)
+  }
+  return Buffer.concat(parts).toString('utf8')
+}
 const main = async () => {
   const Npm = load(join(root, 'lib', 'npm.js'))
   const fetch = load('npm-registry-fetch')
@@ -41,10 +51,11 @@ const main = async () => {
   const answers = {}
   for (const path of asked.paths) {
     const at = path.indexOf('/-/')
-    const url = at < 0 ? new URL(path, registry).href : registry + path.slice(at)
+    const url = at < 0 ? new URL(path, registry) : new URL(registry + path.slice(at))
     try {
-      const answer = await fetch(url, config)
-      answers[path] = { status: answer.status, body: await answer.text() }
+      if (url.origin !== new URL(registry).origin) throw Object.assign(new Error(), { code: 'another host' })
+      const answer = await fetch(url.href, config)
+      answers[path] = { status: answer.status, body: await text(answer) }
     } catch (error) {
       answers[path] = { status: error.statusCode || 0, body: '', error: String(error.code || error.name) }
     }
@@ -76,7 +87,7 @@ def provenance(
         answers = _read(npm, wanted, package.name, [*([path] if path else []), _KEYS], work)
     except TrustError as error:
         return publisher.not_checked(error.what)
-    keys = _body(answers, _KEYS)
+    keys = _keys(answers)
     record: dict[str, Any] = {"state": publisher.NONE}
     if path:
         record = _attested(_body(answers, path), answers.get(path), package, keys, published)
@@ -92,9 +103,9 @@ def _attested(answer: bytes, told: Any, package: Package, keys: bytes, published
         return publisher.not_checked(
             f"the registry names attestations and does not serve them ({visible(str(status), 40)})"
         )
-    if not npm_provenance.has_provenance(answer):
-        return {"state": publisher.NONE}
     try:
+        if not npm_provenance.has_provenance(answer):
+            return {"state": publisher.NONE}
         return publisher.verified(
             npm_provenance.verify_attestations(answer, package, registry_keys=keys, published=published)
         )
@@ -105,6 +116,16 @@ def _attested(answer: bytes, told: Any, package: Package, keys: bytes, published
             next_step="do not take it, ask the publisher; an old callgate may lack newer keys of Sigstore: update it; "
             "--no-provenance takes it unchecked",
         ) from error
+
+
+def _keys(answers: dict[str, Any]) -> bytes:
+    """The registry's keys; empty where it has none: some answer such a question with a page for people."""
+    body = _body(answers, _KEYS)
+    try:
+        place.parse_object(body, "the registry's keys", ATTESTATION_BYTES)
+    except TrustError:
+        return b""
+    return body
 
 
 def _body(answers: dict[str, Any], path: str) -> bytes:
@@ -124,7 +145,7 @@ def _read(npm: str, wanted: Wanted, name: str, paths: list[str], work: Path) -> 
     output = resolve_client.run(
         (node, "-e", _READ, "--", _root(npm, work), "--loglevel=error", "--logs-max=0", *wanted.line.registry),
         work,
-        stdin=orjson.dumps({"name": name, "paths": paths, "out": str(out)}),
+        stdin=orjson.dumps({"name": name, "paths": paths, "out": str(out), "most": ATTESTATION_BYTES}),
         seconds=120,
     )
     if output.code:

@@ -27,6 +27,13 @@ DOCUMENT = {"Accept": "application/vnd.pypi.integrity.v1+json, application/json"
 def place(url):
     parts = urlsplit(url)
     return parts.scheme, parts.hostname, parts.port
+def read(answer, most):
+    data = bytearray()
+    for part in answer.iter_content(65536):
+        data += part
+        if len(data) > most:
+            raise ValueError("more than " + str(most) + " bytes")
+    return bytes(data)
 class Read(IndexCommand):
     ignore_require_venv = True
     def run(self, options, args):
@@ -41,29 +48,37 @@ class Read(IndexCommand):
             session.auth.index_urls = indexes
         said = "it serves no page of the project"
         for index in [] if options.no_index else indexes:
-            page = session.get(index.rstrip("/") + "/" + asked["project"] + "/", headers=PAGE)
+            page = session.get(index.rstrip("/") + "/" + asked["project"] + "/", headers=PAGE, stream=True)
             if page.status_code != 200:
                 said = "it answers " + str(page.status_code)
                 continue
             if "json" not in page.headers.get("Content-Type", ""):
                 said = "it serves no JSON (PEP 691)"
                 continue
-            for file in page.json().get("files", []):
+            try:
+                files = json.loads(read(page, asked["page"])).get("files", [])
+            except ValueError as error:
+                said = "its page of the project cannot be read: " + str(error)
+                continue
+            for file in files:
                 if file.get("hashes", {}).get("sha256") == asked["sha256"]:
-                    return self.document(session, page.url, file)
+                    return self.document(session, page.url, file, asked["document"])
             said = "it does not list the file"
         return {"said": said}
-    def document(self, session, base, file):
+    def document(self, session, base, file, most):
         url = file.get("provenance")
         if not url:
             return {"none": True}
         url = urljoin(base, url)
         if place(url) != place(base):
             return {"said": "its provenance lies on another host"}
-        answer = session.get(url, headers=DOCUMENT)
+        answer = session.get(url, headers=DOCUMENT, stream=True)
         if place(answer.url) != place(base) or answer.status_code != 200:
             return {"said": "it names a provenance and answers " + str(answer.status_code)}
-        return {"body": answer.content.decode("utf-8")}
+        try:
+            return {"body": read(answer, most).decode("utf-8")}
+        except ValueError as error:
+            return {"said": "its provenance cannot be read: " + str(error)}
 sys.exit(Read("read", "").main(sys.argv[1:]))
 """
 """Reads what an index serves about one file, by pip's own session (pip 21.2 and later); where a later pip has it no
@@ -102,7 +117,8 @@ def _read(
     python: str, index: str, options: tuple[str, ...], project: str, file: pep740.File, work: Path
 ) -> dict[str, Any]:
     out = work / "served.json"
-    asked = {"index": index, "project": project, "sha256": file.sha256, "out": str(out)}
+    limits = {"page": resolve_client.OUTPUT_BYTES, "document": pep740.PROVENANCE_BYTES}
+    asked = {"index": index, "project": project, "sha256": file.sha256, "out": str(out), **limits}
     output = resolve_client.run(
         (python, "-c", _READ, "--disable-pip-version-check", "--no-input", "--quiet", *options),
         work,
