@@ -6,19 +6,21 @@ import json
 import os
 import shutil
 import signal
+import time
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from callgate.audit import index
+from callgate.audit import Journal, index
 from callgate.audit.query import Filter as All
 from callgate.audit.query import all_records
 from callgate.audit.reader import chains, segment_paths
 from callgate.audit.retention import DAY_US, Removal, Result, Wanted, configured, prune
 from callgate.audit.retention_lock import reading
 from callgate.audit.segments import total_bytes
+from callgate.audit.spool import TAIL_BYTES, TAIL_NAME
 from callgate.audit.verify import verify
 from callgate.config import AuditConfig
 from callgate.errors import AuditError
@@ -396,3 +398,35 @@ def test_writers_removers_and_readers_at_the_same_time(tmp_path: Path) -> None:
     assert report.removed
     assert size_of(tmp_path) < 300_000
     assert len(report.logs) + len(report.removed) == 12
+
+
+def test_what_a_process_left_that_was_killed_before_its_first_record_goes(tmp_path: Path) -> None:
+    closed_log(tmp_path)
+    child = os.fork()
+    if not child:
+        Journal.append_record = lambda *_, **__: os.kill(os.getpid(), signal.SIGKILL)  # type: ignore[assignment]
+        new_journal(tmp_path)
+        os._exit(0)
+    os.waitpid(child, 0)
+    empty = newest(tmp_path)
+    assert (empty / TAIL_NAME).stat().st_size == TAIL_BYTES < size_of(tmp_path), "its place on the disk counts"
+    old = Wanted(before=time.time_ns() // 1000 - 86_400_000_000, reason="test")
+    assert not prune(tmp_path, old).removals and empty.is_dir(), "it may be of a process that begins just now"
+    then = time.time() - 7200
+    os.utime(empty, (then, then))
+    result = prune(tmp_path, old)
+    assert [(one.chain, one.whole) for one in result.removals] == [(empty.name, True)]
+    assert (result.records, result.kept) == (0, [])
+    assert not empty.exists()
+    assert verify(tmp_path).verified
+    assert not prune(tmp_path, old).removals
+
+
+def test_what_killed_processes_left_in_tail_counts(tmp_path: Path) -> None:
+    for _ in range(3):
+        ended_by_kill(tmp_path, 1)
+    closed = closed_log(tmp_path)
+    assert size_of(tmp_path) > 3 * TAIL_BYTES
+    result = down_to(tmp_path, 2 * TAIL_BYTES)
+    assert len(result.removals) == 2 and closed.is_dir()
+    assert size_of(tmp_path) < 2 * TAIL_BYTES

@@ -30,6 +30,8 @@ from callgate.config import AuditConfig
 from callgate.errors import AuditError
 
 DAY_US: Final = 86_400_000_000
+_BEGUN_S: Final = 3600
+"""A log without a record that is older than this is of a process that was killed, not of one that begins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -217,6 +219,8 @@ class _Pruning:
         if found.problems:
             return None, "it does not verify: see callgate audit verify"
         live = in_use(directory)
+        if complete and not found.last_seq and not entry.through:
+            return (None if live else self._empty(directory, last, walk.checker.digest)), ""
         seal = None
         signed_through = found.signed_through
         if complete and not live:
@@ -236,6 +240,13 @@ class _Pruning:
         whole = complete and not live and end.final
         size = sum(one.bytes for one in covered)
         return Removal(last.chain, end.number, first, through, digest, newest, size, whole, seal), why
+
+    @staticmethod
+    def _empty(directory: Path, last: Segment, digest: str) -> Removal | None:
+        """The log of a process that was killed before its first record: it holds nothing but its place on the disk."""
+        if time.time() - directory.stat().st_mtime < _BEGUN_S:
+            return None
+        return Removal(last.chain, last.number, 1, 0, digest, 0, last.bytes, whole=True)
 
     # -- removing --------------------------------------------------------------------------------
 

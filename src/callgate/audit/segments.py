@@ -40,15 +40,16 @@ def segments_of(directory: Path) -> list[Segment]:
         tail = _read(directory / TAIL_NAME, TAIL_BYTES) if final else b""
         records = tail[HEADER_BYTES:].rstrip(b"\0")
         newest = max(newest, _last_time(records) or _last_time(_read(path, _END)))
-        size = _size(path) + len(records)
         held = live and final
+        size = _size(path) + (len(records) if held else len(tail))
         found.append(Segment(newest, directory.name, int(path.stem), size, final, held))
     return found
 
 
 def total_bytes(audit_dir: Path) -> int:
-    """All evidence here, but for the space that running processes reserve in `tail`."""
-    return sum(_size(path) for path in audit_dir.rglob("*.jsonl"))
+    """All evidence here, but for the space that running processes reserve in `tail`; what killed ones left counts."""
+    left = (path for path in audit_dir.glob(f"*/{TAIL_NAME}") if not in_use(path.parent))
+    return sum(_size(path) for path in (*audit_dir.rglob("*.jsonl"), *left))
 
 
 def _last_time(data: bytes) -> int:

@@ -57,8 +57,10 @@ def _lines(result: Result, *, dry_run: bool) -> list[str]:
     lines = []
     for one in result.removals:
         what = "the whole log" if one.whole else "and the log goes on"
-        lines.append(f"{visible(one.chain, 100)}  records {one.first} to {one.through}, {what}")
-        lines.append(f"  {one.bytes} bytes, the newest of {utc(one.newest)}")
+        records = f"records {one.first} to {one.through}" if one.through else "no record"
+        newest = f", the newest of {utc(one.newest)}" if one.newest else ""
+        lines.append(f"{visible(one.chain, 100)}  {records}, {what}")
+        lines.append(f"  {one.bytes} bytes{newest}")
     lines += [f"{visible(chain, 100)}  STAYS: {why}" for chain, why in result.kept]
     done = "would be removed" if dry_run else "removed"
     lines.append(f"{result.records} records, {result.bytes} bytes {done}; {result.left_bytes} bytes stay")
