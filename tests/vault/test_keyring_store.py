@@ -151,6 +151,22 @@ def test_a_backend_in_plain_text_is_refused(tmp_path: Path) -> None:
     assert done.stdout == "refused\n", done.stderr
 
 
+@pytest.mark.parametrize("settings", ["[backend]\nkeyring-path={lib}\ndefault-keyring=own.K\n", "keyring-path", "\xff"])
+def test_settings_that_a_variable_points_to_load_no_code(settings: str, tmp_path: Path) -> None:
+    """An entry may set XDG_CONFIG_HOME for its server; the gate stands outside of the sandbox."""
+    (tmp_path / "own.py").write_text(f"open({str(tmp_path / 'ran')!r}, 'w')\n")
+    folder = tmp_path / "config" / "python_keyring"
+    folder.mkdir(parents=True)
+    (folder / "keyringrc.cfg").write_bytes(settings.replace("{lib}", str(tmp_path)).encode("latin-1"))
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, str(tmp_path / "state")],
+        env=environment(tmp_path, XDG_CONFIG_HOME=str(tmp_path / "config")),
+        capture_output=True, text=True, timeout=60, check=False,
+    )  # fmt: skip
+    assert done.stdout == "refused\n", done.stderr
+    assert not (tmp_path / "ran").exists()
+
+
 def test_the_place_of_a_store_is_named(tmp_path: Path) -> None:
     assert open_store("keyring", tmp_path, place="my/app").reference("a b") == "keyring://my%2Fapp/a%20b"
     assert open_store("awssm", tmp_path).reference("github/TOKEN") == "awssm://callgate/github%2FTOKEN"

@@ -1,7 +1,8 @@
 """`keyring://service/user`: Secret Service (GNOME, KWallet), the macOS keychain, the Windows credential locker.
 
-Settings are those of the `keyring` library itself (`PYTHON_KEYRING_BACKEND`, keyringrc.cfg). Backends that keep
-secrets in plain text or nowhere are refused.
+Settings are those of the `keyring` library itself (`PYTHON_KEYRING_BACKEND`, keyringrc.cfg), but for `keyring-path`: an
+entry's variables may say where keyringrc.cfg is looked for, so it names no code. Backends that keep secrets in plain
+text or nowhere are refused.
 """
 
 from __future__ import annotations
@@ -12,6 +13,7 @@ import sys
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from callgate.errors import SecretError
+from callgate.text import visible
 from callgate.vault.deadline import PROMPT_S, within
 from callgate.vault.fields import NothingStored
 from callgate.vault.providers.base import Document
@@ -87,6 +89,7 @@ def _backend() -> Any:
     import keyring
 
     _find_bus()
+    _check_settings()
     chosen: Any = keyring.get_keyring()
     for backend in getattr(chosen, "backends", [chosen]):  # the chainer has several, or none
         kind = type(backend)
@@ -97,6 +100,26 @@ def _backend() -> Any:
         "there is no keyring to use here",
         next_step="start one (gnome-keyring, KWallet) in this session, or keep secrets in age:// or vault://",
     )
+
+
+def _check_settings() -> None:
+    """Refuse settings that would load code from a directory: it would run outside of every sandbox."""
+    import configparser
+
+    from keyring.util.platform_ import config_root
+
+    path = config_root() / "keyringrc.cfg"
+    settings = configparser.RawConfigParser()
+    try:
+        settings.read(path, encoding="utf-8")
+        named = settings.has_option("backend", "keyring-path")
+    except (configparser.Error, UnicodeDecodeError, OSError):
+        named = True
+    if named:
+        raise SecretError(
+            f"{visible(str(path), 300)} has a keyring-path, from which callgate loads no code, or cannot be read",
+            next_step="install that backend beside callgate (pipx inject, uv tool install --with), and name it alone",
+        )
 
 
 def _find_bus() -> None:
