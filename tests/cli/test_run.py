@@ -463,6 +463,21 @@ def test_a_file_of_ours_never_has_the_number_of_one_that_the_client_closed(
         assert not path.is_file() or not any(word in path.read_bytes() for word in (b"noise\n", b"rubbish\n")), path
 
 
+def test_whoever_started_it_may_ignore_the_ends_of_children(state: Path) -> None:
+    """That is inherited: without more, a server's status and end could not be told."""
+    code = "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN); os.execv(sys.argv[1], sys.argv[1:])"
+    run = [sys.executable, "-m", "callgate.cli.main", "run", "--", "/bin/sh", "-c", "exit 7"]
+    done = subprocess.run(
+        [sys.executable, "-c", code, *run],
+        stdin=subprocess.DEVNULL,
+        capture_output=True,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+        check=False,
+        timeout=60,
+    )
+    assert done.returncode == 7, done.stderr
+
+
 def test_a_working_directory_that_was_removed_is_said(state: Path, tmp_path: Path) -> None:
     gone = tmp_path / "gone"
     gone.mkdir()

@@ -42,6 +42,7 @@ def main(argv: list[str] | None = None) -> int:
     """Run one sub-command; returns the exit code (0 ok, 1 the answer is no, 2 usage, 3 internal)."""
     if argv is None:
         _open_standard_files()
+        _learn_of_ends()
     args = sys.argv[1:] if argv is None else argv
     name = args[0] if args else ""
     if name in ("-h", "--help", "help"):
@@ -93,6 +94,14 @@ def _open_standard_files() -> None:
             os.set_inheritable(os.open(os.devnull, os.O_RDWR), True)  # takes the lowest free number, which is `fd`
             if getattr(sys, name) is None:
                 setattr(sys, name, open(os.devnull, "r" if fd == 0 else "w"))  # noqa: SIM115 - open to the end
+
+
+def _learn_of_ends() -> None:
+    """Who started us may have ignored the ends of children, which is inherited: ours would vanish before we ask."""
+    # The C half: the other one takes a launch time to import.
+    from _signal import SIG_DFL, SIGCHLD, signal  # type: ignore[import-not-found]
+
+    signal(SIGCHLD, SIG_DFL)
 
 
 def _defect(error: Exception) -> int:
