@@ -133,10 +133,19 @@ def test_a_manager_that_says_nothing_is_not_waited_for_long(
 def test_a_manager_of_other_processes_is_not_asked(
     tree: Path, manager: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(Connection, "peer", lambda self: 0)
+    monkeypatch.setattr(Connection, "peer", lambda self: (0, os.getuid()))
     manager(OK)
     scope = systemd.ask(LIMITS)
     assert scope is not None and "same processes" in scope.refusal
+    scope.close()
+
+
+def test_another_users_socket_in_its_place_is_not_asked(
+    tree: Path, manager: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Connection, "peer", lambda self: (os.getpid(), 4711))
+    scope = systemd.ask(LIMITS)
+    assert scope is not None and "another user (4711)" in scope.refusal
     scope.close()
 
 
@@ -192,6 +201,8 @@ def test_the_keeper_ends_nothing_that_is_not_its_scope(tmp_path: Path) -> None:
 def test_the_group_of_a_user_is_asked_for_at_the_users_manager(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_RUNTIME_DIR", "/run/user/7")
     assert systemd.manager_socket(0) == "/run/systemd/private"
+    assert systemd.manager_socket(7) == "/run/user/7/systemd/private"
+    monkeypatch.setenv("XDG_RUNTIME_DIR", "below/the/project")
     assert systemd.manager_socket(7) == "/run/user/7/systemd/private"
     monkeypatch.delenv("XDG_RUNTIME_DIR")
     assert systemd.manager_socket(8) == "/run/user/8/systemd/private"

@@ -152,7 +152,7 @@ OK = b"OK 00112233445566778899aabbccddeeff\r\n"
 
 def test_messages_are_read_in_their_order(manager: Callable[[bytes], Connection]) -> None:
     connection = manager(OK + job_removed("a", "done") + job_removed("b", "failed"))
-    assert connection.peer() == os.getpid()
+    assert connection.peer() == (os.getpid(), os.getuid())
     assert [connection.read().words[1:] for _ in "ab"] == [["a", "done"], ["b", "failed"]]
     with pytest.raises(SandboxError, match="closed the connection"):
         connection.read()

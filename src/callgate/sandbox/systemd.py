@@ -51,7 +51,9 @@ def manager_socket(user: int) -> str:
     """Where the manager of a user listens; root's is the system's."""
     if user == 0:
         return "/run/systemd/private"
-    return os.path.join(os.environ.get("XDG_RUNTIME_DIR") or f"/run/user/{user}", "systemd", "private")
+    place = os.environ.get("XDG_RUNTIME_DIR", "")
+    # A relative one is to be ignored (XDG Base Directory Specification); it would be below the server's project.
+    return os.path.join(place if os.path.isabs(place) else f"/run/user/{user}", "systemd", "private")
 
 
 def ask(limits: Limits, *, path: str = "", root: str = ROOT) -> Scope | None:
@@ -86,7 +88,10 @@ class Scope:
         self._keeper, self._lifeline = _start_keeper(self.name)
         try:
             self._connection = Connection(path, os.getuid(), SECONDS)
-            if not _same_processes(self._connection.peer()):
+            manager, user = self._connection.peer()
+            if user not in (0, os.getuid()):
+                raise SandboxError(f"who listens in place of systemd's manager is another user ({user})")
+            if not _same_processes(manager):
                 raise SandboxError("systemd's manager does not see the same processes as callgate")
             self._serial = self._connection.start_scope(self.name, self._properties())
         except SandboxError as error:

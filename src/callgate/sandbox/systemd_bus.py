@@ -214,11 +214,12 @@ class Connection:
             self._socket.sendall(b"\0AUTH EXTERNAL " + str(user).encode().hex().encode() + b"\r\nBEGIN\r\n")
         except OSError as error:
             self._socket.close()
-            raise SandboxError(f"systemd's manager does not answer: {error.strerror or 'no time left'}") from error
+            raise SandboxError(f"systemd's manager does not answer: {error.strerror or error}") from error
 
-    def peer(self) -> int:
-        """The manager's process id, as this process sees it; 0: it is not among the processes we see."""
-        return int.from_bytes(self._socket.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)[:4], sys.byteorder)
+    def peer(self) -> tuple[int, int]:
+        """The manager's process id, as this process sees it, 0 where it is not among those; and its user."""
+        found = self._socket.getsockopt(SOL_SOCKET, SO_PEERCRED, 12)
+        return int.from_bytes(found[:4], sys.byteorder), int.from_bytes(found[4:8], sys.byteorder)
 
     def more_time(self, seconds: float) -> None:
         """For what is read from now on."""
