@@ -12,6 +12,7 @@ from tests.support.machine import MARKS, Machine
 from tests.support.machine_image import CHECKOUT, PERSON
 
 pytestmark = MARKS
+OF_BUBBLEWRAP = "/usr/share/apparmor/extra-profiles/bwrap-userns-restrict"
 INSIDE = f"{CHECKOUT}/tests/machine/apparmor_inside.py"
 ATTACKS = {
     "dropped",
@@ -113,6 +114,15 @@ def test_root_loads_it_at_the_start(machine: Machine) -> None:
         assert found["labels"] == [f"{name} (enforce)"]
         for what, came in found["tried"].items():
             assert came.startswith("no" if what in ATTACKS else "yes"), (what, came)
+
+        # Ubuntu's profile for bubblewrap lets nobody into another one: the server starts without its own, aloud.
+        machine.check(["apparmor_parser", "-r", OF_BUBBLEWRAP])
+        found = drive(machine, "/srv/project", "--sandbox", "bubblewrap", user="")
+        assert found["labels"] == [] and found["tried"]["project"].startswith("yes")
+        *_, last = evidence(machine, "/root/.local/state/callgate")
+        assert "apparmor" not in last["sandbox"]
+        assert any("profile of bubblewrap" in line for line in last["sandbox"]["not_enforced"])
     finally:
+        machine.run(["apparmor_parser", "-R", OF_BUBBLEWRAP])
         remove(machine)
         machine.check(["rm", "-rf", "/srv/project"])

@@ -80,7 +80,7 @@ def test_any_path_compiles_and_stays_one_rule(names: list[str]) -> None:
     assert apparmor.check(text) == ""
 
 
-@pytest.mark.parametrize("path", ["relative", "/a\nb", "/a\x00b"])
+@pytest.mark.parametrize("path", ["relative", "/a\nb", "/a\x00b", "/a\\"])
 def test_paths_that_cannot_be_held_are_refused(path: str) -> None:
     with pytest.raises(SandboxError):
         apparmor.profile(SandboxSpec("x", mounts=(Mount(path),)))
@@ -110,13 +110,18 @@ class TestEntry:
         monkeypatch.setattr(apparmor, "kernel_has_it", lambda: True)
         return tmp_path
 
+    @staticmethod
+    def put(policy: Path, name: str, mode: str = "enforce", number: int = 17) -> None:
+        (policy / f"{name}.{number}").mkdir()
+        (policy / f"{name}.{number}" / "mode").write_text(mode + "\n")
+
     def test_none_is_said(self, policy: Path) -> None:
         found = apparmor.entry(SPEC)
         assert not found.name and "no profile of this server" in found.missing
 
     def test_the_one_of_these_rules(self, policy: Path) -> None:
         name = apparmor.profile(SPEC).name
-        (policy / f"{name}.17").mkdir()
+        self.put(policy, name)
         (policy / "firefox.3").mkdir()
         assert apparmor.loaded() == {name}
         found = apparmor.entry(SPEC)
@@ -127,6 +132,59 @@ class TestEntry:
         found = apparmor.entry(SPEC)
         assert not found.name and "of other settings" in found.missing
 
+    def test_one_that_only_complains_is_said_and_not_used(self, policy: Path) -> None:
+        self.put(policy, apparmor.profile(SPEC).name, "complain")
+        found = apparmor.entry(SPEC)
+        assert not found.name and "not in enforce mode" in found.missing
+
+    def test_where_bubblewrap_has_a_profile_that_bars_it_it_is_said(self, policy: Path) -> None:
+        name = apparmor.profile(SPEC).name
+        self.put(policy, name)
+        assert apparmor.entry(SPEC, maker="/usr/bin/bwrap").name == name
+        self.put(policy, "bwrap", number=3)
+        found = apparmor.entry(SPEC, maker="/usr/bin/bwrap")
+        assert not found.name and "profile of bubblewrap" in found.missing
+        assert apparmor.entry(SPEC, maker="/usr/local/bin/bwrap").name == name
+        assert apparmor.entry(SPEC).name == name
+
+    def test_a_temporary_place_that_it_does_not_know_is_said(self, policy: Path) -> None:
+        name = apparmor.profile(SPEC).name
+        self.put(policy, name)
+        assert apparmor.entry(SPEC, temporary="/tmp/callgate-1").name == name
+        found = apparmor.entry(SPEC, temporary="/var/tmp/callgate-1")
+        assert not found.name and "TMPDIR" in found.missing
+
+    def test_a_path_it_cannot_hold_is_said_and_the_server_starts(self, policy: Path) -> None:
+        self.put(policy, apparmor.profile(SPEC).name)
+        found = apparmor.entry(dataclasses.replace(SPEC, mounts=(Mount("/a\nb"),)))
+        assert not found.name and "cannot hold the path" in found.missing
+
+    def test_root_loads_what_is_not_there_and_not_without_end(
+        self, policy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        taken: list[str] = []
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.setattr(apparmor, "parser", lambda: "/sbin/apparmor_parser")
+        monkeypatch.setattr(apparmor, "load", taken.append)
+        wanted = apparmor.profile(SPEC)
+        apparmor.load_own(SPEC)
+        assert taken == [wanted.text]
+        apparmor.load_own(dataclasses.replace(SPEC, mounts=(Mount("/a\nb"),)))
+        for number in range(apparmor.KEPT):
+            self.put(policy, f"{wanted.name.rpartition('-')[0]}-{number:012x}", number=number)
+        apparmor.load_own(SPEC)
+        assert taken == [wanted.text]
+        assert f"{apparmor.KEPT} profiles" in apparmor.entry(SPEC).missing
+
+    def test_what_somebody_set_to_complain_is_not_loaded_over(
+        self, policy: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        monkeypatch.setattr("os.geteuid", lambda: 0)
+        monkeypatch.setattr(apparmor, "parser", lambda: "/sbin/apparmor_parser")
+        monkeypatch.setattr(apparmor, "load", pytest.fail)
+        self.put(policy, apparmor.profile(SPEC).name, "complain")
+        apparmor.load_own(SPEC)
+
     @pytest.mark.parametrize("name", ["acme/files 1-2", "acme", "acme/files 12"])
     def test_that_of_another_server_is_not_it(self, policy: Path, name: str) -> None:
         (policy / f"{apparmor.profile(dataclasses.replace(SPEC, name=name)).name}.17").mkdir()
@@ -134,7 +192,7 @@ class TestEntry:
         assert not found.name and "no profile of this server" in found.missing
 
     def test_podman_without_root_uses_none_and_says_so(self, policy: Path) -> None:
-        (policy / f"{apparmor.profile(SPEC).name}.17").mkdir()
+        self.put(policy, apparmor.profile(SPEC).name)
         engine = Engine(name="podman", program="/usr/bin/podman", rootless=True)
         found = container_backend._profile(engine, SPEC, None)
         assert not found.name and "podman uses none without root" in found.missing

@@ -25,6 +25,10 @@ POLICY = "/sys/kernel/security/apparmor/policy/profiles"
 DIGEST = 12
 """Hexadecimal digits of the digest in a profile's name."""
 MAX_PROFILE_BYTES = 256 * 1024
+KEPT = 32
+"""Profiles of one server in the kernel, beyond which root loads no more: nothing unloads them."""
+BUBBLEWRAP = ("bwrap", "/usr/bin/bwrap")
+"""Ubuntu's profile for bubblewrap (`bwrap-userns-restrict`) and the program under it: it lets nobody into another."""
 SECONDS = 20
 _RUNTIME = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/libx32", "/nix/store")
 _SETTINGS = (
@@ -94,29 +98,53 @@ def _family(server: str) -> str:
     return f"callgate-{plain}"
 
 
-def entry(spec: SandboxSpec) -> Entry:
-    """Whether the kernel has the server's profile, of the same rules. A few file reads; a launch waits for them."""
+def entry(spec: SandboxSpec, *, maker: str = "", temporary: str = "") -> Entry:
+    """Whether the kernel has the server's profile, of the same rules, and in force. A few file reads; a launch waits
+    for them. `maker`: the program that makes the sandbox; `temporary`: the server's own place, where that is not /tmp.
+    """
     if not spec.apparmor or not kernel_has_it():
         return Entry()
-    family = _family(spec.name)
-    there = [name for name in loaded() if name.rpartition("-")[0] == family and len(name) == len(family) + 1 + DIGEST]
+    there = _loaded_of(spec.name)
     how = f"callgate sandbox explain {visible(spec.name, 64)}"
     if not there:
         return Entry(missing=f"AppArmor: no profile of this server is loaded ({how} says how)")
-    name = profile(spec).name
+    try:
+        name = profile(spec).name
+    except SandboxError as error:
+        return Entry(missing=f"AppArmor: not used: {error.what}")
     if name not in there:
+        if len(there) >= KEPT:
+            return Entry(missing=f"AppArmor: {len(there)} profiles of this server are loaded, none for these settings")
         return Entry(missing=f"AppArmor: the loaded profile is of other settings, and is not used ({how} says how)")
+    if not _in_force(name):
+        return Entry(missing="AppArmor: the loaded profile is not in enforce mode, and is not used")
+    if maker == BUBBLEWRAP[1] and BUBBLEWRAP[0] in _names():
+        return Entry(missing="AppArmor: the profile of bubblewrap lets no server into its own, which is not used")
+    if temporary and not temporary.startswith(("/tmp/", "/dev/shm/")):  # noqa: S108 # as the rules have them
+        return Entry(missing="AppArmor: the profile is not used: TMPDIR is not below /tmp")
     return Entry(name)
+
+
+def _loaded_of(server: str) -> list[str]:
+    family = _family(server)
+    return [name for name in loaded() if name.rpartition("-")[0] == family and len(name) == len(family) + 1 + DIGEST]
 
 
 def load_own(spec: SandboxSpec) -> None:
     """As root, before a start: give the kernel the server's profile, if it does not have it; what it refuses to take
-    `entry` says. Half a tenth of a second, once for the same settings. Raises SandboxError for what `profile` does.
+    `entry` says. Half a tenth of a second, once for the same settings. Raises SandboxError for a parser that hangs.
 
-    Older ones stay: servers may be running under them.
+    Older ones stay, because servers may be running under them; of very many no more are loaded.
     """
-    if os.geteuid() == 0 and kernel_has_it() and parser() and not entry(spec).name:
-        load(profile(spec).text)
+    if os.geteuid() != 0 or not kernel_has_it() or not parser():
+        return
+    try:
+        wanted = profile(spec)
+    except SandboxError:
+        return  # a path that no profile can hold
+    there = _loaded_of(spec.name)
+    if wanted.name not in there and len(there) < KEPT:
+        load(wanted.text)
 
 
 def commands(words: str, server: str) -> tuple[str, str]:
@@ -182,7 +210,8 @@ def _mount(path: str, *, writable: bool) -> Iterator[str]:
 
 def _quoted(path: str, pattern: str = "") -> str:
     """A path as AppArmor reads it literally, with `pattern` after it."""
-    if not os.path.isabs(path) or any(ord(char) < 32 for char in path):
+    # apparmor_parser takes a backslash at the end together with the quote after it.
+    if not os.path.isabs(path) or path.endswith("\\") or any(ord(char) < 32 for char in path):
         raise SandboxError(f"an AppArmor profile cannot hold the path {visible(path, 200)!r}")
     escaped = "".join("\\" + char if char in _GLOB else char for char in path)
     return f'"{escaped}{pattern}"'
@@ -224,12 +253,30 @@ def loaded() -> frozenset[str]:
 
     The list of all profiles is for root; the directory, one entry `NAME.NUMBER` a profile, for everybody.
     """
+    return frozenset(name for name in _names() if name.startswith("callgate-"))
+
+
+def _names() -> list[str]:
+    return [one.rpartition(".")[0] for one in _entries()]
+
+
+def _entries() -> list[str]:
     try:
-        names = os.listdir(POLICY)
+        return os.listdir(POLICY)
     except OSError:
-        return frozenset()
-    ours = (name.rpartition(".")[0] for name in names if name.startswith("callgate-"))
-    return frozenset(ours)
+        return []
+
+
+def _in_force(name: str) -> bool:
+    """Whether it denies, and does not only complain: somebody may have set that."""
+    for one in _entries():
+        if one.rpartition(".")[0] == name:
+            try:
+                with open(os.path.join(POLICY, one, "mode"), encoding="ascii") as file:
+                    return file.read(16).strip() == "enforce"
+            except OSError:
+                return False
+    return False
 
 
 def _parsed(text: str, *options: str) -> str:

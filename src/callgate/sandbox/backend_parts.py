@@ -58,13 +58,15 @@ class Parts:
         self.gate = EgressGate.prepare(self._spec, ca_path=ca_path) if ca_path else EgressGate.prepare(self._spec)
         return self.gate
 
-    def open_profile(self) -> str:
-        """The AppArmor profile the stub enters; empty: none, and `not_held` says why where the kernel has AppArmor."""
+    def open_profile(self, *, maker: str = "", temporary: str = "") -> str:
+        """The AppArmor profile the stub enters; empty: none, and `not_held` says why where the kernel has AppArmor.
+        `maker`, `temporary`: as `apparmor.entry` has them.
+        """
         if not os.path.exists("/sys/module/apparmor"):
             return ""
         from callgate.sandbox.apparmor import entry
 
-        found = entry(self._spec)
+        found = entry(self._spec, maker=maker, temporary=temporary)
         self.profile, self._missing = found.name, found.missing
         return self.profile
 

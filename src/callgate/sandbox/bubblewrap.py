@@ -141,7 +141,7 @@ class _Preparation:
         parts = self._parts
         try:
             parts.open_group()
-            parts.open_profile()
+            parts.open_profile(maker=self._facts.program)
             if parts.gated:
                 parts.open_gate()
             argv, own = self._command()

@@ -114,7 +114,7 @@ class _Preparation:
         try:
             parts.open_group()
             self._make_own()
-            parts.open_profile()
+            parts.open_profile(temporary=self._own)
             if parts.gated:
                 gate = parts.open_gate(ca_path=os.path.join(self._own, "ca-bundle.pem"))
                 self._port = gate.listen_loopback()[0]

@@ -174,7 +174,12 @@ def enter_profile(name: str) -> None:
     with open(place + "current") as file:
         word = "exec " if file.read().startswith("unconfined") else "stack "
     fd = posix.open(place + "exec", posix.O_WRONLY)
-    posix.write(fd, (word + name).encode())
+    try:
+        posix.write(fd, (word + name).encode())
+    except OSError as error:
+        raise OSError(
+            error.errno, "the AppArmor profile " + name + " cannot be entered from the one in force"
+        ) from error
     posix.close(fd)
     with open(place + "exec") as file:
         said = file.read()
