@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 
 from callgate.errors import TrustError
-from callgate.supply import tree_check
+from callgate.supply import derived, tree_check
 from callgate.supply.launch_line import line_digest
 from callgate.supply.lockfile import load
 from callgate.supply.pinned import Pinned, pinned_launch
@@ -149,6 +149,32 @@ def test_pypi(registry: Registry, project: Path, state: Path) -> None:
             start(lock, state, "clock", UVX)
         lock.write_text(honest)
     assert output(start(lock, state, "clock", UVX)) == "--utc"
+
+
+@pytest.mark.parametrize(
+    ("kind", "requested", "locked", "same"),
+    [
+        ("pypi", "==1.0", "1.0.0", True),
+        ("pypi", "==1.0RC1", "1.0rc1", True),
+        ("pypi", "==1.0", "1.0.1", False),
+        ("pypi", "==1.0", "1.0.post1", False),
+        ("pypi", "==1.0", "1.0+evil", False),
+        ("pypi", "==1.0", "no version", False),
+        ("npm", "v1.0.0", "1.0.0", True),
+        ("npm", "1.0.0+built", "1.0.0", True),
+        ("npm", "1.0.0", "1.0.0-rc.1", False),
+        ("npm", "1.0.0", "", False),
+    ],
+)
+def test_an_exact_version_by_another_spelling(kind: str, requested: str, locked: str, same: bool) -> None:
+    assert derived._same_version(kind, requested, locked) is same
+
+
+@pytest.mark.slow
+def test_a_python_version_spelled_shorter(registry: Registry, project: Path, state: Path) -> None:
+    registry.add_pypi("clock-server", "1.0.0")
+    line = ("uvx", "clock-server==1.0", "--utc")
+    assert output(start(locked(project, state, "clock", line), state, "clock", line)) == "--utc"
 
 
 def test_local_programs(project: Path, state: Path) -> None:

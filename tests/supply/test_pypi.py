@@ -199,6 +199,17 @@ def test_which_program(
     assert output(pinned(state, line)) == says
 
 
+def test_a_package_installed_beside_it_has_another_program(registry: Registry, state: Path) -> None:
+    """`--with` gives the server more to import; its own programs are not what the line starts."""
+    registry.add_pypi("mcp-mail", "1.0", scripts={"a": "mcp_mail:main", "b": "mcp_mail:main"})
+    registry.add_pypi("helper", "1.0")
+    with pytest.raises(TrustError, match="has no program 'mcp-mail'"):
+        lock_server("mail", ("uvx", "--with", "helper", "mcp-mail"), state=state, options=OFF)
+    line = ("uvx", "--with", "helper", "--from", "mcp-mail", "helper", "x")
+    lock_server("mail", line, state=state, options=OFF)
+    assert output(pinned(state, line)) == "x"
+
+
 def test_two_programs_of_one_package_do_not_take_each_others_place(registry: Registry, state: Path) -> None:
     code = "import sys\ndef main():\n    print('main')\ndef other():\n    print('other')\n"
     programs = {"two": "two:main", "other": "two:other"}

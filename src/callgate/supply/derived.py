@@ -99,8 +99,7 @@ def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path
 
     package = line.package if kind == "npm" else normal_pypi(line.package)
     exact = exact_npm(line.requested) if kind == "npm" else exact_pypi(line.requested)
-    version = line.requested.lstrip("=v ")
-    if server["package"] != package or (exact and version != str(server["version"]).lstrip("v")):
+    if server["package"] != package or (exact and not _same_version(kind, line.requested, str(server["version"]))):
         locked = f"{server['package']} {server['version']}"
         raise TrustError(f"the lock has {visible(locked, 120)}, which the command does not name")
     module = import_module(f"callgate.supply.{kind}")
@@ -109,6 +108,20 @@ def _package(kind: str, line: LaunchLine, server: Mapping[str, Any], state: Path
         raise TrustError("the lock names another place in the store than its package has")
     entry: Entry = module.started(line, artefacts.root(state) / where / artefacts.TREE)
     return replace(entry, runtime_path=find(entry.runtime)) if kind == "npm" and entry.runtime else entry
+
+
+def _same_version(kind: str, requested: str, locked: str) -> bool:
+    """Whether an exact version is the one locked: `==1.0` is 1.0.0, and `1.0RC1` is 1.0rc1."""
+    wanted = requested.lstrip("=v ")
+    if wanted == locked.lstrip("v"):
+        return True
+    from callgate.supply.version_order import pep440_key, semver_key
+
+    key = semver_key if kind == "npm" else pep440_key
+    try:
+        return bool(key(wanted) == key(locked))
+    except ValueError:
+        return False
 
 
 def _bundle(line: LaunchLine, server: Mapping[str, Any], folder: Path, state: Path) -> Entry:

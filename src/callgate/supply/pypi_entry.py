@@ -73,8 +73,8 @@ def find(site: Path, every: Sequence[Installed], package: str, entry: str, more:
         if own is None:
             continue
         programs = scripts(own.folder)
-        chosen = entry or next((one for one in programs if normal_pypi(one) == name), "")
-        if not entry and not chosen and len(programs) == 1:
+        chosen = entry or next((one for one in programs if normal_pypi(one) == wanted[0]), "")
+        if not entry and not chosen and len(programs) == 1 and name == wanted[0]:
             chosen = next(iter(programs))
         target = programs.get(chosen, "")
         module, colon, function = target.partition(":")
