@@ -303,11 +303,18 @@ def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
     assert not any(_alive(pid) for pid in children)
 
 
-def test_workers_end_with_their_parent(serving: Any, upstream: Upstream) -> None:
+def test_workers_end_with_their_parent(
+    serving: Any, upstream: Upstream, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sockets = tmp_path / "tmp"
+    sockets.mkdir()
+    monkeypatch.setenv("TMPDIR", str(sockets))
     gate = serving({"s": url(upstream)}, "--workers", "2")
     children = _children(gate.process.pid)
+    assert list(sockets.iterdir())
     gate.process.kill()
     assert wait_until(lambda: not any(_alive(pid) for pid in children), 15)
+    assert not list(sockets.iterdir()), "the workers' sockets go with the last of them"
 
 
 def _children(pid: int) -> list[int]:

@@ -10,6 +10,7 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -40,6 +41,7 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
     directory = tempfile.mkdtemp(prefix="callgate-")  # mode 0700: only this user can reach the workers' sockets
     paths = [str(Path(directory, f"worker-{index}")) for index in range(workers)]
     plan = replace(plan, seal_key=secrets.token_bytes(32), worker_sockets=paths)
+    parent = os.getpid()
 
     def work(index: int, lifeline: int) -> int:
         current = config
@@ -47,7 +49,13 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
             current = replace(plan.load(), listen=config.listen)
         except ConfigError:
             pass  # a worker that is started again while the file is broken serves what the others serve
-        return _run(plan, current, index, _bind(config, shared=True), lifeline)
+        try:
+            return _run(plan, current, index, _bind(config, shared=True), lifeline)
+        finally:
+            if os.getppid() != parent:  # it was killed: the last of us does what it would have done
+                with suppress(OSError):
+                    Path(paths[index]).unlink(missing_ok=True)
+                    os.rmdir(directory)
 
     gc.freeze()  # what is imported by now stays shared between the workers
     try:
