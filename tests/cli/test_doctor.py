@@ -332,3 +332,28 @@ def test_what_is_printed(home: Path, monkeypatch: pytest.MonkeyPatch, capsys: py
     assert out.splitlines()[-1].endswith("failed")
     assert all(len(line) <= 80 or "/" in line for line in out.splitlines())
     assert main(["doctor", "--client", "nobody"]) == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "level", "words"),
+    [
+        ('private_networks = ["10.20.0.0/16"]', "ok", "hosts it names in 10.20.0.0/16"),
+        ('private_networks = ["127.0.0.0/8"]', "fail", "'127.0.0.0/8' cannot be a private network"),
+        ('egress_proxy = "http://proxy.example.com:3128"', "ok", "proxy.example.com:3128"),
+        ('egress_proxy = "http://u:S3cr3tValue@proxy.example.com:3128"', "fail", "egress_proxy cannot be used"),
+    ],
+)
+def test_ways_out_that_the_user_opened(
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    settings: str,
+    level: str,
+    words: str,
+) -> None:
+    path = tmp_path / "callgate.toml"
+    path.write_text(f'[servers.gitlab.sandbox]\nnetwork = ["gitlab.example.internal"]\n{settings}\n')
+    monkeypatch.setenv("CALLGATE_CONFIG", str(path))
+    _, found = checks(capsys)
+    assert told(found, "servers.gitlab", words, level=level)
+    assert "S3cr3tValue" not in json.dumps(found)

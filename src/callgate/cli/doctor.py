@@ -24,7 +24,7 @@ from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import FILE_NAME as RECORDS
 from callgate.clients.records import Records
-from callgate.config import Config, state_directory
+from callgate.config import Config, SandboxConfig, state_directory
 from callgate.errors import CallgateError
 from callgate.text import visible
 
@@ -258,9 +258,24 @@ def _sandbox(config: Config, state: Path) -> Iterator[Check]:
                 "it starts with all your rights",
                 "remove sandbox.backend",
             )
-        if server.sandbox.private_networks:
-            networks = visible(", ".join(server.sandbox.private_networks), 200)
-            yield Check("ok", "sandbox", f"servers.{name}", f"may reach hosts it names in {networks}")
+        yield from _ways_out(f"servers.{name}", server.sandbox)
+
+
+def _ways_out(where: str, sandbox: SandboxConfig) -> Iterator[Check]:
+    """What only the user's configuration opens, and what of it would keep the server from starting."""
+    from callgate.sandbox.destinations import private_network, proxy_address
+
+    try:
+        networks = ", ".join(map(private_network, sandbox.private_networks))
+        proxy = proxy_address(sandbox.egress_proxy) if sandbox.egress_proxy else None
+    except CallgateError as error:
+        yield _failed("sandbox", where, error)
+        return
+    if networks:
+        yield Check("ok", "sandbox", where, f"may reach hosts it names in {networks}")
+    if proxy is not None:
+        way = f"{proxy.host}:{proxy.port}"
+        yield Check("ok", "sandbox", where, f"connects through {way}: where names lead is that proxy's to judge")
 
 
 def _lock(config: Config, state: Path) -> Iterator[Check]:
