@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import random
 import signal
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from callgate.audit import reader
+from callgate.audit import index, reader
+from callgate.audit import verify as verification
+from callgate.audit.retention import Wanted, prune
 from callgate.audit.spool import HEADER_BYTES
 from callgate.audit.verify import verify
 from callgate.errors import AuditError
@@ -187,3 +192,62 @@ def test_a_log_that_grows_by_two_segments_while_it_is_looked_at_has_no_gap(
     assert numbers == list(range(1, len(numbers) + 1))
     assert len(numbers) >= 50
     journal.close()
+
+
+def test_a_log_that_is_announced_while_the_list_is_read_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its directory is there; its line, and then its first record, come after the list was read."""
+    journal = new_journal(tmp_path)
+    fill(journal, 2)
+    read, look = index.lines, verification.check_log
+    looked: list[Path] = []
+
+    def check_log(directory: Path, *rest: Any) -> Any:
+        looked.append(directory)
+        return look(directory, *rest)
+
+    monkeypatch.setattr(index, "lines", lambda audit_dir: read(audit_dir) if looked else [])
+    monkeypatch.setattr(verification, "check_log", check_log)
+    report = verify(tmp_path)
+    assert report.verified, report
+    journal.close()
+
+
+def test_what_is_removed_in_good_order_while_it_is_verified_for_the_first_time_is_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nothing was ever removed there is no lock to hold, so that verification writes nothing."""
+    closed_log(tmp_path, 2000, segment_bytes=65536)
+    read = index.lines
+    removed: list[Any] = []
+
+    def lines(audit_dir: Path) -> list[bytes]:
+        known = read(audit_dir)
+        if not removed:
+            removed.append(None)
+            removed.append(prune(tmp_path, Wanted(keep_bytes=100_000, spare=1 << 60, reason="test")))
+        return known
+
+    monkeypatch.setattr(index, "lines", lines)
+    report = verify(tmp_path)
+    assert removed[1].removals
+    assert report.verified, report
+    assert report.logs[0].removed
+
+
+def test_no_half_line_of_the_list_is_read(tmp_path: Path) -> None:
+    closed_log(tmp_path)
+    path = tmp_path / "audit" / index.INDEX_NAME
+    with open(path, "ab") as file:  # as `append` does, in the middle of its line
+        fcntl.flock(file, fcntl.LOCK_EX)
+        file.write(b'{"chain":')
+        file.flush()
+        with ThreadPoolExecutor(1) as pool:
+            found = pool.submit(index.lines, path.parent)
+            with pytest.raises(TimeoutError):
+                found.result(0.2)
+            file.write(b'"x","kind":"opened"}\n')
+            file.flush()
+            fcntl.flock(file, fcntl.LOCK_UN)
+            assert found.result(10) == path.read_bytes().splitlines(keepends=True)

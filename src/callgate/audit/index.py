@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final
 
@@ -50,8 +51,11 @@ def _last_digest(tail: bytes) -> str:
 
 
 def lines(audit_dir: Path) -> list[bytes]:
-    """The lines of the list, newline included; empty when there is none."""
+    """The lines of the list, newline included; empty when there is none. Never half of one that is being written."""
     try:
-        return (audit_dir / INDEX_NAME).read_bytes().splitlines(keepends=True)
+        with open(audit_dir / INDEX_NAME, "rb") as file:
+            with suppress(OSError):  # a file system without locks
+                fcntl.flock(file, fcntl.LOCK_SH)
+            return file.read().splitlines(keepends=True)
     except FileNotFoundError:
         return []

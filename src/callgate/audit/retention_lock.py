@@ -23,16 +23,19 @@ class AtWork(AuditError):
 
 
 @contextmanager
-def reading(audit_dir: Path) -> Iterator[None]:
-    """No evidence is removed meanwhile. Makes no file: where none is, nothing was ever removed here."""
+def reading(audit_dir: Path) -> Iterator[bool]:
+    """Whether it is sure that no evidence is removed meanwhile.
+
+    Makes no file: where none is, nothing was ever removed here. But the first to remove something may come now.
+    """
     try:
         descriptor = os.open(audit_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:
-        yield
+        yield False
         return
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        yield
+        yield True
     finally:
         os.close(descriptor)
 

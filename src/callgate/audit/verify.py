@@ -64,18 +64,30 @@ def verify(state_dir: Path, *, chain: str = "", public_key: Path | None = None) 
     """Check the log `chain`, or all of them. Raises AuditError when a key or file cannot be read."""
     audit_dir = state_dir / "audit"
     verify_signature = signature_verifier(state_dir, public_key)
+    with reading(audit_dir) as undisturbed:
+        report = _report(audit_dir, chain, verify_signature)
+    if undisturbed or report.verified:
+        return report
+    with reading(audit_dir) as undisturbed:  # what is missing may have been removed in good order meanwhile
+        return _report(audit_dir, chain, verify_signature) if undisturbed else report
+
+
+def _report(audit_dir: Path, chain: str, verify_signature: VerifySignature) -> Report:
+    here = chains(audit_dir)  # before the index, where a log is announced before its first record
+    entries, problems = check(index.lines(audit_dir), verify_signature)
+    wanted = [chain] if chain else here
     logs: list[ChainReport] = []
-    with reading(audit_dir):
-        here = chains(audit_dir)  # before the index, where a log is announced before its first record
-        entries, problems = check(index.lines(audit_dir), verify_signature)
-        wanted = [chain] if chain else here
-        for name in wanted:
-            if name in here:
-                if name not in entries:  # its process was just starting
-                    entries, problems = check(index.lines(audit_dir), verify_signature)
-                logs.append(check_log(audit_dir / name, entries.get(name), verify_signature))
-        listed = wanted if chain else entries
-        away = [name for name in listed if name not in here and not (audit_dir / name).is_dir()]
+    for name in wanted:
+        if name not in here:
+            continue
+        log = check_log(audit_dir / name, entries.get(name), verify_signature)
+        if name not in entries:
+            # Its process was just starting. It is announced before its first record: whoever saw one looks again.
+            entries, problems = check(index.lines(audit_dir), verify_signature)
+            log = check_log(audit_dir / name, entries.get(name), verify_signature)
+        logs.append(log)
+    listed = wanted if chain else entries
+    away = [name for name in listed if name not in here and not (audit_dir / name).is_dir()]
     gone = {name: entry.removed for name in away if (entry := entries.get(name)) and entry.gone and entry.removed}
     return Report(logs, [name for name in away if name not in gone], problems, list(gone.values()))
 
