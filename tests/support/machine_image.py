@@ -84,20 +84,34 @@ _WARM = (
 )
 
 
+KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
+
+
 class Unavailable(Exception):
     """No test machine can be had here; the message says why."""
 
 
+class Foreign(Unavailable):
+    """Nor on any machine of this kind: `tools/install-programs` installs nothing for it there."""
+
+
 def directory() -> Path:
     """The image of this recipe, made if it is not there. Raises Unavailable."""
-    PLACE.mkdir(parents=True, exist_ok=True)
-    with open(PLACE / ".lock", "w", encoding="ascii") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
-        _needs("qemu-system-x86_64")
-        place = PLACE / _digest()
-        if not (place / "memory").exists():
-            _build(place)
-        return place
+    if os.uname().machine != "x86_64":
+        raise Foreign("the test machine is made on x86-64 only")
+    if not os.path.exists(KEYS):
+        raise Foreign("the keys of Debian's archive are not installed (debian-archive-keyring)")
+    _needs("qemu-system-x86_64")
+    place = PLACE / _digest()
+    if os.getuid() and not (place / "memory").exists():
+        raise Unavailable("making the test machine's disk takes root, once: python -m tests.support.machine_image")
+    if not os.getuid():  # who makes none need not wait for another who does, nor write here
+        PLACE.mkdir(parents=True, exist_ok=True)
+        with open(PLACE / ".lock", "w", encoding="ascii") as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            if not (place / "memory").exists():
+                _build(place)
+    return place
 
 
 def _digest() -> str:
@@ -111,14 +125,10 @@ def _needs(*programs: str) -> None:
     missing = [one for one in programs if not shutil.which(one)]
     if missing:
         raise Unavailable(f"not installed: {', '.join(missing)} (tools/install-programs)")
-    if os.uname().machine != "x86_64":
-        raise Unavailable("the test machine is made on x86-64 only")
 
 
 def _build(place: Path) -> None:
     _needs("mmdebstrap", "mke2fs")
-    if os.getuid():
-        raise Unavailable("making the test machine's disk takes root, once: python -m tests.support.machine_image")
     for old in PLACE.glob("*/"):
         shutil.rmtree(old)  # of other recipes, or half made
     place.mkdir()
@@ -159,16 +169,9 @@ def _debian(tree: Path) -> None:
             *(f"--dpkgopt=path-exclude={one}" for one in LEFT_OUT),
             f"--essential-hook={before}",
             f"--include={','.join(PACKAGES)}",
-            *(RELEASE, str(tree), f"deb [signed-by={_keys()}] {_archive()} {RELEASE} main"),
+            *(RELEASE, str(tree), f"deb [signed-by={KEYS}] {_archive()} {RELEASE} main"),
         ]
     )  # fmt: skip
-
-
-def _keys() -> str:
-    keys = "/usr/share/keyrings/debian-archive-keyring.gpg"
-    if not os.path.exists(keys):
-        raise Unavailable("the keys of Debian's archive are not installed (debian-archive-keyring)")
-    return keys
 
 
 def _archive() -> str:
