@@ -158,3 +158,17 @@ def test_a_state_directory_of_somebody_else(tmp_path: Path, monkeypatch: pytest.
     else:
         with pytest.raises(ConfigError, match="other users may change"):
             state_directory()
+
+
+def test_a_state_directory_that_cannot_be_made(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "file").touch()
+    for place in (tmp_path / "file", tmp_path / "file" / "below"):
+        monkeypatch.setenv("CALLGATE_STATE_DIR", str(place))
+        with pytest.raises(ConfigError, match="cannot be made") as caught:
+            state_directory()
+        assert "next:" in caught.value.diagnostics()
+
+
+def test_a_configuration_without_end_is_not_read() -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        load("/dev/zero")

@@ -194,7 +194,15 @@ def state_path(config: Config | None = None) -> str:
     lies there.
     """
     path = _state_place(config)
-    os.makedirs(path, exist_ok=True, mode=0o700)
+    try:
+        os.makedirs(path, exist_ok=True, mode=0o700)
+    except OSError as error:
+        from callgate.text import visible
+
+        raise ConfigError(
+            f"the state directory {visible(path, 300)} cannot be made: {error.strerror}",
+            next_step="name another one (state_dir, $CALLGATE_STATE_DIR), or make room or rights for it",
+        ) from error
     if hasattr(os, "geteuid"):
         status = os.stat(path)
         own = os.geteuid()  # root in a container often works in a directory that is mounted from a user
@@ -238,6 +246,10 @@ def user_config_file() -> str:
     return path if os.path.isfile(path) else ""
 
 
+_MOST_BYTES = 16 << 20
+"""Largest configuration that is read."""
+
+
 def load(path: str | os.PathLike[str], *, kept: bool = False, state: str = "") -> Config:
     """Read a configuration file. Raises ConfigError with the place and what to do.
 
@@ -246,13 +258,15 @@ def load(path: str | os.PathLike[str], *, kept: bool = False, state: str = "") -
     """
     try:
         with open(path, "rb") as file:
-            content = file.read()
+            content = file.read(_MOST_BYTES + 1)
     except FileNotFoundError as error:
         raise ConfigError(
             f"no configuration at {path}", next_step="name a file that exists, or leave --config out"
         ) from error
     except OSError as error:
         raise ConfigError(f"cannot read {path}: {error.strerror}", next_step="check the file's permissions") from error
+    if len(content) > _MOST_BYTES:
+        raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes", next_step="name a callgate.toml")
     document = _parsed(os.fspath(path), content, Config(state_dir=state)) if kept else _from_toml(path, content)
     return parse(document, source=str(path))
 
