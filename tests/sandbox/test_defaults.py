@@ -202,6 +202,12 @@ class TestEnvironment:
         assert os.stat(spec.home).st_mode & 0o777 == 0o700
         assert "'1'" not in repr(spec)
 
+    def test_a_home_that_cannot_be_made_is_said(self, world: SimpleNamespace) -> None:
+        (world.state / "servers").write_text("a file in the way")
+        with pytest.raises(SandboxError, match="cannot be made: ") as caught:
+            make(world, ["env"])
+        assert "next:" in caught.value.diagnostics()
+
     def test_its_home_may_have_another_name(self, world: SimpleNamespace) -> None:
         def under(home: str) -> str:
             state, settings_ = world.state, SandboxConfig()

@@ -108,7 +108,7 @@ class _Builder:
                 next_step="pin it once, then it runs without: callgate trust lock -- COMMAND; or allow its registry's "
                 "host with --network",
             )
-        os.makedirs(self._home, mode=0o700, exist_ok=True)
+        self._make_home()
         for path in runtime.paths:
             if not in_system(os.path.realpath(path)):
                 self._fence.check(os.path.realpath(path), "what the command needs,")
@@ -144,6 +144,15 @@ class _Builder:
             notices=tuple(self._notices),
         )
         return spec, tuple(runtime.argv)
+
+    def _make_home(self) -> None:
+        try:
+            os.makedirs(self._home, mode=0o700, exist_ok=True)
+        except OSError as error:
+            raise SandboxError(
+                f"the server's home {visible(self._home, 300)} cannot be made: {error.strerror}",
+                next_step="make room or rights for it, or name another state directory (state_dir)",
+            ) from error
 
     def _proxy(self) -> Destination:
         found = proxy_address(self._config.egress_proxy)
