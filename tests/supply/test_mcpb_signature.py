@@ -17,6 +17,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.errors import TrustError
+from callgate.supply import publisher
 from callgate.supply.mcpb import read_bundle
 from callgate.supply.mcpb_signature import END, MAGIC, split, verify
 from callgate.supply.provenance import Wanted
@@ -65,7 +66,9 @@ def test_a_bundle_of_the_reference_tool() -> None:
     free = verify(REAL)
     assert not free.trusted and free.issuer == "self" and free.subject == "CN=Example Publisher"
     assert "not that it is safe" in free.describe()
+    assert free.key == f"sha256:{REAL_CERTIFICATE}"
     assert verify(REAL, [REAL_CERTIFICATE.upper()]).trusted
+    assert verify(REAL, [REAL_CERTIFICATE]).key == ""
     assert read_bundle(REAL).signed and read_bundle(REAL).manifest.name == "clock"
 
 
@@ -123,6 +126,18 @@ def test_the_end_record_changed_after_signing() -> None:
     assert read_bundle(bumped).manifest.name == "clock"
     with pytest.raises(TrustError, match="changed after it was signed"):
         verify(content[:-2] + struct.pack("<H", 7) + tail)
+
+
+def test_another_certificate_of_the_same_name_is_another_publisher(tmp_path: Path) -> None:
+    """Nobody vouches for a self-signed certificate: its name is what its maker wrote into it."""
+    paths = [tmp_path / name for name in ("a.mcpb", "b.mcpb")]
+    other = rsa.generate_private_key(65537, 2048)
+    for path, key in zip(paths, (KEY, other), strict=True):
+        path.write_bytes(signed(key, certificate(key)))
+    before, again, after = ({"mcpb": verify(path).as_record()} for path in (paths[0], paths[0], paths[1]))
+    assert before["mcpb"]["subject"] == after["mcpb"]["subject"]
+    assert publisher.change(before, again) == ""
+    assert "and is now made by" in publisher.change(before, after)
 
 
 def test_what_does_not_hold() -> None:

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from callgate.cli import trust
-from callgate.errors import TrustError
+from callgate.errors import ConfigError, TrustError
 from callgate.supply import artefacts, known_locks, lockfile, pinned
 from callgate.supply.lockfile import Entry, LockedServer
 from callgate.supply.prune import prune
@@ -163,9 +163,11 @@ def test_a_tree_that_goes_while_a_start_takes_hold_of_it(
 def test_a_damaged_record_of_locks_ends_it(state: Path, tmp_path: Path) -> None:
     tree(state, "old")
     known_locks.remember(state, tmp_path / "callgate.lock")
-    (state / "trust" / "known-locks.json").write_text(json.dumps({"locks": ["relative"]}))
-    with pytest.raises(TrustError, match="is damaged"):
-        prune(state, remove=True)
+    for text in (json.dumps({"locks": ["relative"]}), "{"):
+        (state / "trust" / "known-locks.json").write_text(text)
+        with pytest.raises(TrustError, match="is damaged") as caught:
+            prune(state, remove=True)
+        assert caught.value.next_step.startswith("remove it:")
     assert there(state) == {"old"}
 
 
@@ -278,3 +280,22 @@ def test_the_command(
     assert known_locks.paths(state) == [str(tmp_path / "project" / "callgate.lock")]
     assert trust.main(["prune", "--forget", str(tmp_path / "project" / "callgate.lock")]) == 0
     assert known_locks.paths(state) == []
+
+
+def test_json_of_what_is_wrong_and_of_what_is_forgotten(
+    state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("CALLGATE_STATE_DIR", str(state))
+    monkeypatch.delenv("CALLGATE_CONFIG", raising=False)
+    with pytest.raises(ConfigError):
+        trust.main(["prune", "--json", "--days", "-1"])
+    assert "from 0 to 36500" in json.loads(capsys.readouterr().out)["error"]["what"]
+    path = tmp_path / "x\x7f" / "callgate.lock"
+    known_locks.remember(state, path)
+    assert trust.main(["prune", "--json"]) == 0
+    said = capsys.readouterr().out
+    assert "\x7f" not in said
+    assert json.loads(said)["gone"] == [str(path)]
+    for known in (True, False):
+        assert trust.main(["prune", "--json", "--forget", str(path)]) == 0
+        assert json.loads(capsys.readouterr().out)["forgotten"] is known

@@ -353,6 +353,11 @@ MADE = {
             "made by CN=B",
         ),
         ({"mcpb": {"issuer": "self", "subject": "CN=A"}}, {"mcpb": {"issuer": "self", "subject": "CN=A"}}, ""),
+        (
+            {"mcpb": {"issuer": "self", "subject": "CN=A", "key": "sha256:" + "a" * 64}},
+            {"mcpb": {"issuer": "self", "subject": "CN=A", "key": "sha256:" + "b" * 64}},
+            "certificate sha256:bbbbbbbbbbbbbbbb...",
+        ),
     ],
 )
 def test_what_is_a_change_of_publisher(before: dict[str, Any], after: dict[str, Any], says: str) -> None:

@@ -34,12 +34,13 @@ def main_prune(argv: list[str]) -> int:
     made.add_argument("--yes", action="store_true", help="remove")
     trust_report.option(made)
     arguments = made.parse_args(argv)
-    if not 0 <= arguments.days <= 36500:
-        raise ConfigError("--days is a number from 0 to 36500", next_step="correct it")
     with trust_report.reporting("prune", as_json=arguments.json) as report:
+        if not 0 <= arguments.days <= 36500:
+            raise ConfigError("--days is a number from 0 to 36500", next_step="correct it")
         where = place(arguments)
         if arguments.forget:
             known = known_locks.forget(where.state, Path(arguments.forget))
+            report.more["forgotten"] = known
             print(f"{'forgotten' if known else 'not known'}: {visible(arguments.forget, 300)}")
             return EXIT_OK
         more = [Path(where.config.launch.lock)] if where.config.launch.lock else []

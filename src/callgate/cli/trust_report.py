@@ -70,7 +70,7 @@ def reporting(action: str, *, as_json: bool) -> Iterator[Report]:
 
 
 def _write(report: Report, out: TextIO) -> None:
-    out.write(json.dumps(report.document(), indent=2) + "\n")
+    out.write(json.dumps(report.document(), indent=2).replace("\x7f", "\\u007f") + "\n")
     out.flush()
 
 

@@ -45,7 +45,11 @@ def paths(state: Path) -> list[str]:
     file = directory(state) / "known-locks.json"
     if not file.exists():
         return []
-    found = place.parse_object(place.read(file, _BYTES, "record of locks"), "the record of locks", _BYTES).get("locks")
+    data = place.read(file, _BYTES, "record of locks")
+    try:
+        found = place.parse_object(data, "the record of locks", _BYTES).get("locks")
+    except TrustError:
+        found = None
     if not isinstance(found, list) or not all(isinstance(one, str) and os.path.isabs(one) for one in found):
         raise TrustError(
             f"{visible(str(file), 300)} is damaged",

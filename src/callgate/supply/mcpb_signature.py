@@ -219,4 +219,5 @@ def _result(chain: list[Certificate], digest: str, pinned: set[str], now: dateti
         issuer="self" if self_signed else leaf.issuer.rfc4514_string(),
         subject=leaf.subject.rfc4514_string(),
         trusted=bool(hit),
+        key="" if hit else f"sha256:{prints[0]}",
     )

@@ -41,6 +41,8 @@ class Provenance:
     """The entry's number in the transparency log."""
     trusted: bool = True
     """False where the signature verifies and nothing ties its key to someone the user named or a public log."""
+    key: str = ""
+    """SHA-256 of the certificate where nothing else tells who holds it: anybody can write any name into one."""
 
     def describe(self) -> str:
         """One line, safe to print."""

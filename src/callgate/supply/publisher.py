@@ -101,14 +101,16 @@ def moved(before: Mapping[str, Any], after: Mapping[str, Any]) -> str:
     return f"its workflow was {visible(old, 120)}, and is now {visible(new, 120)}" if old and new and old != new else ""
 
 
-def _who(statement: Mapping[str, Any]) -> tuple[str, str]:
+def _who(statement: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Who vouches, for whom, and the certificate of one whom nobody vouches for."""
     repository = str(statement.get("repository", ""))
-    return str(statement.get("issuer", "")), repository_name(repository) if repository else str(
-        statement.get("subject", "")
-    )
+    name = repository_name(repository) if repository else str(statement.get("subject", ""))
+    return str(statement.get("issuer", "")), name, str(statement.get("key", ""))
 
 
 def _named(statement: Mapping[str, Any]) -> str:
-    issuer, _ = _who(statement)
+    issuer, _, key = _who(statement)
     who = statement.get("repository") or statement.get("subject") or "an unnamed key"
-    return visible(str(who), 200) + (f" (vouched for by {visible(issuer, 100)})" if issuer else "")
+    vouched = [f"vouched for by {visible(issuer, 100)}"] if issuer else []
+    vouched += [f"certificate {visible(key[:23], 23)}..."] if key else []
+    return visible(str(who), 200) + (f" ({', '.join(vouched)})" if vouched else "")
