@@ -41,6 +41,7 @@ class Lane:
         "_direction",
         "_framer",
         "_onward",
+        "_read_bytes",
         "refused",
         "source",
     )
@@ -63,6 +64,8 @@ class Lane:
         self._direction = direction
         self._decide = channel.client if client else channel.server
         self._framer = LineFramer(limits.request_bytes if client else limits.response_bytes)
+        self._read_bytes = min(READ_BYTES, self._framer.limit)
+        """Read at once between lines: no whole line of so many bytes is too long."""
         self._between = True
         """Whether the next byte starts a line."""
         self._onward = onward
@@ -73,7 +76,7 @@ class Lane:
         """Relay what one read brings; False at the end of the stream, and when it brings nothing but refusals."""
         between = self._between
         try:
-            chunk = read_fd(self.source, READ_BYTES if between else _LONG_READ_BYTES)
+            chunk = read_fd(self.source, self._read_bytes if between else _LONG_READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
