@@ -488,3 +488,20 @@ def test_a_working_directory_that_was_removed_is_said(state: Path, tmp_path: Pat
     )
     assert done.returncode == 2
     assert b"is gone" in done.stderr and b"internal" not in done.stderr
+
+
+def test_a_gate_that_fails_after_the_start_leaves_nothing_of_its_server(state: Path, tmp_path: Path) -> None:
+    (state / "hooks" / "spool.jsonl.taking-1").mkdir(parents=True)  # no file to take over from
+    script = tmp_path / "server.sh"
+    told = tmp_path / "pid"
+    script.write_text(f"trap '' TERM HUP\nsleep 120 &\necho $! > {told}.new; mv {told}.new {told}; wait\n")
+    line = [sys.executable, "-m", "callgate.cli.main", "run", "--", "sh", str(script)]
+    environment = {**os.environ, "CALLGATE_STATE_DIR": str(state)}
+    done = subprocess.run(line, stdin=subprocess.PIPE, capture_output=True, env=environment, check=False, timeout=60)
+    assert done.returncode == 3, done.stderr
+    assert told.exists(), "the server was slower than the gate: this tells nothing"
+    status = Path(f"/proc/{told.read_text().strip()}/status")
+    deadline = time.monotonic() + 10
+    while status.exists() and "(zombie)" not in status.read_text() and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert not status.exists() or "(zombie)" in status.read_text()

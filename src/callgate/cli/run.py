@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from callgate.launching.launch import Launch
     from callgate.sandbox.backend import Running
     from callgate.transport.launch import Child
+    from callgate.transport.stdio import Relay
     from callgate.vault.session import Session
 
 HELP = """\
@@ -143,7 +144,7 @@ def main(args: list[str]) -> int:
 
 
 def _local(arguments: Arguments) -> int:
-    from callgate.transport.launch import launch_record, spawn, widen
+    from callgate.transport.launch import launch_record, spawn
 
     config = _configuration(arguments)
     name = arguments.name or _name_of(arguments.command)
@@ -164,6 +165,8 @@ def _local(arguments: Arguments) -> int:
                 launch.abandon()
             raise
         journal.note("launch", {**launch_record(arguments.command, child.pid, name), **launch.facts, **_held_fact()})
+        _take_over_hooks(config, journal)
+        relay = _relay(child, running, launch, gate, journal, name)
     except BaseException:
         if child is not None:
             _abandon(child)
@@ -171,15 +174,6 @@ def _local(arguments: Arguments) -> int:
                 running.close()
             launch.close()
         raise
-    _take_over_hooks(config, journal)
-    from callgate.assembly import make_ready
-    from callgate.transport.stdio import Relay
-
-    for fd in (0, 1):
-        widen(fd)
-    make_ready(gate)
-    channel = gate.channel(server=name, principal=_principal(), transport="stdio")
-    relay = Relay(child, channel, journal, name, running=running, confined=launch.confined, redactor=launch.stderr())
     for line in (*launch.notices, *_held_notice()):
         relay.say(line)
     _collect_again()
@@ -189,6 +183,19 @@ def _local(arguments: Arguments) -> int:
         launch.close()
         gate.close()
         journal.close()
+
+
+def _relay(child: Child, running: Running | None, launch: Launch, gate: Gate, journal: Journal, name: str) -> Relay:
+    """What carries the messages, with all loaded that the first of them needs."""
+    from callgate.assembly import make_ready
+    from callgate.transport.launch import widen
+    from callgate.transport.stdio import Relay
+
+    for fd in (0, 1):
+        widen(fd)
+    make_ready(gate)
+    channel = gate.channel(server=name, principal=_principal(), transport="stdio")
+    return Relay(child, channel, journal, name, running=running, confined=launch.confined, redactor=launch.stderr())
 
 
 def _held_fact() -> dict[str, object]:
