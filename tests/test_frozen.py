@@ -130,6 +130,13 @@ def test_other_kinds_are_not_made_here() -> None:
         dataclass(frozen=False, slots=True)
     with pytest.raises(TypeError, match="has bases"):
         dataclass(frozen=True, slots=True)(type("Child", (Exception,), {"__annotations__": {}}))
+    for body in (
+        {"__annotations__": {"a": "int"}, "__post_init__": print},  # a check that nobody would call
+        {"__annotations__": {"a": "ClassVar[int]"}},
+        {"__annotations__": {"a": "InitVar[int]"}},
+    ):
+        with pytest.raises(TypeError, match="take dataclasses"):
+            dataclass(frozen=True, slots=True)(type("Checked", (), body))
 
 
 def test_it_imports_nothing_that_costs_time() -> None:

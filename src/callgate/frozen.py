@@ -48,6 +48,9 @@ def _made(cls: type[Made]) -> type[Made]:
         raise TypeError(f"{cls.__name__} has bases: take dataclasses")
     body = {name: value for name, value in cls.__dict__.items() if name not in {"__dict__", "__weakref__"}}
     annotations = dict(cls.__annotations__)
+    words = [str(one) for one in annotations.values()]
+    if "__post_init__" in body or any("ClassVar" in one or "InitVar" in one for one in words):
+        raise TypeError(f"{cls.__name__} has a __post_init__, ClassVar or InitVar: take dataclasses")
     known = _fields_of(cls.__name__, body, annotations)
     names = tuple(known)
     init, standard = _initialiser(cls.__name__, known), _Standard(cls.__name__, annotations, known)
