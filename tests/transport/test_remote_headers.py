@@ -125,6 +125,28 @@ async def test_who_goes_away_is_not_waited_for(store: SlowStore, tmp_path: Path)
         guarded.upstream.close()
 
 
+async def test_who_goes_away_while_another_is_handled_holds_up_nobody(store: SlowStore, tmp_path: Path) -> None:
+    guarded = Guarded({VALUE})
+    try:
+        async with route_of(guarded.url, "op://Private/a/token", tmp_path) as (route, _):
+            client = Client(route)
+            answers = [client.modern(number, "x") for number in range(3)]
+            inner = route._inner  # type: ignore[attr-defined]
+            handle = inner.handle
+
+            def leaving(exchange: Any) -> None:
+                if exchange is client.exchanges[0]:
+                    client.leave(1)
+                handle(exchange)
+
+            inner.handle = leaving
+            store.answer()
+            assert (await answers[0].end()).status == (await answers[2].end()).status == 200
+            assert not answers[1].done
+    finally:
+        guarded.upstream.close()
+
+
 async def test_waiting_has_a_limit_in_time_and_number(
     store: SlowStore, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

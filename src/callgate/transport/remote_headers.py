@@ -108,6 +108,8 @@ class ReferencedRoute:
             self._not_before = self._loop.time() + PAUSE_S
             self._tell(self._why)
         for exchange in waiting:
+            if exchange not in self._waiting:
+                continue  # it went away while another one was handled
             if result is not None:
                 self._give_up(exchange, self._why)
             else:
