@@ -299,6 +299,7 @@ def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
         assert wait_until(lambda: gate.ask(modern(1)).status == 200)
     gate.signal(signal.SIGHUP)
     assert gate.said("was read again")
+    assert not any("change at the next start" in line for line in gate.lines), "nothing was changed"
     assert gate.stop() == 0, gate.lines
     assert not any(_alive(pid) for pid in children)
 

@@ -141,6 +141,8 @@ class Worker:
         # What was bound or opened at the start stays as it is until the next start.
         fixed = {name: getattr(old.listen, name) for name in ("host", "port", "workers")}
         kept = replace(config, listen=replace(config.listen, **fixed), state_dir=old.state_dir, audit=old.audit)
+        if not config.listen.port:  # any port would do, so it has the one it asked for
+            config = replace(config, listen=replace(config.listen, port=old.listen.port))
         if kept != config:
             sys.stderr.write("callgate: listen.address, listen.workers, state_dir and audit change at the next start\n")
         gate = self._plan.build_gate(kept, self._state, self._journal)
