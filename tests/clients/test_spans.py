@@ -156,7 +156,7 @@ def test_yaml_that_is_refused(text: str) -> None:
         parse("yaml", text)
 
 
-@pytest.mark.parametrize("text", ["a =", "a = 1\na = 2", "[a]\n[a]", "a = '", "a = " + "[" * 5000])
+@pytest.mark.parametrize("text", ["a =", "a = 1\na = 2", "[a]\n[a]", "a = '", "a = " + "[" * 5000, "a = " + "1" * 5000])
 def test_toml_that_is_refused(text: str) -> None:
     with pytest.raises(ClientFileError):
         parse("toml", text)

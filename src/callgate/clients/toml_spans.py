@@ -46,7 +46,7 @@ def parse(text: str) -> Node:
     """The document. Raises ClientFileError."""
     try:
         tomllib.loads(text)
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
+    except (ValueError, RecursionError) as error:  # also numbers of thousands of digits
         what = str(error) if isinstance(error, ValueError) else f"more than {MAX_DEPTH} levels"
         raise ClientFileError(what, next_step="mend the file, then try again") from error
     return _freeze(_Scanner(text).document())
