@@ -124,7 +124,13 @@ def test_reset_forgets_one_server(pins: PinStore) -> None:
     assert pins.reset("s") == 2
     assert pins.servers() == ["t"]
     found = pins.load("s", "tool")
-    assert (found.approved, found.rejected, found.sightings, found.first_at, found.complete) == ({}, set(), {}, None, False)
+    assert (found.approved, found.rejected, found.sightings, found.first_at, found.complete) == (
+        {},
+        set(),
+        {},
+        None,
+        False,
+    )
     assert pins.load("t", "tool").complete
 
 
