@@ -140,6 +140,27 @@ def test_a_manager_of_other_processes_is_not_asked(
     scope.close()
 
 
+def test_no_keeper_is_left_where_there_are_no_descriptors(
+    tree: Path, manager: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    started: list[int] = []
+    real = systemd._start_keeper
+
+    def keeper(name: str) -> tuple[int, int]:
+        found = real(name)
+        started.append(found[0])
+        return found
+
+    def none(*_: object) -> Connection:
+        raise OSError(24, "Too many open files")
+
+    monkeypatch.setattr(systemd, "_start_keeper", keeper)
+    monkeypatch.setattr(systemd, "Connection", none)
+    with pytest.raises(OSError, match="Too many"):
+        systemd.ask(LIMITS)
+    assert started and not alive(started[0])
+
+
 def test_another_users_socket_in_its_place_is_not_asked(
     tree: Path, manager: Callable[[bytes], None], monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -96,6 +96,9 @@ class Scope:
             self._serial = self._connection.start_scope(self.name, self._properties())
         except SandboxError as error:
             self._refuse(error.what)
+        except BaseException:
+            self.close()  # the keeper would wait as long as callgate runs
+            raise
 
     @property
     def meeting(self) -> int:
