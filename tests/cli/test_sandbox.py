@@ -193,3 +193,15 @@ def test_explain_finds_a_server_of_the_lock(project: Path, capsys: pytest.Captur
     edit(state / "callgate.lock", lambda lock: lock.put(LockedServer("locked", argv, "local", entry)))
     assert main(["explain", "locked", "--json"]) in (0, 1)
     assert json.loads(capsys.readouterr().out)["argv"] == list(argv)
+
+
+def test_a_server_nobody_configured_is_explained_under_the_name_it_runs_by(
+    configuration: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its profile and its home are named after it, so the advice must not lose the name."""
+    monkeypatch.setenv("CALLGATE_CONFIG", str(configuration))
+    with pytest.raises(ConfigError) as raised:
+        main(["explain", "notes"])
+    assert "callgate sandbox explain notes -- COMMAND" in raised.value.diagnostics()
+    assert main(["explain", "notes", "--profile", "apparmor", "--", PYTHON, "-c", "0"]) == 0
+    assert "profile callgate-notes-" in capsys.readouterr().out

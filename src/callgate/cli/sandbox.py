@@ -149,7 +149,8 @@ def _declared(config: Config, server: ServerConfig | None, name: str, state: Pat
             return found.argv
     raise ConfigError(
         f"neither the configuration nor callgate.lock has a server {visible(name, 80)!r}" if name else "which server?",
-        next_step="name one of them, or write the command: callgate sandbox explain -- COMMAND ARGS",
+        next_step="name one of them, or write the command after the name it runs under: "
+        f"callgate sandbox explain {shlex.quote(visible(name, 80)) if name else 'NAME'} -- COMMAND ARGS",
     )
 
 
