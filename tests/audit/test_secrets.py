@@ -49,3 +49,31 @@ def test_what_is_no_secret_stands_as_it_was(tmp_path: Path) -> None:
     journal.note("x", {"reason": "tok-93hf8 is only its beginning"})
     journal.close()
     assert b"tok-93hf8 is only its beginning" in written(tmp_path)
+
+
+def test_a_secret_that_is_added_later_stands_in_no_record_after_that(tmp_path: Path) -> None:
+    later = "tok-Lw71pQz0yBn3Vd8s5K"
+    journal = open_journal(tmp_path, AuditConfig(), process="test")
+    scope = journal.scope(server="other", principal="me", session="", transport="stdio")
+
+    def write() -> bytes:
+        scope.decision("call", 0, "resources/read", f"https://h/?k={later}", 1, b"{}", {}, "allow", (), 0, 5)
+        scope.decision("content", 1, "tools/call", later, 1, b"{}", {}, "allow", (), 1, 5)
+        scope.decision("content", 1, "tools/call", later, 1, b"{}", {"isError": True}, "allow", (), 1, 5)
+        return bytes(journal.tail[: journal.offset])
+
+    before = write()
+    assert before.count(later.encode()) == 3
+    active.register("later", Redactor([("LATER", later.encode())]))
+    try:
+        assert write()[len(before) :].count(later.encode()) == 0
+        journal.close()
+    finally:
+        active.forget("later")
+    assert verify(tmp_path).verified
+
+
+def test_a_log_that_is_closed_leaves_nothing_behind(tmp_path: Path) -> None:
+    known = len(active._CLEANED)
+    open_journal(tmp_path, AuditConfig(), process="test").close()
+    assert len(active._CLEANED) == known

@@ -11,12 +11,16 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.audit.shapes import shape
+from callgate.config import Config
 from callgate.gate import express
 from callgate.gate.channel import Channel
+from callgate.gate.engine import Gate
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding, Remove, Rewrite
 from callgate.protocol.limits import Limits
+from callgate.vault import active
+from callgate.vault.redaction import Redactor
 from tests.audit.evidence import new_journal, records_in
 from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
 
@@ -408,3 +412,26 @@ def test_a_scope_that_keeps_values_has_no_short_way(tmp_path: Path) -> None:
         journal.close()
         decisions = [record for record in records_in(journal.path) if record["kind"] == "decision"]
         assert {record["detail"] for record in decisions} == {content}
+
+
+def test_a_form_with_a_secret_in_it_is_forgotten_when_the_secret_is_added(tmp_path: Path) -> None:
+    later = "tok-Mx82qRa1zCo4We9t6L"
+    journal = new_journal(tmp_path)
+    channel = Gate(Config(), (), journal).channel(server="s", principal="p")
+    try:
+        for number in range(2):
+            channel.client(call(number, later))
+            channel.server(answer(number))
+        before = len(bytes(journal.tail[: journal.offset]))
+        assert channel.gate.forms.calls
+        active.register("s", Redactor([("LATER", later.encode())]))
+        assert not channel.gate.forms.calls
+        for number in range(2):
+            channel.client(call(number, later))
+            channel.server(answer(number))
+        assert later.encode() not in bytes(journal.tail[before : journal.offset])
+        assert not channel.gate.forms.calls  # never learned again
+    finally:
+        active.forget("s")
+        channel.gate.close()
+        journal.close()

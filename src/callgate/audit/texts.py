@@ -12,7 +12,7 @@ from orjson import Fragment
 
 from callgate.audit.records import quoted
 from callgate.audit.shapes import DEPTH, shape
-from callgate.vault.active import clean
+from callgate.vault.active import clean, empties, no_longer
 
 Who: TypeAlias = tuple[str, str, str, str]
 """principal, server, session, transport"""
@@ -48,6 +48,11 @@ class Texts:
         """By (hook, method, name, outcome, *names, *types) of the content's members."""
         self.failed_heads: dict[tuple[object, ...], Fragment] = {}
         """The same for answers that say that the request failed."""
+        empties(self.client_heads, self.server_heads, self.failed_heads)
+
+    def close(self) -> None:
+        """Nothing is asked of these texts any more."""
+        no_longer(self.client_heads, self.server_heads, self.failed_heads)
 
     def scope(self, who: Who, revision: str) -> Fragment:
         """The value of `scope`. Over HTTP there may be a new scope for every request."""
@@ -81,7 +86,8 @@ class Texts:
             f'{failure}"hook":{hook},"kind":"decision","method":{method},"name":{name},"outcome":{outcome}'
         )
         described = f'"content":{shape(content)},' if self._described else ""
-        head = _clean((before + described + after).encode())
+        text = (before + described + after).encode()
+        head = _clean(text)
         if head is None:
             return None
         if len(key) > 4 + 2 * _MEMBERS or sum(len(part) for part in key if type(part) is str) > _TEXT_BYTES:
@@ -91,6 +97,9 @@ class Texts:
             heads = answers if direction else self.client_heads
             _room(heads)
             heads[key] = head
+            if _clean(text) is None:  # a secret was added this moment: see `vault.active.empties`
+                heads.pop(key, None)
+                return None
         else:
             self._remember_nested((direction, failed, *key), content, before, after)
         return head

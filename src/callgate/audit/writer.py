@@ -199,6 +199,7 @@ class Journal:
             return
         self._signer.drop()
         self._retention.drop()
+        self.texts.close()
         lost, self._lost = self._lost, 0
         self._checkpoint_due = self.seq + 2  # none for the closing record, which is one
         record = self._unsigned()

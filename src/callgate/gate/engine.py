@@ -214,6 +214,7 @@ class Gate:
     def close(self) -> None:
         """Stop the watchdog until the next decision. The journal belongs to whoever opened it."""
         self.watchdog.disarm()
+        self.forms.close()
 
 
 def _plain_finding(error: ProtocolError) -> Finding:

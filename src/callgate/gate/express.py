@@ -19,6 +19,7 @@ from callgate.gate.hooks import CATALOG_METHODS
 from callgate.gate.pending import Pending
 from callgate.protocol.message import Direction
 from callgate.protocol.methods import NAME_MEMBERS
+from callgate.vault.active import empties, no_longer
 
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
@@ -42,6 +43,11 @@ class Forms:
         """Method, name, and the constant text of the record."""
         self.answers: dict[tuple[object, ...], Any] = {}
         """The constant text of the record."""
+        empties(self.calls, self.answers)
+
+    def close(self) -> None:
+        """Nothing goes this way any more."""
+        no_longer(self.calls, self.answers)
 
 
 def call(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcome | None:
@@ -126,7 +132,10 @@ def learn_call(channel: Channel, body: dict[str, Any]) -> None:
     form = (method, name, *arguments, *map(type, arguments.values()))
     head = channel.scope.head("call", 0, method, name, arguments)
     if head is not None and _fits(form):
-        _keep(channel.gate.forms.calls, form, (method, name, head))
+        calls = channel.gate.forms.calls
+        _keep(calls, form, (method, name, head))
+        if channel.scope.head("call", 0, method, name, arguments) is None:
+            calls.pop(form, None)  # a secret was added this moment, and the head forgotten
 
 
 def learn_answer(channel: Channel, waiting: Pending, body: dict[str, Any]) -> None:
@@ -139,7 +148,10 @@ def learn_answer(channel: Channel, waiting: Pending, body: dict[str, Any]) -> No
     form = (waiting.method, waiting.name, *result, *map(type, result.values()))
     head = channel.scope.head("content", 1, waiting.method, waiting.name, result)
     if head is not None and _fits(form):
-        _keep(channel.gate.forms.answers, form, head)
+        known = channel.gate.forms.answers
+        _keep(known, form, head)
+        if channel.scope.head("content", 1, waiting.method, waiting.name, result) is None:
+            known.pop(form, None)  # as above
 
 
 def _fits(form: tuple[object, ...]) -> bool:

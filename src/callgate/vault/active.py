@@ -12,11 +12,15 @@ from _thread import allocate_lock as Lock  # noqa: N812 - what threading calls i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from callgate.vault.redaction import Redactor, StreamRedactor
 
 _ACTIVE: dict[str, Redactor] = {}
 _CHANGING = Lock()
 """Held from reading the table to putting the next one in its place: two changes at once would lose one."""
+_CLEANED: list[dict[Any, Any]] = []
+"""Memories of text that held no secret when it went in."""
 
 
 def register(server: str, redactor: Redactor) -> None:
@@ -29,6 +33,8 @@ def register(server: str, redactor: Redactor) -> None:
         with _CHANGING:
             before = _ACTIVE.get(server)
             _ACTIVE = {**_ACTIVE, server: before | redactor if before is not None else redactor}
+            for memory in _CLEANED:
+                memory.clear()
 
 
 def forget(server: str) -> None:
@@ -48,6 +54,20 @@ def stream(server: str) -> StreamRedactor:
     from callgate.vault.redaction import StreamRedactor
 
     return StreamRedactor(lambda: _ACTIVE.get(server))
+
+
+def empties(*memories: dict[Any, Any]) -> None:
+    """Empty these whenever a secret is added: what they remember was clean only of those before.
+
+    Who remembers something puts it in first and cleans it then: a secret that is added at this moment is seen, or it
+    empties.
+    """
+    _CLEANED.extend(memories)
+
+
+def no_longer(*memories: dict[Any, Any]) -> None:
+    """They are given up."""
+    _CLEANED[:] = [one for one in _CLEANED if not any(one is memory for memory in memories)]
 
 
 def any_secrets() -> bool:
