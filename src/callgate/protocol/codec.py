@@ -71,9 +71,9 @@ class Codec:
         """Methods whose name needs no further look."""
         self._max_bytes = (limits.request_bytes, limits.response_bytes)
         self._small = min(_SMALL, self._walk_from, *self._max_bytes)
+        """Up to here a message is within all limits that its length can break."""
         self._brackets = min(200, limits.depth)
         """So few cannot nest too deep."""
-        """Up to here a message is within all limits that its length can break."""
 
     def decode(self, raw: bytes, direction: Direction) -> Message | list[Message]:
         """One message, or the messages of a JSON-RPC batch.
