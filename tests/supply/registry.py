@@ -161,8 +161,8 @@ class Registry:
             return ("application/json", self.keys) if self.keys else None
         if path.startswith("/integrity/"):
             name = path.split("/")[2]
-            found = self.attestations.get(name) if name not in self.hidden else None
-            return ("application/vnd.pypi.integrity.v1+json", found) if found else None
+            served = self.attestations.get(name) if name not in self.hidden else None
+            return ("application/vnd.pypi.integrity.v1+json", served) if served else None
         if path.startswith("/npm/-/"):
             name, _, file = path.removeprefix("/npm/-/").rpartition("/")
             one = self.npm.get(name, {}).get(file.removesuffix(".tgz"))
