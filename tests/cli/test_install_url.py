@@ -156,10 +156,8 @@ def test_moved_later_and_put_back_alone(home: Path, capsys: pytest.CaptureFixtur
     [
         (f"token={TOKEN}", "token=<age://far.token>"),
         ("token=" + SLASHED.replace("/", "%2F"), "token=<age://far.token>"),
-        (f"token={ODD}", ""),  # said, and left
-        ("token=${input:token}", ""),
         ("page=2&sort=name", ""),
-        (f"a=b#token={TOKEN}", ""),
+        (f"a=b#token={TOKEN}", "a=b#token=<age://far.token>"),
     ],
 )
 def test_what_is_moved(query: str, moved: str, home: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
@@ -169,13 +167,46 @@ def test_what_is_moved(query: str, moved: str, home: Path, port: int, capsys: py
     assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock", "--client", "cursor"]) == 0
     entry = json.loads(path.read_text())["mcpServers"]["far"]
     assert entry["args"][-1].endswith("?" + (moved or query))
-    out = " ".join(capsys.readouterr().out.split())
-    assert ("leaves token of its URL in the file" in out) == (ODD in query)
     if moved:
         _Remote.asked.clear()
         assert "result" in said([entry["command"], *entry["args"]])
-        assert _Remote.asked[0] == f"/mcp?{query}"
+        assert _Remote.asked[0] == f"/mcp?{query}".partition("#")[0]
     assert main(["uninstall", "--yes"]) == 0
+    assert path.read_text() == text
+
+
+KEY = "NmQ2YjA1ZTItNTkxMC00YzQwLWI0MjktZjE1MDVhZmZjNTM5"
+
+
+def test_a_key_in_the_path_is_moved(home: Path, port: int, capsys: pytest.CaptureFixture[str]) -> None:
+    path = home / ".cursor/mcp.json"
+    text = json.dumps({"mcpServers": {"far": {"url": f"http://127.0.0.1:{port}/api/my-workspace-2025/{KEY}/mcp"}}})
+    path.write_text(text)
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock", "--client", "cursor"]) == 0
+    assert KEY not in capsys.readouterr().out + path.read_text()
+    entry = json.loads(path.read_text())["mcpServers"]["far"]
+    command = [entry["command"], *entry["args"]]
+    assert command[-1].endswith("/api/my-workspace-2025/<age://far.url_key>/mcp")
+    _Remote.asked.clear()
+    assert "result" in said(command)
+    assert _Remote.asked[0] == f"/api/my-workspace-2025/{KEY}/mcp"
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock", "--client", "cursor"]) == 0
+    assert "nothing to wrap" in capsys.readouterr().out
+    assert main(["doctor", "--client", "cursor"]) in (0, 1)
+    assert "in plain text" not in capsys.readouterr().out
+    assert main(["uninstall", "--yes"]) == 0
+    assert path.read_text() == text
+
+
+@pytest.mark.parametrize("query", [f"token={ODD}", "token=${input:token}"])
+def test_what_would_stand_on_a_command_line_is_left(query: str, home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """In the file only its owner reads it; of a running program every user reads the command line."""
+    path = home / ".cursor/mcp.json"
+    text = json.dumps({"mcpServers": {"far": {"url": f"https://far.example/mcp?{query}"}}})
+    path.write_text(text)
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock", "--client", "cursor"]) == 0
+    out = " ".join(capsys.readouterr().out.split())
+    assert "a credential (token) that would stand on a command line" in out and ODD not in out
     assert path.read_text() == text
 
 

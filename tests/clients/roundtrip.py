@@ -7,7 +7,8 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from callgate.clients.machine import Found
-from callgate.clients.plan import Plan, Wish, plan_install, plan_uninstall
+from callgate.clients.plan import Plan, Wish, plan_install
+from callgate.clients.plan_back import plan_uninstall
 from callgate.clients.records import Records
 from callgate.clients.table import BY_NAME, Place
 from callgate.clients.tree import Node

@@ -192,6 +192,11 @@ def test_credentials_in_urls_go_and_come_back(pairs: list[tuple[str, str, bool]]
     with TemporaryDesk(client) as desk:
         desk.write(text)
         plan = desk.install(moving=True)
+        if any("${" in value or value[:1] == "$" for _, value, _ in pairs) and not plan.add:
+            # The client fills it in, which would be on a command line.
+            assert [step.action for step in plan.steps] == ["left"]
+            assert desk.text == text
+            return
         assert [step.action for step in plan.steps] == ["wrap"]
         for move in plan.moves:
             for part in move.parts:

@@ -158,6 +158,23 @@ def test_a_moved_callgate_is_written_anew(desk: Desk, tmp_path: Path) -> None:
     assert desk.text == TEXT
 
 
+def test_what_cannot_be_written_anew_stays_behind_the_gate(desk: Desk, tmp_path: Path) -> None:
+    """It sets HOME, and the settings that would be named instead are gone."""
+    old = tmp_path / "callgate"
+    old.touch(mode=0o755)
+    before = TEXT.replace('"K": "v1"', '"HOME": "/x"')
+    desk.write(before)
+    desk.install(launcher=(str(old),), places={"--config": "/c", "--state": "/s"})
+    wrapped = desk.text
+    old.unlink()
+    plan = desk.install()
+    assert actions(plan) == {"a": "refused", "b": "wrap"}
+    assert [step.server for step in plan.steps] == ["a", "b"]
+    assert desk.text.partition('"b"')[0] == wrapped.partition('"b"')[0]
+    desk.uninstall()
+    assert desk.text == before
+
+
 def test_an_entry_wrapped_again_after_it_was_edited(desk: Desk) -> None:
     desk.install()
     desk.write('{"mcpServers": {"a": {"command": "new"}}}')

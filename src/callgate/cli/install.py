@@ -106,7 +106,7 @@ def main(argv: list[str]) -> int:
         keeper,
         options=settings_options(config, state),
         places=settings_places(config, state),
-        find=in_arguments if keeper else lambda _: (),
+        find=in_arguments,
     )
     with lock(state):
         records, hook_records = Records(state), HookRecords(state)

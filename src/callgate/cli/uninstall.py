@@ -11,7 +11,7 @@ from callgate.cli.install import EXIT_NO, Work, add_choice, show_and_do
 from callgate.clients.files import lock
 from callgate.clients.hook_files import HookRecords, plan_remove
 from callgate.clients.machine import Machine
-from callgate.clients.plan import plan_uninstall
+from callgate.clients.plan_back import plan_uninstall
 from callgate.clients.records import Record, Records
 from callgate.text import visible
 

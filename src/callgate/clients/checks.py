@@ -24,7 +24,7 @@ from callgate.clients.status import FileState, ServerState, survey
 from callgate.clients.steering import takes_over
 from callgate.clients.table import BY_NAME, Shape, System
 from callgate.clients.tree import ClientFileError, is_reference
-from callgate.clients.url_parts import decoded, query_values, references
+from callgate.clients.url_parts import decoded, references, url_values
 from callgate.clients.wrap import outdated
 
 Level: TypeAlias = Literal["ok", "warn", "fail"]
@@ -153,7 +153,7 @@ def _plain_credentials(listed: list[Entry], shape: Shape, facts: Facts) -> tuple
                 if one.node.string and not is_reference(value) and facts.is_credential(value, one.key):
                     names.append(f"{entry.name}.{one.key}")
         url = entry.url or (entry.command[entry.command.index("--url") + 1] if "--url" in entry.command[:-1] else "")
-        for name, value, _ in query_values(url):
+        for name, value, _ in url_values(url):
             if not references(value) and facts.is_credential(decoded(value) or value, name):
                 names.append(f"{entry.name}.{name}")
     return tuple(dict.fromkeys(names))

@@ -11,12 +11,13 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Protocol, cast
 
+from callgate.clients.arguments import Finder
 from callgate.clients.entries import Entry
 from callgate.clients.formats import FormatName, Splice, splice, string
 from callgate.clients.literals import Exceptions, Form, describe, write
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Node, canonical, is_reference, locate
-from callgate.clients.url_parts import decoded, has_references, query_values
+from callgate.clients.url_parts import decoded, has_references, references, url_values
 from callgate.errors import CallgateError
 
 
@@ -157,7 +158,7 @@ def _plan_url(
     parts: list[Part] = []
     odd: list[str] = []
     template = url
-    for name, written, at in reversed(list(query_values(url))):
+    for name, written, at in reversed(list(url_values(url))):
         if _filled_in(written):
             continue
         value = decoded(written)
@@ -175,6 +176,14 @@ def _plan_url(
     if form is None:
         return (), (*odd, *(part.name for part in parts))
     return (Move((member.key,), template, url, form, tuple(reversed(parts))),), tuple(odd)
+
+
+def exposed(url: str, find: Finder) -> str:
+    """What in a URL would be a credential on a command line, for all to read; empty where nothing would."""
+    for name, value, _ in url_values(url):
+        if _filled_in(value) or (not references(value) and tuple(find([f"--{name}={decoded(value) or value}"]))):
+            return name
+    return ""
 
 
 def _filled_in(value: str) -> bool:

@@ -1,4 +1,4 @@
-"""What `install` and `uninstall` would do to one file: worked out whole before anything is written."""
+"""What `install` would do to one file: worked out whole before anything is written."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Literal, TypeAlias
 
 from callgate.clients.apply import Job, Trace, apply_most, undo
 from callgate.clients.arguments import Finder, advice
-from callgate.clients.diffs import Sides, file_diff, value_diff
+from callgate.clients.diffs import Sides, file_diff
 from callgate.clients.entries import Entry, entries
 from callgate.clients.files import Content, check_replaceable, read
 from callgate.clients.formats import FormatName, Splice, parse, splice
@@ -21,6 +21,7 @@ from callgate.clients.moving import (
     Move,
     Moved,
     conceal,
+    exposed,
     interrupted,
     kept_splices,
     plan_moves,
@@ -31,9 +32,10 @@ from callgate.clients.names import Names
 from callgate.clients.records import Record, Records
 from callgate.clients.table import Shape
 from callgate.clients.tree import ClientFileError, EntryRefused, Node, canonical, locate
-from callgate.clients.url_parts import decoded, filled, has_references, query_values, references
+from callgate.clients.url_parts import decoded, filled, has_references, references, url_values
 from callgate.clients.wrap import Change, outdated, wrap
 from callgate.errors import CallgateError
+from callgate.text import visible
 
 _NO_SIGN_IN = "if the client signs in to it in a browser (OAuth), leave it out: callgate run --url does not"
 
@@ -154,6 +156,8 @@ class _Install:
         self._records = records
         self._wish = wish
         self._names = names
+        self._stays: set[tuple[str, ...]] = set()
+        """Wrapped entries that could not be written anew."""
 
     def work(self, real: str) -> None:
         plan = self._plan
@@ -187,8 +191,15 @@ class _Install:
             if found:
                 wraps[entry.where] = found
         result, done, refused = apply_most(text, plan.format, root, [one.job for one in wraps.values()])
-        for job, error in refused:
-            self._step(job.where[-1], "refused", error.what, error.next_step)
+        lost = renewed.keys() - {job.where for job, _ in done}
+        if lost:  # what cannot be wrapped anew stays behind the gate as it is
+            self._stays |= lost
+            names = {where[-1] for where in lost}
+            plan.steps = [step for step in plan.steps if step.action in ("left", "refused") and step.server in names]
+            plan.steps += [self._refusal(job, error) for job, error in refused if job.where in lost]
+            self.work(real)
+            return
+        plan.steps += [self._refusal(job, error) for job, error in refused]
         kept: list[Splice] = []
         for job, trace in done:
             one_wrap = wraps[job.where]
@@ -271,7 +282,7 @@ class _Install:
 
         That is one whose callgate is gone, or whose credentials go into a store, or come back from it.
         """
-        if entry.kind != "wrapped" or self._kept_off(one):
+        if entry.kind != "wrapped" or self._kept_off(one) or entry.where in self._stays:
             return None
         record = self._records.get(one.real, entry.where)
         if record is None or canonical(entry.node) != record.wrapped:
@@ -292,7 +303,7 @@ class _Install:
         if keeper and entry.kind == "wrapped" and "--url" in entry.command[:-1]:
             # In a command line the URL has no place of its own: the entry is put back, then wrapped anew.
             url = entry.command[entry.command.index("--url") + 1]
-            values = [] if has_references(url) else [(name, decoded(value)) for name, value, _ in query_values(url)]
+            values = [] if has_references(url) else [(name, decoded(value)) for name, value, _ in url_values(url)]
             return any(value and keeper.offer(server, name, value) for name, value in values)
         return bool(keeper and plan_moves(text, self._plan.format, one.client.shape, entry, server, keeper)[0])
 
@@ -304,6 +315,8 @@ class _Install:
     def _wrap(self, one: Found, entry: Entry, text: str, earlier: Record | None) -> _Wrap | None:
         plan, shape = self._plan, one.client.shape
         if entry.kind == "other":
+            return None
+        if entry.where in self._stays:
             return None
         if entry.kind == "wrapped":
             whole = self._wish.only_wrapped or not wrapper_missing(entry.command)
@@ -322,6 +335,8 @@ class _Install:
                 return None
             moves, odd = ((), ()) if self._wish.keeper is None else self._moves(one, entry, text, name)
             wish = self._wish
+            if entry.kind == "remote" and wish.keeper and earlier is None:
+                _check_exposed(moves[0].reference if moves else entry.url, wish.find)
             named = (name, *wish.options)
             change = wrap(text, plan.format, shape, entry, wish.launcher, named, moves, wish.places)
         except EntryRefused as error:
@@ -338,7 +353,7 @@ class _Install:
             *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
             *self._left(entry, shape),
         )
-        back = _puts_back(earlier) if earlier else ()
+        back = puts_back(earlier) if earlier else ()
         notes = (*notes, *(back if self._wish.put_back is not None else ()))
         carried = tuple(moved for moved in earlier.moved if _still_there(entry.node, moved)) if earlier else ()
         return _Wrap(Job(entry.where, entry.node, change), entry, name, moves, carried, notes)
@@ -360,11 +375,27 @@ class _Install:
 
     def _left(self, entry: Entry, shape: Shape) -> Iterator[str]:
         """Credentials that stand where no reference can."""
-        for label, what in advice(entry.command, shape.env, self._wish.find) if entry.kind == "stdio" else ():
+        if entry.kind != "stdio" or self._wish.keeper is None:
+            return
+        for label, what in advice(entry.command, shape.env, self._wish.find):
             yield f"leaves the credential of {label} on the command line: {what}"
+
+    def _refusal(self, job: Job, error: EntryRefused) -> Step:
+        return Step(self._plan.client, job.where[-1], "refused", error.what, error.next_step)
 
     def _step(self, server: str, action: Action, detail: str = "", next_step: str = "") -> None:
         self._plan.steps.append(Step(self._plan.client, server, action, detail, next_step))
+
+
+def _check_exposed(url: str, find: Finder) -> None:
+    """Raise EntryRefused where the entry would have a credential on its command line, which every user can read."""
+    name = exposed(url, find)
+    if name:
+        raise EntryRefused(
+            f"a URL with a credential ({visible(name, 60)}) that would stand on a command line, for all to read",
+            next_step="write the value itself, percent-encoded (%3D for =, %2F for /), or put the server's url into "
+            "callgate.toml and use callgate serve",
+        )
 
 
 def _still_there(node: Node, moved: Moved) -> bool:
@@ -372,107 +403,7 @@ def _still_there(node: Node, moved: Moved) -> bool:
     return found is not None and found.string and found.text == moved.reference
 
 
-def _puts_back(record: Record) -> tuple[str, ...]:
+def puts_back(record: Record) -> tuple[str, ...]:
+    """What is said of the credentials that come back from a store."""
     named = ((one.path[-1], reference) for one in record.moved for reference in references(one.reference))
     return tuple(f"puts {name} back from {reference}" for name, reference in named)
-
-
-def plan_uninstall(
-    records: Records,
-    wanted: Callable[[Record], bool],
-    *,
-    keep_edits: bool = False,
-    fetch: Callable[[str], str] | None = None,
-) -> Iterator[Plan]:
-    """One plan a file, from what was recorded. `fetch` gives a credential by its reference, or raises CallgateError."""
-    for file in dict.fromkeys(record.file for record in records.all()):
-        chosen = [record for record in records.of(file) if wanted(record)]
-        if not chosen:
-            continue
-        plan = Plan(file, chosen[0].client, format=chosen[0].format)
-        try:
-            _uninstall(plan, chosen, fetch, keep_edits=keep_edits)
-        except ClientFileError as error:
-            plan.problem, plan.text, plan.add, plan.drop, plan.steps = error, None, [], [], []
-        yield plan
-
-
-def _uninstall(plan: Plan, chosen: list[Record], fetch: Callable[[str], str] | None, *, keep_edits: bool) -> None:
-    from os.path import lexists
-
-    if not lexists(plan.path):
-        plan.drop = chosen
-        plan.steps = [Step(r.client, r.where[-1], "gone", "the file is no longer there") for r in chosen]
-        return
-    plan.content = read(plan.path)
-    text = plan.content.text
-    root = old_root = parse(plan.format, text)
-    left = _left_undone(plan.format, root, chosen, fetch)
-    if left:
-        text = splice(text, left)
-        root = parse(plan.format, text)
-    jobs: dict[tuple[str, ...], Record] = {}
-    work: list[Job] = []
-    for record in chosen:
-        node = locate(root, record.where)
-        if node is None:
-            plan.drop.append(record)
-            plan.steps.append(Step(record.client, record.where[-1], "gone", "the entry is no longer there"))
-        elif same_apart(canonical(node), record.original, record.moved):
-            plan.drop.append(record)
-            plan.steps.append(Step(record.client, record.where[-1], "already", "as it was before callgate"))
-        else:
-            try:
-                values = _fetched(record, fetch)
-            except CallgateError as error:
-                what = f"its credentials cannot be put back: {error.what}"
-                step = Step(record.client, record.where[-1], "refused", what, error.next_step or "see callgate secrets")
-                plan.steps.append(step)
-                continue
-            try:
-                change = undo(text, record, node, keep_edits=keep_edits, values=values)
-                work.append(Job(record.where, node, change))
-                jobs[record.where] = record
-            except EntryRefused as error:
-                plan.steps.append(_drifted(record, node, error, keep_edits=keep_edits))
-    result, done, refused = apply_most(text, plan.format, root, work)
-    for job, refusal in refused:
-        plan.steps.append(_drifted(jobs[job.where], job.node, refusal, keep_edits=keep_edits))
-    for job, _ in done:
-        plan.drop.append(jobs[job.where])
-        plan.steps.append(Step(plan.client, job.where[-1], "unwrap", notes=_puts_back(jobs[job.where])))
-    if result.text != plan.content.text:
-        check_replaceable(plan.content)
-        spans = () if left else tuple(span for trace in result.traces for span in trace.spans)
-        plan.text, plan.sides = result.text, Sides(old_root, result.root, spans)
-
-
-def _left_undone(
-    format_: FormatName, root: Node, chosen: list[Record], fetch: Callable[[str], str] | None
-) -> list[Splice]:
-    found: list[Splice] = []
-    for record in chosen if fetch else ():
-        node = locate(root, record.where)
-        if node is not None and fetch is not None:
-            found += interrupted(format_, node, record.wrapped, record.moved, fetch)
-    return found
-
-
-def _fetched(record: Record, fetch: Callable[[str], str] | None) -> Mapping[str, str]:
-    """The credentials of an entry by reference. Raises CallgateError."""
-    if not record.moved:
-        return {}
-    if fetch is None:
-        raise CallgateError("no store was opened", next_step="see callgate secrets")
-    return {one.reference: filled(one.reference, fetch) for one in record.moved}
-
-
-def _drifted(record: Record, node: Node, error: EntryRefused, *, keep_edits: bool) -> Step:
-    now = canonical(node)
-    elsewhere = isinstance(now, dict) and all(now.get(key) == record.wrapped.get(key) for key in record.touched)
-    if elsewhere and now != record.wrapped and not keep_edits:
-        next_step = f"--keep-edits puts {' and '.join(record.touched)} back and keeps what you changed beside them"
-    else:
-        next_step = f"undo your change, or write the entry anew; as it was, it is in {record.backup}"
-    lines = value_diff(".".join(record.where), record.wrapped, now)
-    return Step(record.client, record.where[-1], "refused", error.what, next_step, tuple(lines))

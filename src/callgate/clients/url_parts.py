@@ -1,4 +1,4 @@
-"""Credentials in a server's URL: in the values of its query, which is where services put them.
+"""Credentials in a server's URL: in the values of its query, and in its path, which is where services put them.
 
 A reference stands there in angle brackets, `https://host/mcp?token=<age://name>`, and callgate fills it in when it
 connects. What is stored is the value itself, not its percent-encoded form: a value is moved when encoding it again
@@ -12,21 +12,32 @@ from urllib.parse import quote, unquote
 
 from callgate.clients.tree import SCHEMES, is_reference
 
+PATH_KEY = "url_key"
+"""What a segment of a path is called, as it has no name: one that tells, so that it is judged by how it looks."""
+_LEAST_SEGMENT = 16
 _OPENINGS = tuple(f"<{scheme}://" for scheme in SCHEMES)
 
 
-def query_values(url: str) -> Iterator[tuple[str, str, int]]:
-    """Each parameter's name, its value as written, and where that begins."""
-    start = url.find("?") + 1
-    end = url.find("#") if "#" in url else len(url)
-    if not 0 < start <= end:
-        return
-    at = start
-    for pair in url[start:end].split("&"):
-        name, found, value = pair.partition("=")
-        if found and value:
-            yield unquote(name), value, at + len(name) + 1
-        at += len(pair) + 1
+def url_values(url: str) -> Iterator[tuple[str, str, int]]:
+    """Each value that may be a credential: its name, itself as written, and where it begins, in the order of the URL.
+
+    These are the longer segments of the path, called PATH_KEY, and the values of query and fragment.
+    """
+    place, hash_, fragment = url.partition("#")
+    path, mark, query = place.partition("?")
+    at = path.find("/", path.find("://") + 3)
+    if at > 0 and not has_references(path):
+        for segment in path[at:].split("/"):
+            if len(segment) >= _LEAST_SEGMENT:
+                yield PATH_KEY, segment, at
+            at += len(segment) + 1
+    for start, text in ((len(path) + len(mark), query), (len(place) + len(hash_), fragment)):
+        at = start
+        for pair in text.split("&"):
+            name, found, value = pair.partition("=")
+            if found and value:
+                yield unquote(name), value, at + len(name) + 1
+            at += len(pair) + 1
 
 
 def decoded(value: str) -> str | None:
