@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from callgate.errors import TrustError
 from callgate.supply import artefacts
-from callgate.supply.artefacts import Limits, building, key, listing, parse_listing, seal, tree_digest, walk
+from callgate.supply.artefacts import Limits, building, key, listing, parse_listing, quick, seal, tree_digest, walk
 
 NAMES = st.text(st.characters(exclude_characters="/\0", exclude_categories=["Cs"]), min_size=1, max_size=12).filter(
     lambda name: name not in (".", "..") and len(name.encode()) < 200
@@ -98,4 +98,41 @@ def test_a_second_build_replaces_the_first(tmp_path: Path) -> None:
             (folder / "tree" / "f").write_text(text)
             place, _ = seal(tmp_path, folder, "npm/x")
     assert (place / "tree" / "f").read_text() == "two"
+    assert sorted(one.name for one in (tmp_path / "artefacts").iterdir()) == [".lock", "npm"]
+
+
+@pytest.mark.parametrize("change", ["nothing", "content", "mode", "file", "platform"])
+def test_the_same_again_stays_where_a_server_may_run_from_it(tmp_path: Path, change: str) -> None:
+    """A sandbox has the directory itself: replaced, its files would be gone for a server that loads one later."""
+
+    def build() -> Path:
+        with building(tmp_path) as folder:
+            (folder / "tree" / "f").write_text("one")
+            (folder / "platform").write_text("here")
+            return seal(tmp_path, folder, "npm/x", ".")[0]
+
+    place = build()
+    held = os.open(place / "tree", os.O_RDONLY)
+    os.chmod(place / "tree", 0o755)
+    if change == "content":
+        os.chmod(place / "tree" / "f", 0o644)
+        (place / "tree" / "f").write_text("two")
+    elif change == "mode":
+        os.chmod(place / "tree" / "f", 0o666)
+    elif change == "file":
+        (place / "tree" / "g").write_text("")
+    elif change == "platform":
+        (place / "platform").write_text("elsewhere")
+    if change in ("nothing", "platform"):
+        os.chmod(place / "tree", 0o555)
+        renewed = quick(place / "tree", ".")
+        os.chmod(place / "quick", 0o600)
+        (place / "quick").write_bytes(renewed)  # the changes of mode above are not what is asked about
+    os.utime(place, (1, 1))
+    assert build() == place
+    assert (os.listdir(held) == ["f"]) is (change == "nothing")
+    os.close(held)
+    assert (place / "tree" / "f").read_text() == "one"
+    assert os.stat(place / "tree" / "f").st_mode & 0o777 == 0o444
+    assert place.stat().st_mtime > 1, "young again"
     assert sorted(one.name for one in (tmp_path / "artefacts").iterdir()) == [".lock", "npm"]

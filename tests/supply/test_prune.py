@@ -14,7 +14,7 @@ import pytest
 
 from callgate.cli import trust
 from callgate.errors import ConfigError, TrustError
-from callgate.supply import artefacts, known_locks, lockfile, pinned
+from callgate.supply import artefacts, known_locks, lockfile, pinned, resolve
 from callgate.supply.lockfile import Entry, LockedServer
 from callgate.supply.prune import prune
 from tests.support.kill import killed
@@ -299,3 +299,23 @@ def test_json_of_what_is_wrong_and_of_what_is_forgotten(
     for known in (True, False):
         assert trust.main(["prune", "--json", "--forget", str(path)]) == 0
         assert json.loads(capsys.readouterr().out)["forgotten"] is known
+
+
+def test_what_is_not_taken_goes_unless_somebody_has_it(state: Path, tmp_path: Path) -> None:
+    """`discard`: a refused update must not take what a project's lock names, or a running server has."""
+    project, running, free = tree(state, "project"), tree(state, "running"), tree(state, "free")
+    put(tmp_path / "callgate.lock", project)
+    known_locks.remember(state, tmp_path / "callgate.lock")
+    descriptor = os.open(artefacts.root(state) / running.record, os.O_RDONLY)
+    fcntl.flock(descriptor, fcntl.LOCK_SH)
+    for server in (project, running, free):
+        resolve.discard(state, server)
+    assert there(state) == {"project", "running"}
+    os.close(descriptor)
+    (tmp_path / "callgate.lock").write_text("{")
+    resolve.discard(state, running)
+    assert there(state) == {"project", "running"}, "what a lock that cannot be read names is not known"
+    known_locks.forget(state, tmp_path / "callgate.lock")
+    resolve.discard(state, running)
+    resolve.discard(state, running)
+    assert there(state) == {"project"}

@@ -207,7 +207,8 @@ def seal(state: Path, folder: Path, place: str, own: str = "", absolute: tuple[s
     """Make a built tree read-only, list it, and move it to `artefacts/<place>`: the path and the tree digest.
 
     `own` is the launched package's directory within the tree (what the check at start looks at first); links may
-    leave the tree only at the paths in `absolute`. What was at `place` before is replaced. Raises TrustError.
+    leave the tree only at the paths in `absolute`. What was at `place` before is replaced, unless it is the very same
+    and untouched: a server may run from it. Raises TrustError.
     """
     tree = folder / TREE
     _check_and_protect(tree, absolute)
@@ -220,6 +221,9 @@ def seal(state: Path, folder: Path, place: str, own: str = "", absolute: tuple[s
         os.sync()  # one flush for thousands of files, before the rename that makes them count
     final = root(state) / place
     final.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    if _untouched(final, folder, text, own):
+        os.utime(final)  # young again: prune.py
+        return final, tree_digest(text)
     old = root(state) / f".new-{os.urandom(6).hex()}"
     if final.exists():
         os.rename(final, old)
@@ -228,6 +232,17 @@ def seal(state: Path, folder: Path, place: str, own: str = "", absolute: tuple[s
     if old.exists():
         remove(old)
     return final, tree_digest(text)
+
+
+def _untouched(final: Path, folder: Path, text: str, own: str) -> bool:
+    """Whether what has the place already is what was built again, with the times and modes it was given then."""
+    if not final.is_dir():
+        return False
+    try:
+        same = all((final / name).read_bytes() == (folder / name).read_bytes() for name in (FILES, "platform"))
+        return same and quick(final / TREE, own) == (final / QUICK).read_bytes() and listing(final / TREE) == text
+    except (TrustError, OSError):
+        return False
 
 
 def _check_and_protect(tree: Path, absolute: tuple[str, ...]) -> None:
@@ -282,6 +297,20 @@ def quick(tree: Path, own: str, skip: Callable[[str, str], bool] | None = None) 
             files += [prefix + one for one in sorted(file_names) if not (skip and skip(prefix + one, one))]
     chosen = (folders + files)[:QUICK_ITEMS]
     return packed(chosen, stat_numbers(str(tree), chosen))
+
+
+def in_use(path: Path) -> bool:
+    """Whether a server was started from the tree and may run (pinned.py); also where that cannot be told."""
+    import fcntl
+
+    descriptor = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
 
 
 def sync_directory(path: Path) -> None:

@@ -252,7 +252,8 @@ def _server(
 def discard(state: Path, server: LockedServer, lock: Path | None = None) -> None:
     """Remove from the store what was fetched for a server that was not taken.
 
-    What the user's own lock or `lock` names, under whatever server, stays.
+    What `lock`, the user's own or a known one names, under whatever server, stays, and what a
+    server runs from.
     """
     if server.record:
         _forget(state, server.record, lock)
@@ -260,10 +261,16 @@ def discard(state: Path, server: LockedServer, lock: Path | None = None) -> None
 
 def _forget(state: Path, record: str, lock: Path | None = None) -> None:
     with artefacts.store_lock(state):
-        for path in {state / lockfile.FILE_NAME, lock or state / lockfile.FILE_NAME}:
-            if any(one.record == record for one in lockfile.load(path).servers.values()):
-                return
-        artefacts.remove(artefacts.root(state) / record)
+        try:
+            known = (Path(one) for one in known_locks.paths(state))
+            for path in {state / lockfile.FILE_NAME, lock or state / lockfile.FILE_NAME, *known}:
+                if any(one.record == record for one in lockfile.load(path).servers.values()):
+                    return
+        except TrustError:
+            return  # what that lock names is not known: prune removes it once it is
+        path = artefacts.root(state) / record
+        if path.is_dir() and not artefacts.in_use(path):
+            artefacts.remove(path)
 
 
 def _user() -> str:
