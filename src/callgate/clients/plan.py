@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal, TypeAlias
 
@@ -351,6 +351,7 @@ class _Install:
         notes = (
             *(f"moves {part.name} to {part.reference}" for move in moves for part in move.stored),
             *(f"leaves {key} in the file: its quoting could not be put back exactly" for key in odd),
+            *_gets(entry, shape, () if earlier is None else earlier.moved),
             *self._left(entry, shape),
         )
         back = puts_back(earlier) if earlier else ()
@@ -385,6 +386,16 @@ class _Install:
 
     def _step(self, server: str, action: Action, detail: str = "", next_step: str = "") -> None:
         self._plan.steps.append(Step(self._plan.client, server, action, detail, next_step))
+
+
+def _gets(entry: Entry, shape: Shape, known: Sequence[Moved]) -> Iterator[str]:
+    """References that whoever wrote the entry put there: behind the gate it gets what they stand for."""
+    ours = {one.reference for one in known}
+    env = entry.node.get(shape.env)
+    found = [(one.key, one.node.text) for one in env.node.members if one.node.string] if env else []
+    for name, text in [*found, ("its URL", entry.url)]:
+        if text not in ours:
+            yield from (f"hands it the secret {reference}, as {name} says" for reference in references(text))
 
 
 def _check_exposed(url: str, find: Finder) -> None:
