@@ -183,6 +183,11 @@ def test_a_file_without_permission_refuses(home: Path, snapshot: Snapshot) -> No
     [
         (f"{GATE} run --name a -- npx x", True),
         (f"'{GATE}' run --url https://x", True),
+        (f"{GATE} run --name a --url https://x/<age://a>/m?a=b&c=<age://d>", True),
+        (f"{GATE} run --name a --url https://x/?a=b&evil", False),
+        (f"{GATE} run --name a --url https://x/?a=b;evil", False),
+        (f"{GATE} run --name a --url https://x/?a=b&c=d evil", False),
+        ("/tmp/evil run --url https://x/?a=b&c=d", False),
         ("callgate run -- x", True),
         (f"{sys.executable} -m callgate.cli.main run -- x", False),
         (f"{' '.join(heedless())} run -- x", True),

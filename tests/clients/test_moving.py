@@ -42,7 +42,8 @@ def test_what_is_moved_and_what_is_not(tmp_path: Path) -> None:
     }
     assert desk.store.values == {"keyring://callgate/s/TOKEN": "hunter2-/x"}
     (step,) = plan.steps
-    assert step.notes == ("moves TOKEN to keyring://callgate/s/TOKEN",)
+    handed = "hands it the secret vault://kv/a#b, as REF says"
+    assert step.notes == ("moves TOKEN to keyring://callgate/s/TOKEN", handed)
     assert (step.gate_name, step.command) == ("s", ("npx", "-y", "pkg"))
     (record,) = desk.records.all()
     assert "hunter2-" not in json.dumps(asdict(record)) and "hunter2\\u002d" not in record.before_text

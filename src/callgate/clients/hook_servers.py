@@ -54,7 +54,7 @@ def judge_server(client: str, server: str, cwd: str, snapshot: Snapshot) -> tupl
 
 def judge_command(command: str, snapshot: Snapshot) -> tuple[str, str] | None:
     """What is wrong with a server that was started by this command line."""
-    if _runs_gate(_split(command), snapshot):
+    if _runs_gate(_split(_without_url(command)), snapshot):
         return None
     return "hook-open-server", f"the server started by '{command[:200]}' is not behind the gate"
 
@@ -223,6 +223,16 @@ def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = N
 
 def _steered(names: list[str]) -> bool:
     return any(name.startswith("PYTHON") and name not in HARMLESS for name in names)
+
+
+def _without_url(command: str) -> str:
+    """A command line without the URL at its end, where that stands unquoted with `?a=b&c=<age://d>`.
+
+    Cursor joins words with blanks. A URL is left to be judged where a shell, were there one, would start something.
+    """
+    head, found, url = command.rpartition(" --url ")
+    plain = not set(url) & set(" \t\n'\"`$;|()\\")
+    return f"{head} --url" if found and plain and all("=" in part for part in url.split("&")[1:]) else command
 
 
 def _split(command: str) -> list[str]:
