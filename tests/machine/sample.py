@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import Any
 
-from tests.support.machine import PERSON, ROOT, Machine, Ran
+from tests.support.machine import Machine, Ran
+from tests.support.machine_image import PERSON, ROOT
 
 SERVER = ROOT / "src" / "callgate" / "sample_server.py"
 OPENING = (

@@ -7,7 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from tests.machine.sample import answered, ask, launch, state
-from tests.support.machine import MARKS, PERSON, Machine
+from tests.support.machine import MARKS, Machine
+from tests.support.machine_image import PERSON
 
 pytestmark = MARKS
 DENIED = """\

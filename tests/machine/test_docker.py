@@ -8,7 +8,8 @@ import pytest
 
 from tests.machine.sample import OPENING, answered, ask, converse, launch
 from tests.sandbox.escapes.expected import OPEN, probes
-from tests.support.machine import CHECKOUT, MARKS, Machine
+from tests.support.machine import MARKS, Machine
+from tests.support.machine_image import CHECKOUT
 
 pytestmark = MARKS
 USER = "dockhand"
