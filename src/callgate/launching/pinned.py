@@ -97,7 +97,10 @@ def _pinned(
     server = found.server
     extras = bool(server.get("sandbox") or server.get("secrets"))
     settings, secrets = _extras(server) if extras else (SandboxConfig(), {})
-    notices = _given(found.lock, settings, secrets) if extras else ()
+    believed = bool(config.launch.signers) or found.lock == os.path.join(state, LOCK_FILE)
+    notices = _given(found.lock, settings, secrets, believed=believed) if extras else ()
+    if not believed:
+        settings, secrets = SandboxConfig(), {}
     if found.store:
         settings = replace(settings, read=(*settings.read, found.store))
     return Pinning(
@@ -111,8 +114,12 @@ def _pinned(
     )
 
 
-def _given(lock: str, settings: SandboxConfig, secrets: Mapping[str, SecretConfig]) -> tuple[str, ...]:
-    """What a lock gives beside the command: nobody may have written it who was asked, so it is said."""
+def _given(
+    lock: str, settings: SandboxConfig, secrets: Mapping[str, SecretConfig], *, believed: bool
+) -> tuple[str, ...]:
+    """What a lock gives beside the command, or would give. A project's lock that nobody signed gives nothing: whoever
+    may change a file of the project could otherwise open the user's files, hosts and secrets to it.
+    """
     from callgate.text import visible
 
     lists = {name: getattr(settings, name) for name in ("read", "write", "network", "environment")}
@@ -120,7 +127,14 @@ def _given(lock: str, settings: SandboxConfig, secrets: Mapping[str, SecretConfi
     words = [f"{name} {', '.join(found)}" for name, found in lists.items() if found]
     limits = ("processes", "memory_mib", "cpus", "file_mib", "disk_mib", "descriptors")
     words += [f"{name} {getattr(settings, name)}" for name in limits if getattr(settings, name) is not None]
-    return (f"{visible(lock, 200)} gives it: {visible('; '.join(words), 1000)}",) if words else ()
+    if settings.backend:
+        words.append(f"backend {settings.backend}")
+    if not words:
+        return ()
+    told = visible("; ".join(words), 1000)
+    if believed:
+        return (f"{visible(lock, 200)} gives it: {told}",)
+    return (f"{visible(lock, 200)} would give it, but nobody signed it, so it is not taken: {told}",)
 
 
 def _extras(server: Mapping[str, Any]) -> tuple[SandboxConfig, Mapping[str, SecretConfig]]:
