@@ -73,7 +73,7 @@ def test_it_compiles() -> None:
     )
 )
 def test_any_path_compiles_and_stays_one_rule(names: list[str]) -> None:
-    paths = ["/srv/" + name.replace("/", "_") for name in names]
+    paths = ["/srv/" + name.replace("/", "_") + "x" * name.endswith("\\") for name in names]
     spec = SandboxSpec("x", mounts=tuple(Mount(path) for path in paths))
     text = apparmor.profile(spec).text
     assert len(text.splitlines()) == len(apparmor.profile(SandboxSpec("x")).text.splitlines()) + 3 * len(set(paths))
