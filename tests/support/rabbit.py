@@ -6,6 +6,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 
 class Rabbit:
@@ -20,6 +21,14 @@ class Rabbit:
         """Whether there are `count` users, now or soon."""
         with self.changed:
             return self.changed.wait_for(lambda: len(self.users) == count, seconds)
+
+
+def introduce(client: Any, rabbit: Rabbit) -> None:
+    """Let OpenBao issue its users, by the role `short`."""
+    client.sys.enable_secrets_engine("rabbitmq")
+    connection = {"connection_uri": rabbit.address, "username": "a", "password": "b"}
+    client.write_data("rabbitmq/config/connection", data=connection)
+    client.write_data("rabbitmq/roles/short", data={"tags": "x"})
 
 
 @contextmanager

@@ -19,7 +19,7 @@ from callgate.transport.http.exchange import Route
 from callgate.transport.routes import build_route
 from tests.gate.fakes import FakeJournal, gate_of
 from tests.support.openbao import ROOT_TOKEN, Bao, running_bao
-from tests.support.rabbit import Rabbit, running_rabbit
+from tests.support.rabbit import Rabbit, introduce, running_rabbit
 from tests.support.relay import Relay
 from tests.support.slow_store import VALUE, SlowStore
 from tests.transport.exchanges import Answer, Client
@@ -281,11 +281,7 @@ def bao() -> Iterator[Bao]:
 @pytest.fixture(scope="module")
 def rabbit(bao: Bao) -> Iterator[Rabbit]:
     with running_rabbit() as found:
-        client = bao.client()
-        client.sys.enable_secrets_engine("rabbitmq")
-        connection = {"connection_uri": found.address, "username": "a", "password": "b"}
-        client.write_data("rabbitmq/config/connection", data=connection)
-        client.write_data("rabbitmq/roles/short", data={"tags": "x"})
+        introduce(bao.client(), found)
         yield found
 
 

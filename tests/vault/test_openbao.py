@@ -26,7 +26,7 @@ from callgate.vault.fields import NothingStored
 from callgate.vault.session import Secret, Session
 from callgate.vault.stores import open_store
 from tests.support.openbao import ROOT_TOKEN, Bao, running_bao
-from tests.support.rabbit import Rabbit, running_rabbit
+from tests.support.rabbit import Rabbit, introduce, running_rabbit
 
 pytestmark = [pytest.mark.slow, pytest.mark.xdist_group("openbao")]
 
@@ -48,11 +48,7 @@ def bao() -> Iterator[Bao]:
 @pytest.fixture(scope="module")
 def rabbit(bao: Bao) -> Iterator[Rabbit]:
     with running_rabbit() as found:
-        client = bao.client()
-        client.sys.enable_secrets_engine("rabbitmq")
-        connection = {"connection_uri": found.address, "username": "a", "password": "b"}
-        client.write_data("rabbitmq/config/connection", data=connection)
-        client.write_data("rabbitmq/roles/short", data={"tags": "x"})
+        introduce(bao.client(), found)
         yield found
 
 

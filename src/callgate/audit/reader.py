@@ -103,7 +103,7 @@ def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
     size = 0
     for _ in range(_TRIES):
         tail = _read_or_nothing(directory / TAIL_NAME)
-        size = _size(segment)
+        size = size_of(segment)
         if _read_or_nothing(directory / TAIL_NAME)[:8] == tail[:8]:
             break
     return tail, size
@@ -116,7 +116,8 @@ def _read_or_nothing(path: Path) -> bytes:
         return b""
 
 
-def _size(path: Path) -> int:
+def size_of(path: Path) -> int:
+    """Its bytes; 0 where it is gone."""
     try:
         return path.stat().st_size
     except FileNotFoundError:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
-from callgate.audit.reader import in_use, segment_paths
+from callgate.audit.reader import in_use, segment_paths, size_of
 from callgate.audit.records import RECORD_BYTES, parse
 from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, TAIL_NAME
 
@@ -41,7 +41,7 @@ def segments_of(directory: Path) -> list[Segment]:
         records = tail[HEADER_BYTES:].rstrip(b"\0")
         newest = max(newest, _last_time(records) or _last_time(_read(path, _END)))
         held = live and final
-        size = _size(path) + (len(records) if held else len(tail))
+        size = size_of(path) + (len(records) if held else len(tail))
         found.append(Segment(newest, directory.name, int(path.stem), size, final, held))
     return found
 
@@ -49,7 +49,7 @@ def segments_of(directory: Path) -> list[Segment]:
 def total_bytes(audit_dir: Path) -> int:
     """All evidence here, but for the space that running processes reserve in `tail`; what killed ones left counts."""
     left = (path for path in audit_dir.glob(f"*/{TAIL_NAME}") if not in_use(path.parent))
-    return sum(_size(path) for path in (*audit_dir.rglob("*.jsonl"), *left))
+    return sum(size_of(path) for path in (*audit_dir.rglob("*.jsonl"), *left))
 
 
 def _last_time(data: bytes) -> int:
@@ -69,10 +69,3 @@ def _read(path: Path, count: int) -> bytes:
             return file.read(count)
     except FileNotFoundError:
         return b""
-
-
-def _size(path: Path) -> int:
-    try:
-        return path.stat().st_size
-    except FileNotFoundError:
-        return 0

@@ -28,7 +28,6 @@ from callgate.errors import CallgateError, TrustError
 from callgate.supply import publisher, resolve
 from callgate.supply.cooldown import Cooldown, parse_time
 from callgate.supply.lockfile import LockedServer
-from callgate.supply.resolve import Options
 from callgate.supply.resolve_update import Definitions, Proposal, drop, propose
 from callgate.text import visible
 
@@ -152,6 +151,7 @@ def _said(proposal: Proposal) -> dict[str, Any]:
 def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
     """0: nothing would change; 1: something would."""
     made = parser("diff", DIFF)
+    made.set_defaults(no_cooldown=True)  # it only looks
     made.add_argument(
         "--allow-sdist", action="store_true", help="build Python packages without wheels: runs their code"
     )
@@ -165,14 +165,7 @@ def main_diff(argv: list[str], definitions: Definitions | None = None) -> int:
         where = place(arguments)
         report.lock = str(where.lock)
         server = chosen(where, [arguments.name])[0]
-        looking = Options(
-            no_cooldown=True,
-            allow_sdist=arguments.allow_sdist,
-            version=arguments.version,
-            cwd=where.cwd,
-            no_provenance=arguments.no_provenance,
-            own=where.own,
-        )
+        looking = options(arguments, where, arguments.version)
         with told(f"fetching {server.name}"):
             proposal = propose(server, where.state, looking, definitions or asking(where.state))
         if proposal.nothing:

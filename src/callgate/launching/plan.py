@@ -26,7 +26,8 @@ if TYPE_CHECKING:
     from callgate.launching.secrets import Handover
     from callgate.sandbox.choose import Chosen
 
-CONTAINER_ENGINES = ("docker", "podman")
+_ENGINES = ("docker", "podman")
+"""Those of `runners.CONTAINER_ENGINES` that are backends here."""
 _NO_SERVER = ServerConfig("")
 
 
@@ -73,7 +74,7 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
     pinned = pinning(config, wish.name, wish.command, state, confined=asked != "none")
     settings = server_settings(server.sandbox, pinned, wish)
     wanted = wish.sandbox or server.sandbox.backend or backend_by_lock(config, wish.name, pinned)
-    if wanted != "none" and os.path.basename(pinned.argv[0]) in CONTAINER_ENGINES:
+    if wanted != "none" and os.path.basename(pinned.argv[0]) in _ENGINES:
         wanted, settings = _in_container(pinned.argv, wanted, settings)
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
