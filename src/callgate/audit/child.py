@@ -80,8 +80,8 @@ class Child:
     def drop(self) -> None:
         """Forget the answer under way."""
         if self.busy:
-            os.close(self._answer)
-            self._answer = -1
+            answer, self._answer = self._answer, -1  # first: an interrupt must not leave a number that is not ours
+            os.close(answer)
             self._reap()
 
     def _reap(self) -> None:

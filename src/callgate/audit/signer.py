@@ -55,8 +55,9 @@ class Signer:
 
         Does nothing when no process can be started: the next checkpoint covers this one too.
         """
-        if self._child.start(dumps(record)):
-            self._record = record
+        if not self._child.busy:
+            self._record = record  # first: an interrupt must not leave another record's signature under way
+            self._child.start(dumps(record))
 
     def take(self) -> Record | None:
         """The signed record when it is ready; one without signature when the process failed."""
