@@ -102,6 +102,7 @@ def test_without_limits_there_is_none(tree: Path, manager: Callable[[bytes], Non
         # It says that it is done, and the kernel does not: the keeper is where it was.
         (OK + job_removed(NAME, "done"), "did not start the scope: done"),
     ],
+    ids=["closed", "rejected", "failed", "done"],  # the scope's name holds a process id, another in each worker
 )
 def test_a_refusal_is_said_and_nothing_is_held(
     tree: Path, manager: Callable[[bytes], None], content: bytes, reason: str
