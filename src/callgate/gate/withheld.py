@@ -2,17 +2,22 @@
 
 Learned from the lists that passed this gate (in this process), forgotten when a later list shows the item
 again. Controls that see every call, as definition-pins does, refuse by themselves and are not second-guessed.
+A gate that replaces another at a reload begins with what that one withheld.
 """
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeAlias
 
 from callgate.gate.events import Event
 from callgate.gate.verdicts import Finding
 
 if TYPE_CHECKING:
-    from callgate.gate.engine import Decision
+    from callgate.gate.engine import Decision, Gate
+
+Key: TypeAlias = tuple[str, str, str, str]
+Heir: TypeAlias = "tuple[Withheld, Callable[[str, str], bool]]"
 
 MOST = 10_000
 """Names kept; a server that has more withheld than this is refused nothing beyond them."""
@@ -28,11 +33,12 @@ _CALLS = frozenset(call for _, _, call in _LISTS.values())
 class Withheld:
     """Names by (server, principal, calling method), each with the rule that withheld it."""
 
-    __slots__ = ("names",)
+    __slots__ = ("_heir", "names")
 
     def __init__(self) -> None:
-        self.names: dict[tuple[str, str, str, str], str] = {}
+        self.names: dict[Key, str] = {}
         """Empty for nearly every gate: then no call pays for it."""
+        self._heir: Heir | None = None
 
     def learn(self, event: Event, decision: Decision) -> None:
         """Note what `decision` removes from the list in `event`, and forget what it shows."""
@@ -52,8 +58,25 @@ class Withheld:
             rule = removed.get(f"/result/{member}/{number}")
             if rule is None:
                 self.names.pop((server, principal, call, name), None)
-            elif len(self.names) < MOST:
-                self.names[server, principal, call, name] = rule
+            else:
+                self._add((server, principal, call, name), rule)
+
+    def hand_over(self, heir: Withheld, still: Callable[[str, str], bool]) -> None:
+        """Let `heir` begin with these names, where `still(server, rule)` says that its gate would withhold them.
+
+        A list that was asked for before may yet be judged here: what it withholds the heir learns, what it
+        shows it does not, since the new rules have not seen it.
+        """
+        self._heir = heir, still
+        for key, rule in self.names.items():
+            if still(key[0], rule):
+                heir._add(key, rule)
+
+    def _add(self, key: Key, rule: str) -> None:
+        if len(self.names) < MOST:
+            self.names[key] = rule
+        if self._heir is not None and self._heir[1](key[0], rule):
+            self._heir[0]._add(key, rule)
 
     def refuse(self, event: Event, decision: Decision) -> Decision:
         """`decision`, or a denial where the call names something withheld."""
@@ -70,3 +93,20 @@ class Withheld:
         denial.findings.append(Finding(rule, "tool-poisoning", f"called by name although {what}", severity="high"))
         denial.deny(what, rule)
         return denial
+
+
+def carry_over(old: Gate, new: Gate) -> None:
+    """Nothing that `old` withheld can be called by name behind `new` only because no list was read again.
+
+    But for servers that are gone, and for controls that were turned off or only observe now: their word no
+    longer refuses anything.
+    """
+    controls = {control.meta.id for control in new.controls}
+
+    def still(server: str, rule: str) -> bool:
+        control = rule.partition("/")[0]
+        entry = new.config.controls.get(control)
+        mode = (entry.mode if entry else None) or new.config.mode_of(server)
+        return server in new.config.served and control in controls and mode == "enforce"
+
+    old.withheld.hand_over(new.withheld, still)

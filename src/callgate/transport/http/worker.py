@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from callgate.config import Config, ServerConfig, state_directory
 from callgate.errors import AuditError, CallgateError
 from callgate.gate.engine import Gate
+from callgate.gate.withheld import carry_over
 from callgate.transport.http import tls
 from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.exchange import Route
@@ -155,6 +156,7 @@ class Worker:
         except CallgateError:
             self._gate = retired_gate
             raise
+        carry_over(retired_gate, gate)
         self._config = kept
         self._server.site = site
         self._private.site = site.private()

@@ -1,0 +1,126 @@
+"""What was withheld before a reload cannot be called by name after it."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from callgate.config import ControlConfig, ServerConfig
+from callgate.gate import withheld
+from callgate.gate.channel import Channel
+from callgate.gate.engine import Gate
+from callgate.gate.outcome import Outcome
+from callgate.gate.verdicts import Finding, Remove, Rewrite
+from callgate.gate.withheld import carry_over
+from tests.gate.fakes import control, gate_of
+from tests.gate.test_channel import call, dump
+
+SERVED = {name: ServerConfig(name, url="http://127.0.0.1:1/mcp") for name in ("s", "t")}
+
+
+def _withhold_evil(event: Any) -> Rewrite:
+    tools = event.message.body["result"]["tools"]
+    bad = [f"/result/tools/{n}" for n, tool in enumerate(tools) if "evil" in tool.get("description", "")]
+    return Rewrite(tuple(map(Remove, bad)), tuple(Finding("c/evil", "tool-poisoning", "m", p) for p in bad))
+
+
+def gate(mode: str = "enforce", **config: Any) -> Gate:
+    config.setdefault("servers", SERVED)
+    return gate_of(control("c", pattern=b"evil", catalog=_withhold_evil), mode=mode, **config)[0]
+
+
+def opened(gate: Gate, server: str = "s", principal: str = "p") -> Channel:
+    return gate.channel(server=server, principal=principal)
+
+
+def asks(channel: Channel) -> None:
+    assert isinstance(channel.client(dump(id=1, method="tools/list")), bytes)
+
+
+def hears(channel: Channel, description: str) -> None:
+    channel.server(dump(id=1, result={"tools": [{"name": "b", "description": description}]}))
+
+
+def lists(channel: Channel, description: str) -> None:
+    asks(channel)
+    hears(channel, description)
+
+
+def passes(channel: Channel, name: str = "b") -> bool:
+    return not isinstance(channel.client(call(9, name)), Outcome)
+
+
+def test_a_name_stays_withheld_behind_the_next_gate_until_a_list_shows_it() -> None:
+    first, second, third = gate(), gate(), gate()
+    lists(opened(first), "evil")
+    carry_over(first, second)
+    carry_over(second, third)
+    assert not passes(opened(third)), "a caller that never lists again"
+    assert passes(opened(third), "a")
+    assert passes(opened(third, "t")), "another server's tool of that name"
+    assert passes(opened(third, principal="q")), "nothing is known of what another caller would be shown"
+    lists(opened(third), "evil still")
+    assert not passes(opened(third))
+    lists(opened(third), "fine now")
+    assert passes(opened(third))
+
+
+def test_a_list_asked_for_before_the_reload_still_teaches_the_next_gate() -> None:
+    first, second, third = gate(), gate(), gate()
+    late = opened(first)
+    asks(late)
+    carry_over(first, second)
+    carry_over(second, third)
+    hears(late, "evil")
+    assert not passes(opened(third))
+
+
+def test_what_the_old_rules_let_pass_late_clears_nothing_under_the_new_ones() -> None:
+    first, second = gate(), gate()
+    lists(opened(first), "evil")
+    late = opened(first)
+    asks(late)
+    carry_over(first, second)
+    hears(late, "fine now")
+    assert not passes(opened(second))
+
+
+@pytest.mark.parametrize(
+    "later",
+    [
+        {"mode": "observe"},
+        {"servers": {**SERVED, "s": ServerConfig("s", url="http://127.0.0.1:1/mcp", mode="observe")}},
+        {"controls": {"c": ControlConfig("observe")}},
+        {"servers": {"t": SERVED["t"]}},
+    ],
+)
+def test_nothing_is_carried_to_where_it_would_not_be_withheld(later: dict[str, Any]) -> None:
+    first, second = gate(), gate(**later)
+    lists(opened(first), "evil")
+    carry_over(first, second)
+    assert passes(opened(second))
+    assert not second.withheld.names, "and no call pays for it"
+
+
+def test_a_control_that_was_turned_off_withholds_nothing_any_more() -> None:
+    first, second = gate(), gate_of(servers=SERVED)[0]
+    lists(opened(first), "evil")
+    carry_over(first, second)
+    assert passes(opened(second))
+
+
+def test_a_control_that_enforces_where_the_gate_observes_goes_on_withholding() -> None:
+    first, second = gate(), gate("observe", controls={"c": ControlConfig("enforce")})
+    lists(opened(first), "evil")
+    carry_over(first, second)
+    assert not passes(opened(second))
+
+
+def test_no_more_is_carried_than_a_gate_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+    first, second = gate(), gate()
+    for name in ("s", "t"):
+        lists(opened(first, name), "evil")
+    monkeypatch.setattr(withheld, "MOST", 1)
+    carry_over(first, second)
+    assert len(second.withheld.names) == 1
