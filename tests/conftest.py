@@ -60,9 +60,16 @@ def confined(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("CALLGATE_CONFIG")
 
 
+LONGEST_NAME = 200
+"""Characters of a value that may stand in a test's name: names go to each worker, into the environment, into reports."""
+
+
 def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     """A temporary path is another one in each worker, and the workers must agree on the names of tests."""
-    return argname if isinstance(val, str) and tempfile.gettempdir() in val else None
+    if not isinstance(val, str | bytes):
+        return None
+    text = os.fsdecode(val)
+    return argname if len(text) > LONGEST_NAME or tempfile.gettempdir() in text else None
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
