@@ -10,7 +10,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from callgate.audit import Journal, open_journal
-from callgate.audit.reader import chains, segment_paths
+from callgate.audit.reader import segment_paths
 from callgate.audit.verify import ChainReport, Report, verify
 from callgate.config import AuditConfig
 
@@ -77,8 +77,10 @@ def codes(report: Report | ChainReport) -> set[str]:
     return set().union(*map(codes, report.logs)) | {problem.code for problem in report.index_problems}
 
 
-def newest(state: Path) -> Path:
-    return state / "audit" / chains(state / "audit")[-1]
+def left_by(state: Path, process: int) -> Path:
+    """The log of this process. By name, the last one may be another's: of one second, the higher number counts."""
+    (found,) = (state / "audit").glob(f"*-{process}-*")
+    return found
 
 
 def run_python(program: str, *arguments: str, **options: Any) -> subprocess.Popen[bytes]:

@@ -24,7 +24,7 @@ from callgate.audit.spool import TAIL_BYTES, TAIL_NAME
 from callgate.audit.verify import verify
 from callgate.config import AuditConfig
 from callgate.errors import AuditError
-from tests.audit.evidence import closed_log, codes, fill, new_journal, newest, report_of
+from tests.audit.evidence import closed_log, codes, fill, left_by, new_journal, report_of
 from tests.support.kill import killed
 
 SMALL = {"segment_bytes": 65536, "checkpoint_records": 100}
@@ -42,7 +42,7 @@ def ended_by_kill(state: Path, calls: int, **settings: Any) -> Path:
         fill(new_journal(state, **settings), calls)
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    return newest(state)
+    return left_by(state, child)
 
 
 def down_to(state: Path, count: int, **more: Any) -> Result:
@@ -408,7 +408,7 @@ def test_what_a_process_left_that_was_killed_before_its_first_record_goes(tmp_pa
         new_journal(tmp_path)
         os._exit(0)
     os.waitpid(child, 0)
-    empty = newest(tmp_path)
+    empty = left_by(tmp_path, child)
     assert (empty / TAIL_NAME).stat().st_size == TAIL_BYTES < size_of(tmp_path), "its place on the disk counts"
     old = Wanted(before=time.time_ns() // 1000 - 86_400_000_000, reason="test")
     assert not prune(tmp_path, old).removals and empty.is_dir(), "it may be of a process that begins just now"

@@ -20,7 +20,7 @@ from callgate.audit.retention import Wanted, prune
 from callgate.audit.spool import HEADER_BYTES
 from callgate.audit.verify import verify
 from callgate.errors import AuditError
-from tests.audit.evidence import closed_log, fill, lines_of, new_journal, newest, report_of, run_python
+from tests.audit.evidence import closed_log, fill, left_by, lines_of, new_journal, report_of, run_python
 
 WRITER = """
 import sys
@@ -70,7 +70,7 @@ def killed(state: Path, calls: int, torn: bytes = b"") -> Path:
         journal.tail[journal.offset : journal.offset + len(torn)] = torn
         os.kill(os.getpid(), signal.SIGKILL)
     os.waitpid(child, 0)
-    return newest(state)
+    return left_by(state, child)
 
 
 @pytest.mark.parametrize(
