@@ -5,14 +5,19 @@ from __future__ import annotations
 import contextlib
 import socket
 import threading
+from collections.abc import Callable
 
 
 class Relay:
-    """Passes connections on to `port` of 127.0.0.1, but not before `open` is set, and not while it is `broken`."""
+    """Passes connections on to `port` of 127.0.0.1, but not before `open` is set, and not while it is `broken`.
+
+    `garbled`: what becomes what in the server's answers, each of the same length.
+    """
 
     def __init__(self, port: int) -> None:
         self.open = threading.Event()
         self.connections = 0
+        self.garbled: dict[bytes, bytes] = {}
         self._broken = False
         self._target = port
         self._listener = socket.create_server(("127.0.0.1", 0))
@@ -51,11 +56,19 @@ class Relay:
             self.open.wait(120)
             if not self._broken:
                 with socket.create_connection(("127.0.0.1", self._target)) as server:
-                    back = threading.Thread(target=pump, args=(server, client))
+                    back = threading.Thread(target=self._back, args=(server, client))
                     back.start()
                     pump(client, server)
                     back.join()
             self._sockets.discard(client)
+
+    def _back(self, server: socket.socket, client: socket.socket) -> None:
+        pump(server, client, self._garble)
+
+    def _garble(self, data: bytes) -> bytes:
+        for before, after in self.garbled.items():
+            data = data.replace(before, after)
+        return data
 
     def close(self) -> None:
         """No connection any more."""
@@ -67,10 +80,10 @@ class Relay:
         self._listener.close()
 
 
-def pump(source: socket.socket, target: socket.socket) -> None:
+def pump(source: socket.socket, target: socket.socket, changed: Callable[[bytes], bytes] = lambda data: data) -> None:
     """One direction of a connection."""
     with contextlib.suppress(OSError):
         while data := source.recv(65536):
-            target.sendall(data)
+            target.sendall(changed(data))
     with contextlib.suppress(OSError):
         target.shutdown(socket.SHUT_WR)

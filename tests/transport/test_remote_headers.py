@@ -360,6 +360,50 @@ class TestStore:
         finally:
             guarded.upstream.close()
 
+    @pytest.mark.parametrize(
+        "garbled",
+        [(b'"username":"', b'"usernaml":"'), (b'"username":"toke', b'"username":"\xc3\xa9\xc3\xa9')],
+        ids=["another member", "no ASCII"],
+    )
+    async def test_what_comes_back_unusable_does_not_keep_the_old_one_in_use(
+        self, bao: Bao, rabbit: Rabbit, relay: Relay, tmp_path: Path, monkeypatch: pytest.MonkeyPatch,
+        garbled: tuple[bytes, bytes],
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("callgate.launching.headers.RETRY_S", 1.0)
+        lease_time(bao, 4, 4)
+        guarded = Guarded(rabbit.users)
+        reference = "vault://rabbitmq/creds/short#username"
+        try:
+            async with route_of(guarded.url, reference, tmp_path) as (route, journal):
+                assert (await ask(route).end()).status == 200
+                # What comes next seems good for longer: that would hide the end of the first one.
+                relay.garbled = {b'"lease_duration":4,': b'"lease_duration":9,', garbled[0]: garbled[1]}
+                async with asyncio.timeout(30):
+                    # At the very end the store may be quicker: then it is the server that refuses.
+                    while (answer := await ask(route).end()).status != 503:  # noqa: ASYNC110 - its clock
+                        await asyncio.sleep(0.02)
+                error = answer.json["error"]
+                assert (answer.status, error["data"]["rule"]) == (503, "credential")
+                assert "has ended" in error["message"] and reference in error["message"]
+                assert len(guarded.shown) == 1 and guarded.shown[0] not in error["message"]
+                seen = len(guarded.upstream.requests)
+                assert (await ask(route).end()).status == 503
+                assert len(guarded.upstream.requests) == seen  # nothing is sent any more
+                assert [fields["state"] for kind, fields in journal.notes if kind == "credential"] == ["failed"]
+                await asyncio.sleep(4)  # tried again, without success; the useless ones are not piled up
+                assert len(rabbit.users) <= 2
+                assert (await ask(route).end()).status == 503
+                relay.garbled = {}
+                async with asyncio.timeout(30):
+                    while (await ask(route).end()).status != 200:  # noqa: ASYNC110 - its clock
+                        await asyncio.sleep(0.05)
+                states = [fields["state"] for kind, fields in journal.notes if kind == "credential"]
+                assert states == ["failed", "renewed"]
+                assert len(guarded.shown) == 2
+            assert rabbit.wait_for(0)  # given back
+        finally:
+            guarded.upstream.close()
+
     async def test_a_rotation(self, bao: Bao, relay: Relay, tmp_path: Path) -> None:
         write: Any = bao.client().secrets.kv.v2.create_or_update_secret
         write("mcp/rotated", {"token": "old-Value-1234"})

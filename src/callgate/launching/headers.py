@@ -1,11 +1,13 @@
 """Headers for a server that speaks HTTP: their references replaced by what they stand for, and kept fresh.
 
 A leased value is renewed, or exchanged for a new one before it ends; one that was rotated (`callgate secrets rotate`)
-is read again. What cannot be renewed stays in use until its lease ends, and then nothing is sent any more.
+is read again. What cannot be renewed stays in use until its lease ends, and then nothing is sent any more; the same
+holds where something came in its place that cannot be used.
 """
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -19,7 +21,10 @@ from callgate.vault.delivery import has_secrets, resolve_headers
 from callgate.vault.reference import is_reference, split
 
 if TYPE_CHECKING:
-    from callgate.vault.session import Secret, Session
+    from callgate.vault.session import Held, Secret, Session
+
+RETRY_S = 30.0
+"""Until a credential that came and cannot be used is given back and another one asked for."""
 
 
 class LiveHeaders:
@@ -50,6 +55,8 @@ class LiveHeaders:
         self._problem = problem
         self._failed = ""
         self._session: Session | None = None
+        self._held: Held | None = None
+        self._retry_at = math.inf
         self._rotation: Rotation | None = None
         self._changing = Lock()
         if self.fixed:
@@ -73,8 +80,8 @@ class LiveHeaders:
     @property
     def ended(self) -> str:
         """Why nothing may be sent any more; empty while it may. Never waits."""
-        session = self._session
-        if session is None or time.monotonic() < session.good_until:
+        held = self._held
+        if held is None or time.monotonic() < held.good_until:
             return ""
         why = self._failed or "its store gave no new one"
         return f"the credential for {self._server} has ended, and {why}"
@@ -86,7 +93,7 @@ class LiveHeaders:
         from callgate.vault.session import Session
 
         since = mark(self._state)
-        session = Session(self._state, self._exchanged, self._report)
+        session = Session(self._state, self._exchanged, self._missed)
         try:
             with self._changing:
                 self._take(session)
@@ -95,7 +102,7 @@ class LiveHeaders:
             raise
         self._session = session
         self._exchanged(())  # what was exchanged a moment ago, when there was no session to look at
-        self._rotation = Rotation(self._state, since, self._rotated, self._server)
+        self._rotation = Rotation(self._state, since, self._rotated, self._server, self._due)
 
     def close(self) -> None:
         """Give back what was leased."""
@@ -107,11 +114,17 @@ class LiveHeaders:
 
     def _take(self, session: Session | None) -> bool:
         """Make the headers of now the current ones; whether they are others."""
-        found = resolve_headers(self._headers, session)
+        if session is None:
+            found = resolve_headers(self._headers, None)
+        else:
+            with session.steady():
+                found = resolve_headers(self._headers, session)
+                self._held = session.held()
         if found.redactor is not None:
             active.register(self._server, found.redactor)
         before, self.current = self.current, dict(found.headers)
         self._failed = ""
+        self._retry_at = math.inf
         return before != self.current
 
     def _exchanged(self, _: tuple[Secret, ...]) -> None:
@@ -123,15 +136,33 @@ class LiveHeaders:
             with self._changing:
                 changed = self._take(session)
         except CallgateError as error:
+            self._retry_at = time.monotonic() + RETRY_S
             self._report(error)
             return
         if changed:
             self._changed()
 
+    def _due(self) -> bool:
+        """Whether it is time to try again what could not be used."""
+        return time.monotonic() >= self._retry_at
+
     def _rotated(self) -> None:
-        session = self._session
-        if session is not None and session.refresh():
+        session, held = self._session, self._held
+        if session is None or held is None:
+            return
+        changed = bool(session.refresh())
+        if self._retry_at < math.inf:
+            session.give_back(held)
+            changed = True
+        if changed:
             self._exchanged(())
+
+    def _missed(self, error: CallgateError) -> None:
+        """What the session could not do. Where it took something all the same, that is of no use."""
+        session, held = self._session, self._held
+        if session is not None and held is not None and session.holds_more(held):
+            self._retry_at = time.monotonic() + RETRY_S
+        self._report(error)
 
     def _report(self, error: CallgateError) -> None:
         self._failed = error.what

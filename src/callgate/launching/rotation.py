@@ -18,13 +18,19 @@ def mark(state: Path) -> bytes:
 
 
 class Rotation:
-    """Looks at the counter in a thread of its own, and calls `turned` there each time it has changed, until `close`."""
+    """Looks at the counter in a thread of its own, and calls `turned` there each time it has changed, until `close`.
 
-    __slots__ = ("_ended", "_since", "_state", "_turned")
+    Also when `due` says that something else is to be done there.
+    """
 
-    def __init__(self, state: Path, since: bytes, turned: Callable[[], None], name: str) -> None:
+    __slots__ = ("_due", "_ended", "_since", "_state", "_turned")
+
+    def __init__(
+        self, state: Path, since: bytes, turned: Callable[[], None], name: str, due: Callable[[], bool] = lambda: False
+    ) -> None:
         from threading import Event, Thread
 
+        self._due = due
         self._state = state
         self._since = since
         self._turned = turned
@@ -34,7 +40,7 @@ class Rotation:
     def _watch(self) -> None:
         while not self._ended.wait(EVERY_S):
             now = mark(self._state)
-            if now != self._since:
+            if now != self._since or self._due():
                 self._since = now
                 self._turned()
 

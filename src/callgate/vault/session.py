@@ -81,6 +81,20 @@ class _Entry:
         self.content = bytearray()
 
 
+class Held:
+    """Leases in use. A renewal moves their end, an exchange does not: whoever goes on using them knows when to stop."""
+
+    __slots__ = ("entries",)
+
+    def __init__(self, entries: tuple[_Entry, ...] = ()) -> None:
+        self.entries = entries
+
+    @property
+    def good_until(self) -> float:
+        """When the first of them ends, by `time.monotonic`; infinity where none does. Never waits for a store."""
+        return min((one.expires_at for one in self.entries), default=math.inf)
+
+
 class Session:
     """See the module. `state` is callgate's state directory.
 
@@ -115,11 +129,32 @@ class Session:
                 entry = self._read(reference)
             return _secret(reference, entry)
 
-    @property
-    def good_until(self) -> float:
-        """When the first lease in use ends, by `time.monotonic`; infinity where none does. Never waits for a store."""
+    def steady(self) -> Condition:
+        """To be entered with `with`: nothing is exchanged before it is left."""
+        return self._changed
+
+    def held(self) -> Held:
+        """The leases of now; those that come in their place are not among them."""
+        with self._changed:
+            return Held(tuple(one for one in self._entries.values() if one.lease is not None))
+
+    def holds_more(self, held: Held) -> bool:
+        """Whether there is a lease that is not among `held`. Never waits for a store."""
         entries = tuple(self._entries.values())  # no lock, which is held while a store is asked: read whole, at once
-        return min((one.expires_at for one in entries if one.lease is not None), default=math.inf)
+        return any(one.lease is not None and one not in held.entries for one in entries)
+
+    def give_back(self, held: Held) -> None:
+        """Revoke the leases that are not among `held`, since they are of no use; they are taken anew when asked for."""
+        with self._changed:
+            for place, entry in tuple(self._entries.items()):
+                if entry.lease is None or entry in held.entries:
+                    continue
+                del self._entries[place]
+                try:
+                    self._leasing(entry).revoke(entry.lease)
+                except SecretError as error:
+                    self._report(error)  # it ends by itself
+                entry.wipe()
 
     def refresh(self) -> tuple[Secret, ...]:
         """Read everything without a lease again now; the secrets whose values changed. `on_change` is not called.
