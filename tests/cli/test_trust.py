@@ -243,11 +243,27 @@ def test_what_another_server_uses_is_not_thrown_away(
     assert (code, said.count("ok ")) == (0, 2)
 
 
+def test_where_nothing_is_locked_there_is_nothing_that_holds(
+    state: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = run(capsys, "verify")
+    assert code == 1 and "nothing to verify" in said and "is not there" in said and "--project DIR" in said
+    state.mkdir(exist_ok=True)
+    (state / "callgate.lock").write_bytes(lockfile.serialise(lockfile.LockFile(state / "callgate.lock")))
+    (state / "callgate.lock").chmod(0o600)
+    code, said = run(capsys, "verify")
+    assert code == 1 and "holds no server" in said
+    project = tmp_path / "empty project"
+    project.mkdir()
+    code, said = run(capsys, "verify", "--project", str(project))
+    words = " ".join(said.split())
+    assert code == 1 and f"callgate trust lock NAME --project {project} -- COMMAND" in words
+
+
 def test_usage(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run(capsys)[0] == 2
     assert run(capsys, "--help")[0] == 0
     assert run(capsys, "frobnicate")[0] == 2
-    assert run(capsys, "verify")[0] == 0
     for words in (["verify", "nobody"], ["lock", "nobody"], ["lock", "a", "b", "--", "x"], ["diff", "nobody"]):
         with pytest.raises(ConfigError) as caught:
             trust.main(words)

@@ -140,6 +140,8 @@ def test_an_error_of_usage_is_a_document_too(state: Path, capsys: pytest.Capture
 
 
 def test_nothing_locked(state: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    document, words = run(capsys, "verify", code=0)
-    assert document["servers"] == []
-    assert "nothing is locked" in words
+    document, words = run(capsys, "verify", code=1)
+    assert (document["ok"], document["servers"]) == (False, [])
+    assert "nothing to verify" in document["error"]["what"] and "is not there" in document["error"]["what"]
+    assert "callgate trust lock NAME -- COMMAND" in document["error"]["next_step"]
+    assert "nothing to verify" in words

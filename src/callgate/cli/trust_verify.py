@@ -5,22 +5,23 @@ from __future__ import annotations
 from pathlib import Path
 
 from callgate.cli import trust_report
-from callgate.cli.trust_common import EXIT_NO, EXIT_OK, Place, chosen, parser, place, say, say_error, title, told
+from callgate.cli.trust_common import EXIT_NO, Place, chosen, parser, place, say, say_error, title, told
 from callgate.cli.trust_report import Report
 from callgate.errors import TrustError
-from callgate.supply import publisher, tree_check
+from callgate.supply import lockfile, publisher, tree_check
 from callgate.supply.lockfile import LockedServer
 from callgate.text import visible
 
 DESCRIPTION = """\
 Compare every locked server with what is in the store: its program, every file
 of its tree, and the signatures of the lock where launch.signers are named.
-Reads everything, changes nothing, asks no registry.
+Reads everything, changes nothing, asks no registry. Where nothing is locked
+there is nothing to verify, which is no success.
 """
 
 
 def main_verify(argv: list[str]) -> int:
-    """0: all hold; 1: something does not."""
+    """0: all hold; 1: something does not, or nothing is locked."""
     made = parser("verify", DESCRIPTION)
     made.add_argument("names", metavar="NAME", nargs="*", help="names of servers (default: all)")
     trust_report.option(made)
@@ -30,12 +31,26 @@ def main_verify(argv: list[str]) -> int:
         report.lock = str(where.lock)
         servers = chosen(where, arguments.names)
         if not servers:
-            print(f"nothing is locked in {visible(str(where.lock), 300)}")
-            return EXIT_OK
+            return _nothing(where, report)
         _signatures(where, report)
         for server in servers:
             _server(where, server, report)
         return report.code
+
+
+def _nothing(where: Place, report: Report) -> int:
+    """A lock that went away must not look like one that holds."""
+    there = "holds no server" if lockfile.exists(where.lock) else "is not there"
+    option = f" --project {visible(str(where.lock.parent), 200)}" if not where.own else ""
+    error = TrustError(
+        f"there is nothing to verify: {visible(str(where.lock), 300)} {there}",
+        next_step=f"pin a server: callgate trust lock NAME{option} -- COMMAND"
+        + ("; the lock of a project is named with --project DIR" if where.own else ""),
+    )
+    say_error(error, 0)
+    report.more["error"] = trust_report.error_of(error)
+    report.code = EXIT_NO
+    return report.code
 
 
 def _signatures(where: Place, report: Report) -> None:
