@@ -487,6 +487,14 @@ def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: str) -> 
         raise reader.error(where.rstrip("."), 'needs command = [...] or url = "...", or settings for callgate run')
     if url and not url.startswith(("http://", "https://")):
         raise reader.error(where + "url", "must start with http:// or https://")
+    sandbox = _sandbox(reader, reader.table(entry, "sandbox", where), where + "sandbox.", base)
+    if (sandbox.private_networks or sandbox.egress_proxy) and not command:
+        key = "private_networks" if sandbox.private_networks else "egress_proxy"
+        raise reader.error(
+            f"{where}sandbox.{key}",
+            f"is for one command alone: write that beside it, as command = [...] under [servers.{name}], word for word "
+            "as it is started; else whatever had this name could use it",
+        )
     transports = ("http", "sse") if url else ("stdio",)
     return ServerConfig(
         name=name,
@@ -498,7 +506,7 @@ def _server(reader: _Reader, name: str, entry: Mapping[str, Any], base: str) -> 
         mode=reader.choice(entry, "mode", MODES, None, where),
         headers=reader.string_map(entry, "headers", where),
         request_timeout_s=reader.seconds(entry, "request_timeout_s", 300.0, where),
-        sandbox=_sandbox(reader, reader.table(entry, "sandbox", where), where + "sandbox.", base),
+        sandbox=sandbox,
         secrets=_secrets(reader, reader.table(entry, "secrets", where), where + "secrets."),
         sessions=reader.number(entry, "sessions", 64, 1, 100_000, where),
     )

@@ -352,7 +352,8 @@ def test_ways_out_that_the_user_opened(
     words: str,
 ) -> None:
     path = tmp_path / "callgate.toml"
-    path.write_text(f'[servers.gitlab.sandbox]\nnetwork = ["gitlab.example.internal"]\n{settings}\n')
+    command = '[servers.gitlab]\ncommand = ["/usr/bin/true"]\n'
+    path.write_text(f'{command}[servers.gitlab.sandbox]\nnetwork = ["gitlab.example.internal"]\n{settings}\n')
     monkeypatch.setenv("CALLGATE_CONFIG", str(path))
     _, found = checks(capsys)
     assert told(found, "servers.gitlab", words, level=level)

@@ -117,12 +117,13 @@ def test_a_host_in_a_private_network_is_reached_where_it_was_opened(
     host = "gitlab.example.internal"
     settings = tmp_path / "callgate.toml"
     networks = json.dumps([opened] if opened else [])
+    server = [sys.executable, str(FIXTURES / "servers" / "nosy_server.py")]
     settings.write_text(
+        f"[servers.nosy]\ncommand = {json.dumps(server)}\n"
         f'[servers.nosy.sandbox]\nnetwork = ["{host}"]\nprivate_networks = {networks}\n'
         f'[servers.nosy.secrets.VENDOR_TOKEN]\nref = "env://VENDOR"\nhosts = ["{host}"]\n'
     )
     monkeypatch.setenv("VENDOR", SECRET)
-    server = [sys.executable, str(FIXTURES / "servers" / "nosy_server.py")]
     gate = run_command(server, "--name", "nosy", "--config", str(settings))
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     with Pipe(internet.command(folder, *gate), stderr=tmp_path / "said") as pipe:

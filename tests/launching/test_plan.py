@@ -9,8 +9,8 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Config, parse
-from callgate.errors import CallgateError, LaunchError, SandboxError, SecretError, TrustError
+from callgate.config import Config, SandboxConfig, ServerConfig, parse
+from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, SecretError, TrustError
 from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan
 from callgate.sandbox.defaults import spec_for
@@ -92,7 +92,7 @@ def test_the_command_line_counts_more_than_the_settings(tmp_path: Path) -> None:
 @needs_bubblewrap
 def test_private_networks_are_for_the_names_of_the_settings_alone(tmp_path: Path) -> None:
     settings = {"network": ["gitlab.example.internal", "*.example.org"], "private_networks": ["10.20.0.0/16"]}
-    document = {"servers": {"s": {"sandbox": settings}}}
+    document = {"servers": {"s": {"command": list(wish().command), "sandbox": settings}}}
     launch = planned(tmp_path / "state", document, network=("db.example.internal:5432",))
     try:
         sandbox = launch.facts["sandbox"]
@@ -117,7 +117,10 @@ def test_private_networks_are_for_the_names_of_the_settings_alone(tmp_path: Path
 @pytest.mark.parametrize(
     ("server", "match"),
     [
-        ({"sandbox": {"private_networks": ["0.0.0.0/0"], "network": ["a.test"]}}, "not within"),
+        (
+            {"sandbox": {"private_networks": ["0.0.0.0/0"], "network": ["a.test"]}, "command": [PYTHON, "-c", "pass"]},
+            "not within",
+        ),
         ({"sandbox": {"private_networks": ["10.0.0.0/8"]}, "command": ["/usr/bin/true"]}, "another command"),
     ],
 )
@@ -126,10 +129,23 @@ def test_private_networks_that_are_refused(tmp_path: Path, server: dict[str, Any
         planned(tmp_path, {"servers": {"s": server}})
 
 
+@pytest.mark.parametrize("beside", [{}, {"url": "https://gitlab.example.com/mcp"}])
+@pytest.mark.parametrize("key", ["private_networks", "egress_proxy"])
+def test_what_opens_a_way_for_no_command_opens_it_for_none(tmp_path: Path, key: str, beside: dict[str, Any]) -> None:
+    """A client's entry may start anything under a name of the settings."""
+    value: Any = ["10.0.0.0/8"] if key == "private_networks" else "http://proxy.example.com:3128"
+    server = {**beside, "sandbox": {"network": ["a.test"], key: value}}
+    with pytest.raises(ConfigError, match=rf"servers\.s\.sandbox\.{key}: .*command = \[\.\.\.\] under \[servers\.s\]"):
+        parse({"servers": {"s": server}})
+    sandbox = SandboxConfig(network=("a.test",), **{key: tuple(value) if type(value) is list else value})
+    with pytest.raises(SandboxError, match="another command"):
+        plan(Config(servers={"s": ServerConfig("s", sandbox=sandbox)}), wish(), tmp_path)
+
+
 @needs_bubblewrap
 def test_a_proxy_of_the_settings_is_in_the_evidence_with_what_it_costs(tmp_path: Path) -> None:
     settings = {"network": ["api.example.com"], "egress_proxy": "http://proxy.example.com:3128"}
-    launch = planned(tmp_path, {"servers": {"s": {"sandbox": settings}}})
+    launch = planned(tmp_path, {"servers": {"s": {"command": list(wish().command), "sandbox": settings}}})
     try:
         sandbox = launch.facts["sandbox"]
         assert isinstance(sandbox, dict)

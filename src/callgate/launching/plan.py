@@ -65,7 +65,7 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
             next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
         )
     own = server.sandbox.private_networks or server.sandbox.egress_proxy
-    if own and server.command and server.command != wish.command:
+    if own and server.command != wish.command:
         raise SandboxError(
             f"the private networks and the proxy of {wish.name} are for another command: the one in its settings",
             next_step=f"start it under another --name, or write this command under [servers.{wish.name}]",
