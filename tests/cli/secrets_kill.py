@@ -12,14 +12,13 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from callgate.cli import install, secrets
 from tests.cli.secrets_home import PREFIX, C, leaks
-from tests.support.kill import killed
+from tests.support.kill import afresh, killed
 
 FILES = {
     ".cursor/mcp.json": f'{{\n  "mcpServers": {{\n    // c\n    "a": {{"command": "npx", "env": {{"A_TOKEN": "{C[0]}"}}}}}}}}\n',
@@ -52,27 +51,30 @@ class Desk:
         env = str(self.home / "p/.env")
         self.move = ("move", "--to", "age", "--yes", env)
         self.undo = ("move", "--undo", "--yes")
-        self.plain: dict[str, bytes] = {}
-        self.moved: dict[str, bytes] = {}
-        self.fresh(moving=False)
+        afresh(folder, self._plain)
         self.plain = self.now()
-        quiet(secrets, *self.move)
+        afresh(folder, self._moved)
         self.moved = self.now()
 
     def now(self) -> dict[str, bytes]:
         return {name: (self.home / name).read_bytes() for name in FILES}
 
-    def fresh(self, *, moving: bool) -> None:
-        shutil.rmtree(self.folder, ignore_errors=True)
-        self.state.mkdir(parents=True)
+    def fresh(self) -> None:
+        """As before the command that is killed."""
+        afresh(self.folder, self._moved if self.which == "undo" else self._plain)
+
+    def _plain(self) -> None:
+        self.state.mkdir()
         for name, text in FILES.items():
             (self.home / name).parent.mkdir(parents=True, exist_ok=True)
             (self.home / name).write_bytes(text.encode())
         options = install.parser().format_help()
         leave = [one for one in ("--keep-secrets", "--no-lock", "--no-hooks") if one in options]
         quiet(install, "--yes", *leave)
-        if moving:
-            quiet(secrets, *self.move)
+
+    def _moved(self) -> None:
+        self._plain()
+        quiet(secrets, *self.move)
 
     def look(self) -> list[str]:
         """What is wrong right after a kill: a file that is neither, or a value that is nowhere any more."""
@@ -96,7 +98,7 @@ def main(folder: Path, which: str, first: int, stride: int) -> None:
     wrong: list[str] = []
     steps = first
     while True:
-        desk.fresh(moving=which == "undo")
+        desk.fresh()
         if not dying(desk.move if which == "move" else desk.undo, steps):
             break
         wrong += [f"{steps}: {what}" for what in desk.look()]

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.kill import IN_MEMORY
+
 ROOT = Path(__file__).parents[2]
-IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
-"""Some 370 runs: a kill is one whatever holds the files, and syncing costs nothing there."""
 
 
 @pytest.mark.slow

@@ -12,14 +12,13 @@ import contextlib
 import io
 import json
 import os
-import shutil
 import sys
 from pathlib import Path
 from typing import Any
 
 from callgate.cli import install, status, uninstall
 from tests.clients.roundtrip import MARK
-from tests.support.kill import killed
+from tests.support.kill import afresh, killed
 
 FILES = {
     ".cursor/mcp.json": (
@@ -54,26 +53,26 @@ def main(folder: Path, which: str) -> None:
     home, state = folder / "home", folder / "state"
     os.environ |= {"HOME": str(home), "CALLGATE_STATE_DIR": str(state)}
     plain = {name: text.encode() for name, text in FILES.items()}
-    wrapped: dict[str, bytes] = {}
 
     def now() -> dict[str, bytes]:
         return {str(path.relative_to(home)): path.read_bytes() for path in home.rglob("*") if path.is_file()}
 
-    def fresh() -> None:
-        shutil.rmtree(folder, ignore_errors=True)
-        state.mkdir(parents=True)
+    def before() -> None:
+        state.mkdir()
         for name, data in plain.items():
             (home / name).parent.mkdir(parents=True)
             (home / name).write_bytes(data)
-        if which == "uninstall" or not wrapped:
-            quiet(install, *INSTALL)
 
-    fresh()
-    wrapped |= now()
+    def after() -> None:
+        before()
+        quiet(install, *INSTALL)
+
+    afresh(folder, after)
+    wrapped = now()
     wrong = [] if MARK.encode() not in b"".join(wrapped.values()) else ["the credentials are not moved"]
     steps = 0
     while True:
-        fresh()
+        afresh(folder, before if which == "install" else after)
         if not dying(install if which == "install" else uninstall, steps):
             break
         wrong += [f"{steps}: {what}" for what in look(now(), plain, wrapped)]

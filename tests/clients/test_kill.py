@@ -6,9 +6,12 @@ import json
 import os
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
 
 import pytest
+
+from tests.support.kill import IN_MEMORY
 
 ROOT = Path(__file__).parents[2]
 
@@ -17,16 +20,17 @@ ROOT = Path(__file__).parents[2]
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.timeout(330)
 @pytest.mark.parametrize("command", ["install", "uninstall"])
-def test_killed_at_every_step(command: str, tmp_path: Path) -> None:
-    result = subprocess.run(
-        [sys.executable, "-m", "tests.clients.kill_steps", str(tmp_path / "run"), command],
-        cwd=ROOT,
-        env={**os.environ, "XDG_CONFIG_HOME": "", "CODEX_HOME": ""},
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=300,
-    )
+def test_killed_at_every_step(command: str) -> None:
+    with tempfile.TemporaryDirectory(dir=IN_MEMORY) as folder:
+        result = subprocess.run(
+            [sys.executable, "-m", "tests.clients.kill_steps", f"{folder}/run", command],
+            cwd=ROOT,
+            env={**os.environ, "XDG_CONFIG_HOME": "", "CODEX_HOME": ""},
+            capture_output=True,
+            text=True,
+            check=False,
+            timeout=300,
+        )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
     assert found["wrong"] == []

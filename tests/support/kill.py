@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import builtins
 import os
+import shutil
 import signal
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 STEPS = (
@@ -13,6 +15,8 @@ STEPS = (
     *("fchmod", "chmod", "mkdir", "rmdir", "write"),
 )
 """Functions of `os` that change or sync files; the builtin `open` counts too."""
+IN_MEMORY = "/dev/shm" if os.path.isdir("/dev/shm") else None
+"""Where the hundreds of runs have their files: a kill is one whatever holds them, and syncing costs nothing there."""
 
 
 def killed(work: Callable[[], int], step: int) -> tuple[bool, int]:
@@ -40,3 +44,15 @@ def killed(work: Callable[[], int], step: int) -> tuple[bool, int]:
         os._exit(work())
     _, status = os.waitpid(child, 0)
     return os.WIFSIGNALED(status), 0 if os.WIFSIGNALED(status) else os.waitstatus_to_exitcode(status)
+
+
+def afresh(folder: Path, make: Callable[[], None]) -> None:
+    """`folder` as `make` leaves it: made once, and copied from then on."""
+    made = folder.with_name(f"{folder.name}-{make.__name__}")
+    shutil.rmtree(folder, ignore_errors=True)
+    if made.exists():
+        shutil.copytree(made, folder, symlinks=True)
+        return
+    folder.mkdir(parents=True)
+    make()
+    shutil.copytree(folder, made, symlinks=True)
