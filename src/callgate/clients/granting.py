@@ -1,0 +1,182 @@
+"""What the entries of a client's file need to be granted: the references in those that start behind the gate."""
+
+from __future__ import annotations
+
+import os
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from callgate.clients.entries import Entry, entries, gate_at
+from callgate.clients.formats import FormatName, parse
+from callgate.clients.machine import Found
+from callgate.clients.plan import Plan
+from callgate.clients.records import Records
+from callgate.clients.table import Shape
+from callgate.clients.tree import canonical
+from callgate.config import Config
+from callgate.launching import granting, own
+from callgate.launching.granted import named, references
+from callgate.vault.grants import Grant, Grants
+from callgate.vault.grants_file import Draft
+
+SETTINGS = "callgate install"
+"""Owner of the configuration that installed entries start with."""
+_ENTRY = "entry"
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """What one entry must be granted."""
+
+    server: str
+    grants: tuple[Grant, ...]
+
+    @property
+    def references(self) -> tuple[str, ...]:
+        """The secrets it then gets."""
+        return tuple(dict.fromkeys(one.reference for one in self.grants))
+
+
+@dataclass(frozen=True, slots=True)
+class Start:
+    """The words of `callgate run` in an entry, as far as a grant is about them."""
+
+    name: str
+    command: tuple[str, ...]
+    url: str
+    names: tuple[str, ...]
+    unconfined: bool
+
+
+def owner_of(key: tuple[str, tuple[str, ...]], kind: str = _ENTRY) -> str:
+    """On whose account an entry's grants are."""
+    return "\0".join((kind, key[0], *key[1]))
+
+
+def needs(
+    found: Iterable[Found],
+    format_: FormatName,
+    text: str,
+    owned: Callable[[Found, Entry], str],
+    state: Path,
+    config: Config | None,
+    *,
+    project: str = "",
+    environ: Mapping[str, str] = os.environ,
+) -> Iterator[Need]:
+    """What the entries of one file, given by its text, need. `owned` names an entry's owner; none: it is left out."""
+    root = parse(format_, text)
+    for one in found:
+        for entry in entries(root, one.place, one.client.shape):
+            owner = owned(one, entry) if entry.kind == "wrapped" else ""
+            if owner:
+                made = _grants(entry, one.client.shape, state, config, environ, _directory(one, entry, project), owner)
+                if made:
+                    yield Need(entry.name, made)
+
+
+def _grants(
+    entry: Entry,
+    shape: Shape,
+    state: Path,
+    config: Config | None,
+    environ: Mapping[str, str],
+    cwd: str,
+    owner: str,
+) -> tuple[Grant, ...]:
+    start = start_of(entry.command)
+    member = entry.node.get(shape.env)
+    own_variables = member.node.members if member and member.node.kind == "map" else ()
+    environ = {**environ, **{one.key: one.node.text for one in own_variables if one.node.kind == "scalar"}}
+    if start.url:
+        return tuple(granting.for_url(start.url, references([start.url]), state, environ=environ, owner=owner))
+    if not start.command:
+        return ()
+    variables = named(environ, start.names)
+    free = start.unconfined or granting.unconfined(config, start.name)
+    made = granting.for_command(start.command, variables, state, environ=environ, cwd=cwd, unconfined=free, owner=owner)
+    return tuple(made)
+
+
+def start_of(words: tuple[str, ...]) -> Start:
+    """What a wrapped command line asks of `callgate run`."""
+    if len(words) == 1:
+        words = tuple(words[0].split())
+    at = gate_at(words)
+    options: dict[str, list[str]] = {}
+    rest = list(words[words.index("run", at) + 1 :]) if at >= 0 and "run" in words[at:] else []
+    while rest and rest[0] != "--":
+        option, has_value, value = rest.pop(0).partition("=")
+        options.setdefault(option, []).append(value if has_value else rest.pop(0) if rest else "")
+
+    def last(option: str) -> str:
+        return (options.get(option) or [""])[-1]
+
+    command = tuple(rest[1:])
+    if len(command) == 1 and " " in command[0] and not os.path.exists(command[0]):
+        command = tuple(shlex.split(command[0]))  # as `callgate run` takes it
+    return Start(last("--name"), command, last("--url"), tuple(options.get("--env", ())), last("--sandbox") == "none")
+
+
+def _directory(found: Found, entry: Entry, project: str) -> str:
+    """Where the client starts it; empty where only the client knows."""
+    member = entry.node.get("cwd")
+    if member and member.node.string and os.path.isabs(member.node.text):
+        return member.node.text
+    if found.place.scope == "project":
+        return os.path.abspath(project)
+    return entry.container[1] if entry.container[:1] == ("projects",) and len(entry.container) > 1 else ""
+
+
+def of_plans(
+    plans: Iterable[Plan],
+    found: Iterable[Found],
+    records: Records,
+    state: Path,
+    config: Config | None,
+    wants: Callable[[str], bool],
+    *,
+    project: str = "",
+) -> list[Need]:
+    """What the entries that `install` wrapped, or is about to wrap, need."""
+    groups: dict[str, list[Found]] = {}
+    for one in found:
+        groups.setdefault(one.real, []).append(one)
+    made: list[Need] = []
+    for plan in plans:
+        if plan.problem is not None or plan.content is None:
+            continue
+        new = {record.key: record for record in plan.add}
+
+        def owned(one: Found, entry: Entry, new: Mapping[object, object] = new) -> str:
+            key = one.real, entry.where
+            record = records.get(*key)
+            ours = key in new or (record is not None and canonical(entry.node) == record.wrapped)
+            return owner_of(key) if ours and wants(entry.name) else ""
+
+        text = plan.content.text if plan.text is None else plan.text
+        made += needs(groups[plan.content.path], plan.format, text, owned, state, config, project=project)
+    return made
+
+
+def missing(made: Iterable[Need], found: Grants) -> list[Need]:
+    """Those of which something is not granted yet, or not on this account."""
+    return [
+        one
+        for one in made
+        if any(key.key not in found.grants or key.owners[0] not in found.grants[key.key].owners for key in one.grants)
+    ]
+
+
+def unusual(config: Config | None) -> str:
+    """The configuration, where it counts as the user's own only if that is written down."""
+    return config.source if config is not None and not own.configuration(config.source, Grants()) else ""
+
+
+def settle(draft: Draft, records: Records) -> None:
+    """Take back what entries were granted that are not behind the gate any more."""
+    kept = {owner_of(record.key) for record in records.all()}
+    prefix = _ENTRY + "\0"
+    draft.release(lambda owner: (owner.startswith(prefix) and owner not in kept) or (owner == SETTINGS and not kept))
