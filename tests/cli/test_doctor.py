@@ -120,6 +120,29 @@ def test_variables_that_act_on_the_gate(home: Path, capsys: pytest.CaptureFixtur
     assert not told(found, "named in") and not told(found, "plain in")
 
 
+def test_what_a_project_says_of_the_gate(home: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = str(Path(sys.executable).with_name("callgate"))
+    state = os.environ["CALLGATE_STATE_DIR"]
+    said = {
+        "bare": ["--sandbox", "none"],
+        "watched": ["--mode=observe"],
+        "settled": ["--config", "/tmp/theirs.toml"],
+        "kept": ["--state", "/tmp/theirs"],
+        "plain": ["--state", state, "--config", os.environ["CALLGATE_CONFIG"], "--sandbox", "auto"],
+    }
+    servers = {name: {"command": gate, "args": ["run", *one, "--", sys.executable]} for name, one in said.items()}
+    project = tmp_path / "project"
+    (project / ".cursor").mkdir(parents=True)
+    write(project, servers)
+    found = checks(capsys, "--project", str(project))[1]
+    for name in ("bare", "watched", "settled", "kept"):
+        assert told(found, f"{name} in", "starts callgate with", said[name][0].partition("=")[0])
+    assert not told(found, "plain in", "starts callgate")
+    (project / ".cursor/mcp.json").unlink()
+    write(home, servers)
+    assert not told(checks(capsys)[1], "starts callgate with"), "in a file of the user's own it is the user who says it"
+
+
 def test_an_older_launcher_is_written_anew(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = json.dumps({"mcpServers": {"s": {"command": sys.executable, "args": ["x.py"], "env": {"A": "b"}}}})
     path = home / ".cursor/mcp.json"
@@ -265,7 +288,9 @@ def test_hooks(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert code == 1
     assert told(found, "cursor hooks", "fails open")
     install()
-    (Path(os.environ["CALLGATE_STATE_DIR"]) / "hooks/snapshot.json").unlink()
+    snapshot = Path(os.environ["CALLGATE_STATE_DIR"]) / "hooks/snapshot.json"
+    assert json.loads(snapshot.read_text())["configurations"] == [os.path.realpath(os.environ["CALLGATE_CONFIG"])]
+    snapshot.unlink()
     assert told(checks(capsys)[1], "snapshot", "every tool call is refused")
 
 

@@ -311,6 +311,18 @@ def test_servers_past_the_gate_by_policy(policy: str, said: str, home: Path) -> 
     assert spool(home)[-1]["rule"] == "hook-open-server"  # in the evidence all the same
 
 
+def test_what_a_project_says_of_the_gate_is_asked_about(home: Path, tmp_path: Path) -> None:
+    entry = {"command": GATE, "args": ["run", "--sandbox", "none", "--", "npx", "x"]}
+    (tmp_path / ".mcp.json").write_text(json.dumps({"mcpServers": {"theirs": entry}}))
+    answer = ask(home, "claude-code", {**claude("mcp__theirs__read"), "cwd": str(tmp_path)})[1]
+    assert answer is not None
+    said = answer["hookSpecificOutput"]
+    assert said["permissionDecision"] == "ask"
+    assert "--sandbox none" in said["permissionDecisionReason"]
+    assert "take that out of the project's file" in said["permissionDecisionReason"]
+    assert spool(home)[-1]["rule"] == "hook-project-options"
+
+
 JSON = st.recursive(
     st.none() | st.booleans() | st.text(max_size=8) | st.integers(),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=8), inner, max_size=3),

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callgate.clients import hook_snapshot
-from callgate.clients.hook_servers import judge_command, judge_tool, judge_url
+from callgate.clients.hook_servers import judge_command, judge_server, judge_tool, judge_url
 from callgate.clients.hook_snapshot import HookError, Snapshot
 from callgate.clients.launcher import heedless
 from callgate.clients.machine import Machine
@@ -32,7 +32,8 @@ def _home(tmp_path: Path) -> Path:
 @pytest.fixture(name="snapshot")
 def _snapshot(home: Path) -> Snapshot:
     machine = Machine("linux", str(home), {})
-    hook_snapshot.write(home / "state", machine, (GATE,), gateways=("http://127.0.0.1:8484/",))
+    own = str(home / ".config/callgate/callgate.toml")
+    hook_snapshot.write(home / "state", machine, (GATE,), gateways=("http://127.0.0.1:8484/",), configuration=own)
     return hook_snapshot.load(str(home / "state"))
 
 
@@ -75,6 +76,14 @@ def write(path: Path, document: Any) -> None:
         ),
         (
             {"command": GATE, "args": ["run", "--", "x", "--config", "/c", "--state", "/s"], "env": {"HOME": "/h"}},
+            "hook-open-server",
+        ),
+        (  # --name is called "--config" there, and no settings are named
+            {
+                "command": GATE,
+                "args": ["run", "--name", "--config", "--name", "--state", "--", "x"],
+                "env": {"HOME": "/h"},
+            },
             "hook-open-server",
         ),
         ({"command": "callgate", "args": ["run", "--", "x"], "env": {"PATH": "/tmp"}}, "hook-open-server"),
@@ -138,6 +147,54 @@ def test_a_project_cannot_take_a_name_over(home: Path, snapshot: Snapshot, tmp_p
         write(project / ".mcp.json", document)
         assert claude(home, snapshot, "mcp__files__read", str(project / "deep")) == rule
         assert claude(home, snapshot, "mcp__files__read", str(tmp_path)) == ""
+
+
+@pytest.mark.parametrize(
+    ("said", "judged"),
+    [
+        (["--sandbox", "none"], True),
+        (["--sandbox=none"], True),
+        (["--sandbox", "auto", "--sandbox", "none"], True),
+        (["--name", "--", "--sandbox", "none"], True),  # its name is "--"
+        (["--env", "--sandbox", "--sandbox", "none"], True),
+        (["--mode", "observe"], True),
+        (["--config", "/tmp/evil.toml"], True),
+        (["--config", "callgate.toml"], True),
+        (["--config", "{home}/.config/callgate/callgate.toml", "--config=/tmp/evil.toml"], True),
+        (["--state", "/tmp/state"], True),
+        (["--state", "{home}/state/../other"], True),
+        (["--sandbox", "none", "--sandbox", "landlock"], False),
+        (["--env", "--sandbox", "--env", "none"], False),
+        (["--mode", "enforce", "--sandbox", "podman", "--network", "a.example"], False),
+        (["--config", "{home}/.config/callgate/callgate.toml", "--state", "{home}/state"], False),
+        (["--state", "{home}/state/../state/"], False),
+        (["--", "x", "--sandbox", "none"], False),
+    ],
+)
+def test_what_a_project_says_of_the_gate(
+    said: list[str], judged: bool, home: Path, snapshot: Snapshot, tmp_path: Path
+) -> None:
+    words = [word.replace("{home}", str(home)) for word in said]
+    entry = {"command": GATE, "args": ["run", *words, "--", "npx", "x"]}
+    project = tmp_path / "project"
+    write(project / ".mcp.json", {"mcpServers": {"files": entry}})
+    assert claude(home, snapshot, "mcp__files__read", str(project)) == ("hook-project-options" if judged else "")
+    found = judge_server("claude-code", "files", str(project), snapshot)
+    assert (found is not None) == judged
+    line = " ".join([GATE, *entry["args"]])
+    assert (judge_command(line, snapshot) is not None) == judged
+    # In a file of the user's own it is the user who says it.
+    write(home / ".claude.json", {"mcpServers": {"files": entry}})
+    assert claude(home, snapshot, "mcp__files__read", str(tmp_path)) == ""
+    assert (claude(home, snapshot, "mcp__files__read", str(project)) != "") == judged
+    write(home / ".cursor/mcp.json", {"mcpServers": {"files": entry}})
+    assert judge_command(line, snapshot) is None
+
+
+def test_a_project_may_not_say_it_by_way_of_a_url_either(home: Path, snapshot: Snapshot, tmp_path: Path) -> None:
+    entry = {"command": GATE, "args": ["run", "--mode", "observe", "--url", "https://x.example/mcp"]}
+    write(tmp_path / ".mcp.json", {"mcpServers": {"far": entry}})
+    assert claude(home, snapshot, "mcp__far__read", str(tmp_path)) == "hook-project-options"
 
 
 def test_local_scope_counts_in_its_project_alone(home: Path, snapshot: Snapshot) -> None:

@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import textwrap
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 from callgate.cli.client_options import (
@@ -16,6 +16,7 @@ from callgate.cli.client_options import (
     clients_with_hooks,
     configuration,
     in_arguments,
+    settings_places,
     shown_path,
 )
 from callgate.clients import hook_snapshot, hook_survey
@@ -74,7 +75,7 @@ def examine(clients: tuple[str, ...] = (), project: str = "") -> Iterator[Check]
         ("program", _program),
         ("state", lambda: _state(state)),
         ("backups", lambda: _backups(state)),
-        ("clients", lambda: _files(machine, state, clients, project)),
+        ("clients", lambda: _files(machine, state, clients, project, settings_places(config, state))),
         ("hooks", lambda: _hooks(machine, state, clients)),
         ("sandbox", lambda: _sandbox(settled, state)),
         ("lock", lambda: _lock(settled, state)),
@@ -170,7 +171,9 @@ def _backups(state: Path) -> Iterator[Check]:
         )
 
 
-def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str) -> Iterator[Check]:
+def _files(
+    machine: Machine, state: Path, clients: tuple[str, ...], project: str, places: Mapping[str, str]
+) -> Iterator[Check]:
     from callgate.detect.credentials import judge
 
     facts = Facts(
@@ -179,6 +182,7 @@ def _files(machine: Machine, state: Path, clients: tuple[str, ...], project: str
         _pinned(state),
         launcher_or_name(),
         in_arguments,
+        lambda option, path: os.path.isabs(path) and os.path.realpath(path) == os.path.realpath(places[option]),
     )
     count = 0
     for one in check_clients(find(machine, clients, project), Records(state), clients, facts):

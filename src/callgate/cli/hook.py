@@ -30,6 +30,7 @@ READ_S = 3.0
 _NEXT = {
     "hook-unknown-server": "declare it and put it behind the gate: callgate install",
     "hook-open-server": "put it behind the gate: callgate install",
+    "hook-project-options": "take that out of the project's file; if you want it, say it in callgate.toml",
     "hook-client-file": "make that change yourself, or agree when asked",
     "hook-own-file": "make that change yourself, or agree when asked",
     "hook-program": "make that change yourself, or agree when asked",

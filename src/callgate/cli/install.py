@@ -154,6 +154,7 @@ def _snapshot(
             machine,
             wish.launcher,
             gateways=gateways(config),
+            configuration=config.source if config else "",
             chosen={
                 "unknown": arguments.unknown_servers,
                 "open": arguments.open_servers,

@@ -21,7 +21,7 @@ from callgate.clients.machine import Found
 from callgate.clients.moving import set_names
 from callgate.clients.records import Records
 from callgate.clients.status import FileState, ServerState, survey
-from callgate.clients.steering import takes_over
+from callgate.clients.steering import options, takes_over, users_alone
 from callgate.clients.table import BY_NAME, Shape, System
 from callgate.clients.tree import ClientFileError, is_reference
 from callgate.clients.url_parts import decoded, references, url_values
@@ -69,6 +69,8 @@ class Facts:
     launcher: tuple[str, ...] = ()
     """The words that start this callgate."""
     in_arguments: Finder = lambda _: ()
+    own: Callable[[str, str], bool] = lambda _option, _path: False
+    """Whether what `--config` or `--state` names is the user's."""
 
 
 _SAYS: Final[dict[str, tuple[Level, str, str]]] = {
@@ -215,6 +217,7 @@ def _entry(place: Found, entry: Entry, facts: Facts) -> Iterator[Check]:
     if entry.kind == "wrapped":
         yield from _other_gate(place, words, subject, facts)
         yield from _steered(place, entry, subject)
+        yield from _users_alone(place, words, subject, facts)
         yield from _store_reached(place, entry, subject)
     for label, what in advice(inner, place.client.shape.env, facts.in_arguments):
         yield Check(
@@ -270,6 +273,21 @@ def _steered(place: Found, entry: Entry, subject: str) -> Iterator[Check]:
             why,
             "whoever writes that variable decides what runs as the gate, or by which settings",
             "callgate install writes it anew",
+        )
+
+
+def _users_alone(place: Found, words: list[str], subject: str, facts: Facts) -> Iterator[Check]:
+    """Whether a project says of the gate what only the user may say."""
+    at = gate_at(words)
+    behind = words[words.index("run", at) + 1 :] if place.place.scope == "project" and "run" in words[at:] else []
+    if option := users_alone(options(behind), facts.own):
+        yield Check(
+            "fail",
+            place.client.title,
+            subject,
+            f"starts callgate with {option}",
+            "whoever writes the project's file decides what the gate holds to",
+            "take it out there; if you want it, say it in callgate.toml, or in a file of your own",
         )
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 
 from callgate.clients.hook_snapshot import HookError
-from callgate.clients.steering import HARMLESS, takes_over, unnamed
+from callgate.clients.steering import HARMLESS, options, takes_over, unnamed, users_alone
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
@@ -35,28 +35,32 @@ def judge_tool(client: str, tool: str, cwd: str, snapshot: Snapshot, server: str
     if not matching:
         return "hook-unknown-server", f"{tool}: its server is in no file that callgate knows"
     # `a__b__c` may be tool `b__c` of server `a`, or tool `c` of `a__b`: every server it may be must be wrapped.
-    open_ones = [name for name, entry in matching if not _behind(entry, snapshot)]
+    open_ones = [name for name, entry, _ in matching if not _behind(entry, snapshot)]
     if open_ones:
         return "hook-open-server", f"{tool}: server {max(open_ones, key=len)} is not behind the gate"
-    return None
+    return _weakened(matching, snapshot)
 
 
 def judge_server(client: str, server: str, cwd: str, snapshot: Snapshot) -> tuple[str, str] | None:
     """As `judge_tool`, where the client says which server it asks. Every entry of that name must be wrapped."""
     name = normal(server)
-    matching = [entry for one, entry in _declared(client, cwd, snapshot) if one == name]
+    matching = [one for one in _declared(client, cwd, snapshot) if one[0] == name]
     if not matching:
         return "hook-unknown-server", f"server {server} is in no file that callgate knows"
-    if not all(_behind(entry, snapshot) for entry in matching):
+    if not all(_behind(entry, snapshot) for _, entry, _ in matching):
         return "hook-open-server", f"server {server} is not behind the gate"
-    return None
+    return _weakened(matching, snapshot)
 
 
 def judge_command(command: str, snapshot: Snapshot) -> tuple[str, str] | None:
     """What is wrong with a server that was started by this command line."""
-    if _runs_gate(_split(_without_url(command)), snapshot):
-        return None
-    return "hook-open-server", f"the server started by '{command[:200]}' is not behind the gate"
+    words = _split(_without_url(command))
+    if not _runs_gate(words, snapshot):
+        return "hook-open-server", f"the server started by '{command[:200]}' is not behind the gate"
+    option = _users_alone(words, snapshot)
+    if option and command not in _own_lines(snapshot):
+        return "hook-project-options", f"the server started by '{command[:200]}' is started with {option[:200]}"
+    return None
 
 
 def judge_url(url: str, snapshot: Snapshot) -> tuple[str, str] | None:
@@ -71,17 +75,49 @@ def normal(name: str) -> str:
     return "".join(c if c.isascii() and (c.isalnum() or c in "_-") else "_" for c in name)
 
 
-def _declared(client: str, cwd: str, snapshot: Snapshot) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Servers by the name their tools carry, of every file that counts in this directory."""
+def _weakened(matching: list[tuple[str, dict[str, Any], bool]], snapshot: Snapshot) -> tuple[str, str] | None:
+    """What is wrong with entries of projects that start the gate: what they say of it only the user may say."""
+    for name, entry, of_project in matching:
+        if of_project and (option := _users_alone(_words(entry), snapshot)):
+            return "hook-project-options", f"server {name}: a file of the project starts it with {option[:200]}"
+    return None
+
+
+def _users_alone(words: list[str], snapshot: Snapshot) -> str:
+    known = {"--config": snapshot.configurations, "--state": (snapshot.state,)}
+
+    def own(option: str, path: str) -> bool:
+        return os.path.isabs(path) and snapshot.folded(os.path.realpath(path)) in known[option]
+
+    return users_alone(options(_behind_run(words)), own)
+
+
+def _behind_run(words: list[str]) -> list[str]:
+    """What stands behind `callgate run`; the first `run` there is, since only `env` and the gate stand before."""
+    return words[words.index("run") + 1 :] if "run" in words else []
+
+
+def _own_lines(snapshot: Snapshot) -> set[str]:
+    """The command lines of the user's own files, as Cursor joins them."""
+    places = [place for place in snapshot.places["cursor"] if not place["project"]]
+    return {" ".join(_words(entry)) for place in places for _, entry, _ in _servers_of(place, "")}
+
+
+def _declared(client: str, cwd: str, snapshot: Snapshot) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    """Servers by the name their tools carry, of every file that counts in this directory; whether it is a project's."""
     for place in snapshot.places[client]:
-        for path in _paths(place, cwd):
-            document = _read(path, place["format"])
-            for keys, servers in _under(document, place["keys"], ()):
-                if "*" in place["keys"] and not _within(cwd, keys[place["keys"].index("*")]):
-                    continue
-                for name, entry in servers.items():
-                    if type(entry) is dict and entry:
-                        yield normal(name), entry
+        yield from _servers_of(place, cwd)
+
+
+def _servers_of(place: dict[str, Any], cwd: str) -> Iterator[tuple[str, dict[str, Any], bool]]:
+    for path in _paths(place, cwd):
+        document = _read(path, place["format"])
+        for keys, servers in _under(document, place["keys"], ()):
+            if "*" in place["keys"] and not _within(cwd, keys[place["keys"].index("*")]):
+                continue
+            for name, entry in servers.items():
+                if type(entry) is dict and entry:
+                    yield normal(name), entry, place["project"]
 
 
 def _paths(place: dict[str, Any], cwd: str) -> Iterator[str]:
@@ -179,15 +215,27 @@ def _within(cwd: str, folder: str) -> bool:
 def _behind(entry: dict[str, Any], snapshot: Snapshot) -> bool:
     command = entry.get("command")
     if isinstance(command, str) and command:
-        arguments = entry.get("args")
-        listed = [one for one in arguments if isinstance(one, str)] if isinstance(arguments, list) else []
         given = entry.get("env")
         names = list(given) if isinstance(given, dict) else []
-        if not listed and (not os.path.isabs(command) or os.path.lexists(command)):
+        if not _arguments(entry) and (not os.path.isabs(command) or os.path.lexists(command)):
             return False  # a client may take it whole, as the path of a program: `callgate run x/evil`
-        return _runs_gate([command, *listed] if listed else _split(command), snapshot, names)
+        return _runs_gate(_words(entry), snapshot, names)
     url = entry.get("url")
     return isinstance(url, str) and bool(snapshot.gateways) and url.startswith(snapshot.gateways)
+
+
+def _words(entry: dict[str, Any]) -> list[str]:
+    """What an entry starts, as words."""
+    command = entry.get("command")
+    if not isinstance(command, str):
+        return []
+    arguments = _arguments(entry)
+    return [command, *arguments] if arguments else _split(command)
+
+
+def _arguments(entry: dict[str, Any]) -> list[str]:
+    arguments = entry.get("args")
+    return [one for one in arguments if isinstance(one, str)] if isinstance(arguments, list) else []
 
 
 def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = None) -> bool:
@@ -203,7 +251,7 @@ def _runs_gate(words: list[str], snapshot: Snapshot, names: list[str] | None = N
             names.append(words[0].partition("=")[0])
             words = words[1:]
     program = words[0] if words else ""
-    if takes_over(names) or unnamed(names, words[: words.index("--")] if "--" in words else words):
+    if takes_over(names) or unnamed(names, [option for option, _ in options(_behind_run(words))]):
         return False
     if snapshot.folded(program) in snapshot.pythons:
         at = 1

@@ -38,6 +38,7 @@ class Snapshot:
 
     __slots__ = (
         "config",
+        "configurations",
         "fold",
         "gateways",
         "guarded",
@@ -64,6 +65,8 @@ class Snapshot:
         """What becomes of a call to a declared server that is not behind the gate: `deny`, `ask` or `allow`."""
         self.config: str = document["policy"]["config"]
         """What becomes of an edit of a client's settings."""
+        self.configurations = frozenset(document.get("configurations", ()))
+        """The user's own settings of callgate."""
         self.programs = frozenset(document["programs"])
         self.pythons = frozenset(document.get("pythons", ()))
         """The interpreter of this callgate, as it is called: where a link leads is one without callgate in it."""
@@ -120,6 +123,7 @@ def write(
     launcher: tuple[str, ...],
     *,
     gateways: tuple[str, ...] = (),
+    configuration: str = "",
     chosen: Mapping[str, str] | None = None,
 ) -> Path:
     """Write the snapshot; of the policy, what is not `chosen` stays. Raises ClientFileError."""
@@ -137,6 +141,7 @@ def write(
         "state": _fold(os.path.realpath(state), fold=fold),
         "fold": fold,
         "policy": settled,
+        "configurations": [_fold(os.path.realpath(configuration), fold=fold)] if configuration else [],
         "programs": sorted(_fold(path, fold=fold) for path in own if "python" not in os.path.basename(path)),
         "launcher": list(launcher),
         "pythons": [_fold(python, fold=fold)],
