@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from hypothesis import HealthCheck, settings
 
+from callgate.outside import caller
 from callgate.vault import active
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
@@ -45,6 +46,13 @@ def _clean_environment(
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(tmp_path_factory.mktemp("state")))
     monkeypatch.setenv("NO_COLOR", "1")
     monkeypatch.setenv("CALLGATE_CONFIG", unconfined_settings)
+
+
+@pytest.fixture(autouse=True)
+def _a_person_runs_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whose environment it is: where nobody says it, it is a client's, and the package clients get little of it."""
+    monkeypatch.setattr(caller, "_own", True)
+    monkeypatch.setattr(caller, "_settings", caller.Settings())
 
 
 @pytest.fixture(autouse=True)

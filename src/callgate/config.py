@@ -68,6 +68,10 @@ class LaunchConfig:
     cooldown_days: int = 7
     lock: str = ""
     """A `callgate.lock` beside the user's own, for example a project's or a team's."""
+    programs: Mapping[str, str] = field(default_factory=dict)
+    """Programs that callgate starts outside of the sandbox, by name: absolute paths."""
+    variables: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Variables that these get, whatever the environment says."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -412,7 +416,17 @@ def _launch(reader: _Reader, table: Mapping[str, Any], base: str) -> LaunchConfi
         threshold=threshold,
         cooldown_days=reader.number(table, "cooldown_days", 7, 0, 365, where),
         lock=_path(base, reader.typed(table, "lock", str, "", where)),
+        programs=_programs(reader, table, where),
+        variables=reader.string_map(table, "variables", where),
     )
+
+
+def _programs(reader: _Reader, table: Mapping[str, Any], where: str) -> dict[str, str]:
+    found = {name: os.path.expanduser(path) for name, path in reader.string_map(table, "programs", where).items()}
+    for name, path in found.items():
+        if not os.path.isabs(path):
+            raise reader.error(f"{where}programs.{name}", "must be a full path")
+    return found
 
 
 _SANDBOX_RANGES = {

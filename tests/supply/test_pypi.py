@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from callgate.errors import TrustError
-from callgate.supply import resolve_client
+from callgate.outside import programs
 from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
 from tests.supply.registry import Registry
@@ -22,7 +22,7 @@ from tests.supply.registry import Registry
 pytestmark = [pytest.mark.xdist_group("pypi"), pytest.mark.slow]
 LINE = ("uvx", "mcp-mail", "--stdio")
 OFF = Options(no_cooldown=True)
-HAS_UV = bool(resolve_client.find("uv"))
+HAS_UV = bool(programs.find("uv"))
 
 
 def days_ago(days: float) -> str:
@@ -47,9 +47,9 @@ def client(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> s
         if not HAS_UV:
             pytest.skip("there is no uv")
         return "uv"
-    original = resolve_client.find
+    original = programs.find
     monkeypatch.setattr(
-        resolve_client,
+        programs,
         "find",
         lambda name: "" if name == "uv" else sys.executable if name == "python3" else original(name),
     )

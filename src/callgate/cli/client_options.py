@@ -7,6 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from callgate.cli.settled import settle
 from callgate.clients.surroundings import HOOK_FILES
 from callgate.clients.table import BY_NAME
 from callgate.config import Config, load, state_directory, user_config_file
@@ -49,7 +50,10 @@ def configuration() -> Config | None:
 
 def state_of_user() -> Path:
     """The state directory that the user's configuration names."""
-    return state_directory(configuration())
+    config = configuration()
+    state = state_directory(config)
+    settle(config, state)
+    return state
 
 
 _VARIABLES = {

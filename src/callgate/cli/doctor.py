@@ -19,6 +19,7 @@ from callgate.cli.client_options import (
     settings_places,
     shown_path,
 )
+from callgate.cli.settled import settle
 from callgate.clients import hook_snapshot, hook_survey
 from callgate.clients.checks import Check, Facts, Level, check_clients
 from callgate.clients.launcher import launcher, launcher_or_name
@@ -65,6 +66,7 @@ def examine(clients: tuple[str, ...] = (), project: str = "") -> Iterator[Check]
     try:
         config = configuration()
         state = state_directory(config)
+        settle(config, state)
     except CallgateError as error:
         yield _failed("configuration", "callgate.toml", error)
         return

@@ -126,6 +126,10 @@ def _run(name: str, args: list[str]) -> int:
         return run.main(args)
     from importlib import import_module
 
+    if name != "hook":  # a client starts that one, with the environment it likes
+        from callgate.outside import caller
+
+        caller.is_the_user()
     command: Callable[[list[str]], int] = import_module(f"callgate.cli.{name}").main
     return command(args)
 

@@ -20,6 +20,7 @@ from callgate.cli.sandbox_text import (
     report_lines,
     report_record,
 )
+from callgate.cli.settled import settle
 from callgate.config import (
     Config,
     SandboxConfig,
@@ -169,6 +170,7 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
 
     config = _config(arguments)
     state = state_directory(config)
+    settle(config, state)
     name = arguments.name or (_plain(os.path.basename(command[0])) if command else "")
     server = config.servers.get(name)
     command = command or _declared(config, server, name, state)

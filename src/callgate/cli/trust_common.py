@@ -10,6 +10,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from callgate.cli.settled import settle
 from callgate.config import Config, load, state_directory, user_config_file
 from callgate.errors import CallgateError, ConfigError
 from callgate.supply import known_locks, lockfile
@@ -63,6 +64,7 @@ def place(arguments: argparse.Namespace) -> Place:
     path = arguments.config or user_config_file()
     config = load(path) if path else Config()
     state = state_directory(config)
+    settle(config, state)
     if not arguments.project:
         return Place(config, state, state / lockfile.FILE_NAME, Path.cwd())
     folder = Path(arguments.project)

@@ -29,6 +29,7 @@ def pin(config: Config, name: str, command: tuple[str, ...], state: str | Path) 
     """Lock the server if its line fetches a package; whether it did. Raises TrustError: then it does not start."""
     from pathlib import Path
 
+    from callgate.outside import caller, variables
     from callgate.supply.launch_line import parse
     from callgate.supply.lockable import kind_of
     from callgate.supply.resolve import Options, lock_server
@@ -36,6 +37,9 @@ def pin(config: Config, name: str, command: tuple[str, ...], state: str | Path) 
     line = parse(command)
     if kind_of(line) not in _FETCHED:
         return False
+    caller.settle(config, state)
+    if left := variables.left_out():
+        _say(f"callgate: {name}: not given to the package clients, since an entry may set them: {', '.join(left)}\n")
     _say(f"callgate: {name}: first start: resolving {line.package}; it is pinned in callgate.lock from now on\n")
     options = Options(cooldown_days=config.launch.cooldown_days)
     locked = lock_server(name, command, state=Path(state), options=options, approved="first use")

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from callgate.errors import SandboxError
+from callgate.errors import SandboxError, TrustError
 from callgate.sandbox.apparmor import Entry, entry
 from callgate.sandbox.backend import Prepared
 from callgate.sandbox.container import MEMORY_HOME, Engine, Job, arguments, client_environment
@@ -273,6 +273,16 @@ class ContainerRunning:
 
     def _ask(self, command: Sequence[str]) -> str:
         return ask(command, self._environment, self._work.path)
+
+
+def own_environment(program: str) -> dict[str, str]:
+    """What the engine's client program may be given of callgate's own environment. Raises SandboxError."""
+    from callgate.outside import variables
+
+    try:
+        return variables.engine(program)
+    except TrustError as error:
+        raise SandboxError(error.what, next_step=error.next_step) from error
 
 
 def ask(

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from callgate.errors import SandboxError
 from callgate.sandbox.backend import Prepared, Probe
 from callgate.sandbox.container import Engine
-from callgate.sandbox.container_backend import ask, prepare
+from callgate.sandbox.container_backend import ask, own_environment, prepare
 from callgate.sandbox.spec import SandboxSpec
 
 PLACES = ("/usr/bin/podman", "/usr/local/bin/podman", "/opt/podman/bin/podman", "/opt/homebrew/bin/podman")
@@ -38,7 +38,8 @@ class PodmanBackend:
         return probe(self, found.version)
 
     def prepare(self, spec: SandboxSpec, argv: Sequence[str]) -> Prepared:
-        return prepare(engine(), spec, argv, os.environ)
+        found = engine()
+        return prepare(found, spec, argv, own_environment(found.program))
 
 
 def engine(*, ask_version: bool = False) -> Engine:
@@ -46,7 +47,8 @@ def engine(*, ask_version: bool = False) -> Engine:
     program = next((place for place in PLACES if os.access(place, os.X_OK)), "")
     if not program:
         raise SandboxError("there is no podman", next_step="install podman, or use another sandbox")
-    environment = {name: os.environ[name] for name in ("PATH", "HOME", "XDG_RUNTIME_DIR") if name in os.environ}
+    given = own_environment(program)
+    environment: dict[str, str] = {name: given[name] for name in ("PATH", "HOME", "XDG_RUNTIME_DIR") if name in given}
     version = ask((program, "--version"), environment).rpartition(" ")[2] if ask_version else ""
     rootless = os.getuid() != 0
     return Engine(

@@ -17,6 +17,7 @@ from typing import Any
 from urllib.parse import quote
 
 from callgate.errors import TrustError
+from callgate.outside import programs
 from callgate.supply import artefacts, place, resolve_client
 from callgate.supply.cooldown import iso, parse_time
 from callgate.supply.launch_line import LaunchLine
@@ -94,7 +95,7 @@ def purl(name: str, version: str) -> str:
 
 
 def _npm() -> str:
-    npm = resolve_client.find("npm")
+    npm = programs.find("npm")
     if not npm:
         raise TrustError(
             "there is no npm", next_step="install Node.js with npm, or lock the server on a machine with it"
@@ -208,7 +209,7 @@ def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     """Unpack what was resolved into the store. Raises TrustError."""
     line = wanted.line
     refuse_placeholders(line.arguments)
-    npm, node = _npm(), resolve_client.find("node")
+    npm, node = _npm(), programs.find("node")
     if not node:
         raise TrustError("there is no node", next_step="install Node.js")
     where = place_of(line, resolved.version, resolved.digest)

@@ -16,6 +16,7 @@ from urllib.parse import urlsplit
 import orjson
 
 from callgate.errors import TrustError
+from callgate.outside import programs
 from callgate.supply import npm_provenance, place, publisher, resolve_client
 from callgate.supply.npm_provenance import ATTESTATION_BYTES, Package
 from callgate.supply.provenance import has_extra
@@ -138,7 +139,7 @@ def _body(answers: dict[str, Any], path: str) -> bytes:
 
 def _read(npm: str, wanted: Wanted, name: str, paths: list[str], work: Path) -> dict[str, Any]:
     """The answers, by path. Raises TrustError where npm could not be asked."""
-    node = resolve_client.find("node")
+    node = programs.find("node")
     if not node:
         raise TrustError("there is no node", next_step="install Node.js")
     out = work / "served.json"

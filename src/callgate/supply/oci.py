@@ -12,6 +12,7 @@ from typing import Any
 from urllib.parse import quote
 
 from callgate.errors import TrustError
+from callgate.outside import programs
 from callgate.supply import place, resolve_client
 from callgate.supply.cooldown import iso, parse_time
 from callgate.supply.launch_containers import image_at
@@ -26,7 +27,7 @@ _HEX = frozenset("0123456789abcdef")
 def resolve(wanted: Wanted, work: Path) -> Resolved:
     """The digest of the image. Raises TrustError."""
     line = wanted.line
-    program = resolve_client.find(line.program)
+    program = programs.find(line.program)
     if not program:
         raise TrustError(f"there is no {visible(line.program, 40)}", next_step="install it, or lock elsewhere")
     image = line.package
@@ -64,7 +65,7 @@ def resolve(wanted: Wanted, work: Path) -> Resolved:
 def fetch(wanted: Wanted, resolved: Resolved) -> Fetched:
     """The line with the digest in the place of the tag; the image is in the container program's own store."""
     entry = started(wanted.line, resolved.payload["reference"])
-    return Fetched(replace(entry, runtime_path=resolve_client.find(wanted.line.program)))
+    return Fetched(replace(entry, runtime_path=programs.find(wanted.line.program)))
 
 
 def started(line: LaunchLine, reference: str) -> Entry:

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from callgate.errors import TrustError
+from callgate.outside import programs
 from callgate.supply import place, resolve_client
 from callgate.supply.cooldown import parse_time
 from callgate.supply.resolve_types import Wanted
@@ -64,7 +65,9 @@ class Client(Protocol):
 def interpreter(asked: str, work: Path) -> Interpreter:
     """The base interpreter that the launch line asks for, else the first `python3` of PATH. Raises TrustError."""
     path = ""
-    uv = resolve_client.find("uv")
+    if os.sep in asked:
+        programs.find(asked)  # to be asked, it is started
+    uv = programs.find("uv")
     if uv:
         # Else a `.python-version` or `.venv` of any directory above the work names a program, which uv then runs.
         ours = ("--no-project", "--no-config", *(() if os.sep in asked else ("--system",)))
@@ -73,7 +76,7 @@ def interpreter(asked: str, work: Path) -> Interpreter:
     elif os.sep in asked:
         path = asked
     else:
-        path = resolve_client.find(f"python{asked}" if asked else "python3")
+        path = programs.find(f"python{asked}" if asked else "python3")
     if not path:
         what = f"Python {visible(asked, 40)}" if asked else "Python"
         raise TrustError(f"there is no {what} here", next_step="install it, or ask for another version")
@@ -86,7 +89,7 @@ def interpreter(asked: str, work: Path) -> Interpreter:
 
 def client(base: Interpreter, *, build: bool = False) -> Client:
     """Uv where there is one, else pip of the base interpreter. Raises TrustError."""
-    uv = resolve_client.find("uv")
+    uv = programs.find("uv")
     return Uv(uv, base) if uv else Pip(base, build=build)
 
 

@@ -10,6 +10,7 @@ import getpass
 import os
 import shutil
 import tempfile
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
@@ -28,6 +29,9 @@ from callgate.supply.lockfile import LockedServer
 from callgate.supply.resolve_types import Fetched, Resolved, Wanted
 from callgate.text import visible
 
+_WORK = ".resolve-"
+_WORK_S = 86_400
+"""What a resolution that was killed left behind is removed when it is older."""
 _BUILT = ("npm", "pypi")
 """Kinds of artefact whose registry may serve provenance."""
 
@@ -123,7 +127,7 @@ def prepare(
         moment = parse_time(known.cooldown)
         cooldown = Cooldown(options.cooldown_days, off=moment is None, before=moment)
         version = known.version if known.kind in ("npm", "pypi") else ""
-    with _work() as work:
+    with _work(state) as work:
         module = _module(line)
         wanted = Wanted(line, state, cooldown, version, options.allow_sdist, options.cwd)
         resolved = module.resolve(wanted, work)
@@ -175,13 +179,17 @@ def _module(line: LaunchLine) -> ModuleType:
 
 
 @contextmanager
-def _work() -> Iterator[Path]:
+def _work(state: Path) -> Iterator[Path]:
     """A private directory for the clients' files.
 
-    Above it is a directory that others may write to: npm and uv would look there for a project, and take registries
-    from it. What makes this directory a project of its own ends that search.
+    npm and uv look in the directories above for a project, and take registries from it; version managers look there
+    for the version that is meant, which may be a path. What makes this directory a project of its own ends the former;
+    that it lies in the state directory, and not where TMPDIR says, the latter.
     """
-    folder = Path(tempfile.mkdtemp(prefix="callgate-"))
+    for old in state.glob(f"{_WORK}*"):
+        if time.time() - old.lstat().st_mtime > _WORK_S:
+            shutil.rmtree(old, ignore_errors=True)
+    folder = Path(tempfile.mkdtemp(prefix=_WORK, dir=state))
     try:
         (folder / "package.json").write_text("{}")
         (folder / "uv.toml").write_text("")

@@ -1,8 +1,7 @@
 """Running the ordinary package clients: a list of words, a time limit, bounded output, a small environment.
 
-They see PATH, HOME, the language, proxies and certificates, and their own configuration (`npm_config_*`, `UV_*`,
-`PIP_*`, container variables, and the variables that the user's `.npmrc` names), and run in an empty directory, so
-that no project's configuration counts.
+Which file a client is, and what it sees of the environment, `callgate.outside` decides. They run in an empty directory,
+so that no project's configuration counts.
 """
 
 from __future__ import annotations
@@ -19,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callgate.errors import TrustError
+from callgate.outside import variables
 from callgate.text import visible
 
 SECONDS = 600.0
@@ -27,15 +27,6 @@ ERROR_BYTES = 64 * 1024
 FILE_BYTES = 1024 * 1024 * 1024
 """The largest file a client may write (RLIMIT_FSIZE)."""
 WATCH_S = 1.0
-
-_NAMES = frozenset(
-    """
-    PATH HOME USER LOGNAME LANG LANGUAGE TZ TMPDIR TEMP TMP SYSTEMROOT APPDATA LOCALAPPDATA USERPROFILE
-    SSL_CERT_FILE SSL_CERT_DIR CURL_CA_BUNDLE REQUESTS_CA_BUNDLE NODE_EXTRA_CA_CERTS NODE_USE_SYSTEM_CA NETRC
-    HTTP_PROXY HTTPS_PROXY NO_PROXY ALL_PROXY REGISTRY_AUTH_FILE DBUS_SESSION_BUS_ADDRESS NPM_TOKEN
-    """.split()  # noqa: SIM905 - a table of names reads best as one
-)
-_PREFIXES = ("LC_", "XDG_", "NPM_CONFIG_", "UV_", "PIP_", "PYENV_", "DOCKER_", "CONTAINER_", "CONTAINERS_", "PODMAN_")
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,31 +40,12 @@ class Output:
 
 
 def find(name: str) -> str:
-    """The program of a client: on PATH, else beside this callgate; '' where there is none."""
+    """The program that a name stands for in a sandbox: on PATH, else beside this callgate; '' where there is none.
+
+    What is started outside of it is `outside.programs.find`.
+    """
     beside = os.path.join(os.path.dirname(sys.executable), name)
     return shutil.which(name) or (beside if os.access(beside, os.X_OK) else "")
-
-
-def environment(source: Mapping[str, str] | None = None) -> dict[str, str]:
-    """What clients get of callgate's own environment."""
-    variables = dict(os.environ) if source is None else dict(source)
-    names = _npmrc_names(variables)
-    return {
-        name: value
-        for name, value in variables.items()
-        if name.upper() in _NAMES or name.upper().startswith(_PREFIXES) or name in names
-    }
-
-
-def _npmrc_names(variables: Mapping[str, str]) -> frozenset[str]:
-    """Variables that the user's `.npmrc` refers to as `${NAME}`."""
-    path = variables.get("npm_config_userconfig") or os.path.join(variables.get("HOME", ""), ".npmrc")
-    try:
-        with open(path, encoding="utf-8", errors="replace") as file:
-            text = file.read(256 * 1024)
-    except OSError:
-        return frozenset()
-    return frozenset(part.partition("}")[0].rstrip("?") for part in text.split("${")[1:])
 
 
 def run(
@@ -93,7 +65,7 @@ def run(
         process = subprocess.Popen(
             list(argv),
             cwd=cwd,
-            env={**environment(), **(extra or {})},
+            env={**variables.environment(argv[0]), **(extra or {})},
             stdin=subprocess.PIPE if stdin else subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,

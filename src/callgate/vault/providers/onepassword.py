@@ -1,20 +1,24 @@
 """`op://vault/item/field`: 1Password, through its own program `op`, which must be installed and signed in.
 
-Its settings are its own: the desktop app, OP_SERVICE_ACCOUNT_TOKEN, OP_CONNECT_HOST and OP_CONNECT_TOKEN.
+Its settings are its own: the desktop app, OP_SERVICE_ACCOUNT_TOKEN, OP_CONNECT_HOST and OP_CONNECT_TOKEN. Of what a
+client's entry may have set it gets these and no others; that nobody leads its credential elsewhere, grants see to.
 """
 
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 
-from callgate.errors import SecretError
+from callgate.errors import SecretError, TrustError
+from callgate.outside import programs, variables
 from callgate.vault.deadline import PROMPT_S
 from callgate.vault.fields import MOST_BYTES
 from callgate.vault.providers.base import Document
 from callgate.vault.reference import Reference
 
+_GIVEN = frozenset(
+    ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_HOST", "OP_CONNECT_TOKEN", "OP_ACCOUNT", "OP_BIOMETRIC_UNLOCK_ENABLED")
+)
 _HINTS = (
     ("not currently signed in", "sign in first: op signin"),
     ("no accounts configured", "set it up first: op account add, or OP_SERVICE_ACCOUNT_TOKEN"),
@@ -33,8 +37,12 @@ class OnePasswordProvider:
 
     def read(self, reference: Reference) -> Document:
         """What `op read` prints."""
-        program = shutil.which("op")
-        if program is None:
+        try:
+            program = programs.find("op")
+            environment = _environment(program) if program else {}
+        except TrustError as error:
+            raise SecretError(f"{reference.text}: {error.what}", next_step=error.next_step) from error
+        if not program:
             raise SecretError(
                 f"{reference.text} needs 1Password's program op, which is not on the PATH",
                 next_step="install the 1Password CLI, or name its directory in PATH where callgate is started",
@@ -43,6 +51,8 @@ class OnePasswordProvider:
         try:
             process = subprocess.Popen(
                 [program, "read", "--no-newline", _as_op_writes_it(reference)],
+                env=environment,
+                cwd="/",
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.PIPE,
@@ -71,6 +81,11 @@ class OnePasswordProvider:
 
     def close(self) -> None:
         """Nothing is held."""
+
+
+def _environment(program: str) -> dict[str, str]:
+    given = {name: value for name, value in os.environ.items() if name in _GIVEN or name.startswith("OP_SESSION_")}
+    return {**given, **variables.basic(program)}
 
 
 def _as_op_writes_it(reference: Reference) -> str:
