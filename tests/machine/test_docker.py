@@ -85,6 +85,24 @@ def test_a_server_of_this_machine_answers_in_it(machine: Machine) -> None:
     assert launch(machine, USER)["sandbox"]["backend"] == "docker"
 
 
+def test_another_image_under_that_name_is_not_started(machine: Machine) -> None:
+    assert answered(ask(machine, "--sandbox", "docker", user=USER))
+    images = ["docker", "images", "--format={{.Repository}}:{{.Tag}}"]
+    (name,) = [one for one in machine.check(images).split() if one.startswith("callgate-root:")]
+    swap = f"tar -c --files-from=/dev/null | docker import --change 'ENTRYPOINT [\"/usr/bin/false\"]' - {name}"
+    theirs = machine.check(["sh", "-c", swap], seconds=120).strip()
+    try:
+        assert machine.check(["docker", "image", "inspect", "--format={{.Id}}", name]).strip() == theirs
+        ran = ask(machine, "--sandbox", "docker", user=USER)
+        assert answered(ran), ran.text
+    finally:
+        machine.run(["docker", "rmi", "--force", theirs])
+    machine.check(["sh", "-c", "docker rmi --force $(docker images --all --quiet)"], seconds=120)
+    assert not machine.check(["docker", "images", "--all", "--quiet"]).strip()
+    ran = ask(machine, "--sandbox", "docker", user=USER)
+    assert answered(ran), ran.text  # it was made anew
+
+
 def test_a_server_that_is_an_image_is_confined(machine: Machine) -> None:
     build = "mkdir -p /tmp/image/bin && cp /bin/busybox /tmp/image/bin/sh && tar -C /tmp/image -c . | docker import - test:1"
     image = machine.check(["sh", "-c", build], seconds=120).strip()

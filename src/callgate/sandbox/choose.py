@@ -210,7 +210,7 @@ def make(name: str, cache: str = "", facts: Facts | None = None) -> Backend:
     if name == "docker":
         from callgate.sandbox.docker import DockerBackend
 
-        return DockerBackend()
+        return DockerBackend(cache)
     if name == "seatbelt":
         from callgate.sandbox.seatbelt import SeatbeltBackend
 
