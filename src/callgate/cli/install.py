@@ -22,7 +22,8 @@ from callgate.cli.client_options import (
     settings_places,
     shown_path,
 )
-from callgate.clients import hook_snapshot
+from callgate.cli.settled import settle
+from callgate.clients import granting, hook_snapshot
 from callgate.clients.commit import carry_out
 from callgate.clients.files import lock
 from callgate.clients.git import tracked
@@ -101,6 +102,7 @@ def main(argv: list[str]) -> int:
     keeper = None if arguments.keep_secrets else open_keeper(state, arguments.secrets_to)
     wish = Wish(
         launcher(),
+    settle(config, state)
         tuple(arguments.server),
         arguments.managed,
         keeper,

@@ -15,7 +15,7 @@ from contextlib import suppress
 from callgate.errors import SandboxError
 from callgate.sandbox.backend import Check, Prepared, Probe
 from callgate.sandbox.container import Engine
-from callgate.sandbox.container_backend import ask, not_enforced, prepare
+from callgate.sandbox.container_backend import ask, not_enforced, own_environment, prepare
 from callgate.sandbox.spec import SandboxSpec
 
 PLACES = ("/usr/bin/docker", "/usr/local/bin/docker", "/opt/homebrew/bin/docker")
@@ -61,7 +61,7 @@ class DockerBackend:
     def prepare(self, spec: SandboxSpec, argv: Sequence[str]) -> Prepared:
         engine = _daemon()[0]
         root = "" if spec.kind == "container" else self._root(engine)
-        return prepare(engine, spec, argv, os.environ, root=root)
+        return prepare(engine, spec, argv, own_environment(engine.program), root=root)
 
     def _root(self, engine: Engine) -> str:
         """The image a command is hung into, by its id: what callgate itself made; anew where the daemon has it not."""
@@ -73,7 +73,7 @@ class DockerBackend:
         from callgate.sandbox.container_files import layer
 
         content = layer()
-        environment = _environment()
+        environment = _environment(engine.program)
         name = self._made.name(content, environment)
         known = self._made.known(name)
         if known:
@@ -140,17 +140,18 @@ def is_id(text: str) -> bool:
     return digits != text and len(digits) == 64 and all(char in "0123456789abcdef" for char in digits)
 
 
-def _environment() -> Mapping[str, str]:
-    """What the client program needs of ours."""
+def _environment(program: str) -> Mapping[str, str]:
+    """What the client program needs of ours. Raises SandboxError where a client's entry leads to another daemon."""
     kept = ("PATH", "HOME", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "XDG_RUNTIME_DIR")
-    return {name: os.environ[name] for name in kept if name in os.environ}
+    given = own_environment(program)
+    return {name: given[name] for name in kept if name in given}
 
 
 def _daemon() -> tuple[Engine, str]:
     program = next((place for place in PLACES if os.access(place, os.X_OK)), "")
     if not program:
         raise SandboxError("there is no docker", next_step="install docker, or use another sandbox")
-    environment = _environment()
+    environment = _environment(program)
     try:
         version = ask((program, "version", f"--format={_FORMAT}"), environment)
         security = ask((program, "info", f"--format={_SECURITY}"), environment)
