@@ -6,6 +6,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import shutil
 import subprocess
 import sys
@@ -387,18 +388,28 @@ def test_the_server_gets_the_value(home: Path, tmp_path: Path) -> None:
     assert run("move", "--to", "age", "--yes", "--client", "cursor")[0] == 0
     wrapped = json.loads(path.read_text())["mcpServers"]["github"]
     assert wrapped["env"] == {"GITHUB_TOKEN": "age://github.GITHUB_TOKEN"}
-    at = wrapped["args"].index("run") + 1
-    result = subprocess.run(
-        [wrapped["command"], *wrapped["args"][:at], "--sandbox", "none", *wrapped["args"][at:]],
-        env={**os.environ, **wrapped["env"]},
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
-    assert hashlib.sha256(C[0].encode()).hexdigest() in result.stderr
-    assert made.PREFIX not in result.stderr + result.stdout
+
+    def started(*more: str) -> str:
+        at = wrapped["args"].index("run") + 1
+        result = subprocess.run(
+            [wrapped["command"], *wrapped["args"][:at], *more, *wrapped["args"][at:]],
+            env={**os.environ, **wrapped["env"]},
+            stdin=subprocess.DEVNULL,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+        assert made.PREFIX not in result.stderr + result.stdout
+        return result.stderr
+
+    digest = hashlib.sha256(C[0].encode()).hexdigest()
+    refused = started("--sandbox", "none")  # what was moved is for the server as it was: confined
+    assert digest not in refused and "was not granted" in refused
+    (told,) = [line for line in refused.splitlines() if "callgate secrets grant" in line]
+    words = shlex.split(told[told.index("callgate secrets grant") :])
+    assert run(*words[2:])[0] == 0
+    assert digest in started("--sandbox", "none")
 
 
 def test_links_stay_links_and_modes_stay(home: Path) -> None:

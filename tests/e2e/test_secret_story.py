@@ -16,6 +16,7 @@ import pytest
 from callgate.audit.query import Filter, all_records
 from tests.support import internet
 from tests.support.gateway import run_command
+from tests.support.grants import believed
 from tests.support.processes import CALLGATE, FIXTURES, Pipe
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.usefixtures("confined")]
@@ -57,15 +58,15 @@ def test_the_api_sees_the_token_and_the_server_never_does(tmp_path: Path, monkey
     )
     assert stored.returncode == 0, stored.stderr
     settings = tmp_path / "callgate.toml"
+    server = [sys.executable, str(FIXTURES / "servers" / "nosy_server.py")]
     settings.write_text(
         '[audit]\ncontent = "full"\n'
-        '[servers.nosy]\nmode = "enforce"\n'
+        f'[servers.nosy]\ncommand = {json.dumps(server)}\nmode = "enforce"\n'
         '[servers.nosy.sandbox]\nnetwork = ["elsewhere.test"]\n'
         '[servers.nosy.secrets.VENDOR_TOKEN]\nref = "age://vendor"\nhosts = ["api.vendor.test"]\n'
     )
-    server = [sys.executable, str(FIXTURES / "servers" / "nosy_server.py")]
     said = tmp_path / "said"
-    gate = run_command(server, "--name", "nosy", "--config", str(settings))
+    gate = run_command(server, "--name", "nosy", "--config", str(believed(settings, state)))
     halves = {"left": SECRET[:13].encode().hex(), "right": SECRET[13:].encode().hex()}
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     with Pipe(internet.command(folder, *gate), stderr=said) as pipe:
@@ -124,7 +125,7 @@ def test_a_host_in_a_private_network_is_reached_where_it_was_opened(
         f'[servers.nosy.secrets.VENDOR_TOKEN]\nref = "env://VENDOR"\nhosts = ["{host}"]\n'
     )
     monkeypatch.setenv("VENDOR", SECRET)
-    gate = run_command(server, "--name", "nosy", "--config", str(settings))
+    gate = run_command(server, "--name", "nosy", "--config", str(believed(settings, state)))
     hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}}
     with Pipe(internet.command(folder, *gate), stderr=tmp_path / "said") as pipe:
         ask(pipe, 0, "initialize", hello)

@@ -242,7 +242,13 @@ def test_a_projects_lock_that_nobody_signed_opens_nothing(tmp_path: Path) -> Non
         ({}, {"command": ()}, LaunchError, "no server command"),
         ({"launch": {"unpinned": "refuse"}}, {}, TrustError, "not in callgate.lock"),
         ({"launch": {"lock": "/nowhere/callgate.lock"}}, {}, TrustError, "there is no lock"),
-        ({}, {"given": {"T": "age://nothing-there"}, "sandbox": "none"}, SecretError, "age://nothing-there"),
+        (
+            {},
+            {"given": {"T": "age://nothing-there"}, "sandbox": "none", "configured": True},
+            SecretError,
+            "age://nothing-there: there is no such entry",
+        ),
+        ({}, {"given": {"T": "age://nothing-there"}, "sandbox": "none"}, SecretError, "was not granted"),
         ({}, {"read": ("/nowhere/at/all",)}, SandboxError, "/nowhere/at/all"),
         ({}, {"network": ("evil\0.example.com",)}, CallgateError, "network|host|name"),
         ({}, {"command": ("x", "--token=keyring://a/b"), "sandbox": "none"}, SecretError, "argument 1"),
@@ -283,7 +289,7 @@ def test_a_reference_is_resolved_for_an_unconfined_server_too_and_the_ladder_is_
     with pytest.raises(SecretError, match="for another command"):
         plan(parse(document), wish(sandbox="none"), tmp_path / "state")
     document = {"servers": {"s": {"command": list(wish().command), **settings}}}
-    launch = plan(parse(document), wish(sandbox="none"), tmp_path / "state")
+    launch = plan(parse({**document, "launch": {"sandbox": "none"}}), wish(), tmp_path / "state")
     assert launch.environment["API_TOKEN"] == "s3cr3t-value-of-the-file"
     assert launch.facts["secrets"][0]["delivered"] == "environment"  # type: ignore[index]
     assert any("API_TOKEN is in the server's environment" in line for line in launch.notices)

@@ -8,7 +8,7 @@ import shutil
 import sys
 import textwrap
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from callgate.cli.client_options import (
@@ -27,6 +27,7 @@ from callgate.clients import granting, hook_snapshot
 from callgate.clients.commit import carry_out
 from callgate.clients.files import lock
 from callgate.clients.git import tracked
+from callgate.clients.granting import Need
 from callgate.clients.hook_files import HookPlan, HookRecords, plan_add
 from callgate.clients.hook_files import carry_out as carry_out_hook
 from callgate.clients.hook_snapshot import OPEN_POLICIES, POLICIES
@@ -39,6 +40,8 @@ from callgate.clients.table import BY_NAME
 from callgate.config import Config, state_directory
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
+from callgate.vault.grants import read as read_grants
+from callgate.vault.grants_file import changing
 
 EXIT_OK, EXIT_NO = 0, 1
 
@@ -99,10 +102,10 @@ def main(argv: list[str]) -> int:
     chosen = chosen_clients(arguments)
     config = configuration()
     state = state_directory(config)
+    settle(config, state)
     keeper = None if arguments.keep_secrets else open_keeper(state, arguments.secrets_to)
     wish = Wish(
         launcher(),
-    settle(config, state)
         tuple(arguments.server),
         arguments.managed,
         keeper,
@@ -112,14 +115,16 @@ def main(argv: list[str]) -> int:
     )
     with lock(state):
         records, hook_records = Records(state), HookRecords(state)
-        found = find(machine, chosen, arguments.project)
+        found = list(find(machine, chosen, arguments.project))
         plans = list(plan_install(found, records, wish))
         missing = [name for name in wish.servers if not any(s.server == name for p in plans for s in p.steps)]
         for name in missing:
             print(f"no server '{visible(name, 80)}' in these files")
         hooked = clients_with_hooks(chosen) if arguments.hooks and not wish.servers else ()
         hooks = list(plan_add(machine, hook_records, hooked, wish.launcher, state))
-        work = Work(plans, hooks, records, hook_records, state, keeper)
+        needs = granting.of_plans(plans, found, records, state, config, wish.wants, project=arguments.project)
+        wanted = granting.missing(needs, read_grants(state))
+        work = Work(plans, hooks, records, hook_records, state, keeper, needs, wanted, granting.unusual(config))
         before = _snapshot(machine, wish, config, arguments)
         done, agreed = show_and_do(work, arguments, nothing="nothing to wrap", before=before)
     if agreed and arguments.lock:
@@ -141,6 +146,12 @@ class Work:
     hook_records: HookRecords
     state: Path
     keeper: Keeper | None = None
+    needs: list[Need] = field(default_factory=list)
+    """Secrets that entries must be granted."""
+    wanted: list[Need] = field(default_factory=list)
+    """Those that are not."""
+    settings: str = ""
+    """The configuration that counts as the user's own with them, where it is not in its usual place."""
 
 
 def _snapshot(
@@ -189,6 +200,7 @@ def show_and_do(
         show(plan)
     for hook in work.hooks:
         _show_hook(hook)
+    _show_needs(work)
     failed = any(plan.failed for plan in work.plans) or any(hook.action == "refused" for hook in work.hooks)
     changes = _changes(work)
     if changes and not _agreed(f"{changes}?", arguments):
@@ -198,6 +210,12 @@ def show_and_do(
         return EXIT_NO if failed else EXIT_OK, False
     if before:
         before(work)
+    if work.wanted:
+        with changing(work.state) as draft:  # first: an entry whose reference is not granted would not start
+            for need in work.wanted:
+                draft.add(need.grants)
+            if work.settings:
+                draft.believe(work.settings, granting.SETTINGS)
     every: list[Plan | HookPlan] = [*work.plans, *work.hooks]
     for one in every:
         try:
@@ -213,6 +231,8 @@ def show_and_do(
                 print(f"written: {shown_path(one.path)}\n  backup: {shown_path(str(backup))}")
             elif isinstance(one, HookPlan) and one.action == "add":
                 print(f"written: {shown_path(one.path)}")
+    with changing(work.state) as draft:
+        granting.settle(draft, work.records, () if failed else work.needs)
     if not changes:
         print(nothing)
     elif not failed:
@@ -232,6 +252,9 @@ def _changes(work: Work) -> str:
     moves = sum(len(move.stored) for plan in writes for move in plan.moves)
     if moves:
         parts.append(f"move {_plural(moves, 'credential')} to {_store_name(work.keeper)}")
+    given = sum(len(need.references) for need in work.wanted)
+    if given:
+        parts.append(f"grant {_plural(given, 'secret')} to {_plural(len(work.wanted), 'server')}")
     for action, verb in (("add", "add hooks to"), ("remove", "take hooks out of")):
         count = sum(hook.action == action for hook in work.hooks)
         if count:
@@ -243,6 +266,17 @@ def _changes(work: Work) -> str:
 def _store_name(keeper: Keeper | None) -> str:
     name = getattr(getattr(keeper, "store", None), "name", "")
     return {"keyring": "the keyring", "age": "the encrypted age store"}.get(name, name or "the store")
+
+
+def _show_needs(work: Work) -> None:
+    """Which secret goes to which server, and to no other."""
+    for need in work.wanted:
+        for reference in need.references:
+            print(_filled(f"grant    {visible(need.server, 40)}  ", visible(reference, 300), 80))
+    if work.wanted and work.settings:
+        print(f"believe  {shown_path(work.settings)}")
+    if work.wanted:
+        print()
 
 
 def _show_hook(hook: HookPlan) -> None:

@@ -276,6 +276,7 @@ def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running 
 
 def _remote(arguments: Arguments) -> int:
     from callgate.config import state_directory
+    from callgate.launching.granted import check_url
     from callgate.launching.headers import LiveHeaders
     from callgate.launching.urls import resolved_url
     from callgate.transport.remote_stdio import run_remote
@@ -290,6 +291,7 @@ def _remote(arguments: Arguments) -> int:
     session: Session | None = None
     journal: Journal | None = None
     try:
+        check_url(config, name, arguments.url, state)
         # Before the gate is put together: it looks for secrets where there are some.
         url, session = resolved_url(arguments.url, state, name)
         journal, gate = _open(config, name)

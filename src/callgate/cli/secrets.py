@@ -1,4 +1,4 @@
-"""`callgate secrets`: find plaintext credentials, move them into a store, set, test and rotate them."""
+"""`callgate secrets`: find plaintext credentials, move them into a store, set, test, rotate and grant them."""
 
 from __future__ import annotations
 
@@ -32,6 +32,7 @@ def parser() -> argparse.ArgumentParser:
     one.add_argument("--json", action="store_true", help="print one JSON document")
     one = commands.add_parser("rotate", help="replace a value by a new one, and tell the gates that run")
     one.add_argument("reference", metavar="NAME|REF")
+    _grants(commands)
     return made
 
 
@@ -52,9 +53,30 @@ def _move(made: argparse.ArgumentParser) -> None:
     made.add_argument("--dry-run", action="store_true", help="show the change and write nothing")
 
 
+def _grants(commands: argparse._SubParsersAction[argparse.ArgumentParser]) -> None:
+    command = "[-- COMMAND ARGS…]"
+    one = commands.add_parser("grant", help="let one server, by its command, have one secret", epilog=command)
+    one.add_argument("reference", metavar="REF", nargs="?")
+    one.add_argument("--as", dest="variable", metavar="NAME", default="", help="the variable that holds the reference")
+    one.add_argument("--env", metavar="NAME[=TEXT]", action="append", default=[], help="another one the start names")
+    one.add_argument("--unconfined", action="store_true", help="for starts without a sandbox")
+    one.add_argument("--start", metavar="DIGEST", default="", help="in place of these: what a refused start said")
+    two = commands.add_parser("revoke", help="take that back, from all servers where none is named", epilog=command)
+    two.add_argument("reference", metavar="REF", nargs="?", default="")
+    for made in (one, two):
+        made.add_argument("--url", metavar="URL", default="", help="a server behind a URL, in place of a command")
+        made.add_argument("--config", metavar="FILE", default="", help="all references in this callgate.toml, instead")
+    three = commands.add_parser("grants", help="show which server may have which secret")
+    three.add_argument("--json", action="store_true", help="print one JSON document")
+    for made in (one, two, three):
+        made.add_argument("--state", metavar="DIR", default="", help="the state directory (default: the user's)")
+
+
 def main(argv: list[str]) -> int:
     """The sub-command. 0 done, nothing found; 1 something was found, or was not done; 2 usage; 3 internal."""
-    arguments = parser().parse_args(argv)
+    at = argv.index("--") if "--" in argv and argv[0] in ("grant", "revoke") else len(argv)
+    arguments = parser().parse_args(argv[:at])
+    arguments.target = argv[at + 1 :]
     if arguments.command == "find":
         from callgate.cli.secrets_find import find
 
@@ -63,6 +85,11 @@ def main(argv: list[str]) -> int:
         from callgate.cli.secrets_move import move
 
         return move(arguments)
+    if arguments.command in ("grant", "grants", "revoke"):
+        from callgate.cli import secrets_grant
+
+        run = {"grant": secrets_grant.grant, "grants": secrets_grant.grants, "revoke": secrets_grant.revoke}
+        return run[arguments.command](arguments)
     from callgate.cli.secrets_store import put, rotate, test
 
     if arguments.command == "set":

@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from callgate.cli.client_options import chosen_clients, shown_path, state_of_user
 from callgate.cli.secrets_files import FilePlan, Moves, carry_out_move, carry_out_undo, store
 from callgate.cli.secrets_find import search
+from callgate.cli.secrets_granted import grant, settle
 from callgate.cli.secrets_uses import uses
 from callgate.cli.secrets_work import Work, plan_back, plan_there, tidy_up
 from callgate.clients.commit import carry_out
@@ -49,7 +50,9 @@ def move(arguments: argparse.Namespace) -> int:
             return EXIT_NO if work.failed else EXIT_OK
         if not _agreed(work, arguments):
             return EXIT_OK if arguments.dry_run and not work.failed else EXIT_NO
+        needs = grant(work, arguments)
         failed = _do(work) or work.failed
+        settle(work, [] if failed else needs)
         if not work.undo:
             _say_what_is_left(work, arguments)
     if not failed:

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from callgate.config import Config, ServerConfig, load, parse_address, state_directory, user_config_file
 from callgate.errors import ConfigError
+from callgate.launching.granted import check_settings
 
 if TYPE_CHECKING:
     from callgate.audit.writer import Journal
@@ -64,6 +65,8 @@ def _parser() -> argparse.ArgumentParser:
 def _configuration(path: str, arguments: argparse.Namespace) -> Config:
     """The configuration with the command line's changes, and the sample server where none is configured."""
     config = load(path) if path else Config()
+    if path == LOCAL_FILE and not arguments.config:
+        check_settings(config, state_directory(config))
     listen = config.listen
     if arguments.listen:
         host, port = parse_address(arguments.listen, "--listen")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shlex
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -31,7 +31,9 @@ class Need:
     """What one entry must be granted."""
 
     server: str
+    owner: str
     grants: tuple[Grant, ...]
+    """All of it; none where it holds no reference."""
 
     @property
     def references(self) -> tuple[str, ...]:
@@ -52,7 +54,7 @@ class Start:
 
 def owner_of(key: tuple[str, tuple[str, ...]], kind: str = _ENTRY) -> str:
     """On whose account an entry's grants are."""
-    return "\0".join((kind, key[0], *key[1]))
+    return "\0".join((kind, *key[1], key[0])) if key[1] else kind + "\0"
 
 
 def needs(
@@ -73,8 +75,7 @@ def needs(
             owner = owned(one, entry) if entry.kind == "wrapped" else ""
             if owner:
                 made = _grants(entry, one.client.shape, state, config, environ, _directory(one, entry, project), owner)
-                if made:
-                    yield Need(entry.name, made)
+                yield Need(entry.name, owner, made)
 
 
 def _grants(
@@ -150,7 +151,7 @@ def of_plans(
             continue
         new = {record.key: record for record in plan.add}
 
-        def owned(one: Found, entry: Entry, new: Mapping[object, object] = new) -> str:
+        def owned(one: Found, entry: Entry, new: Collection[object] = new.keys()) -> str:
             key = one.real, entry.where
             record = records.get(*key)
             ours = key in new or (record is not None and canonical(entry.node) == record.wrapped)
@@ -163,11 +164,8 @@ def of_plans(
 
 def missing(made: Iterable[Need], found: Grants) -> list[Need]:
     """Those of which something is not granted yet, or not on this account."""
-    return [
-        one
-        for one in made
-        if any(key.key not in found.grants or key.owners[0] not in found.grants[key.key].owners for key in one.grants)
-    ]
+    has = {key: one.owners for key, one in found.grants.items()}
+    return [one for one in made if any(one.owner not in has.get(grant.key, ()) for grant in one.grants)]
 
 
 def unusual(config: Config | None) -> str:
@@ -175,8 +173,17 @@ def unusual(config: Config | None) -> str:
     return config.source if config is not None and not own.configuration(config.source, Grants()) else ""
 
 
-def settle(draft: Draft, records: Records) -> None:
-    """Take back what entries were granted that are not behind the gate any more."""
+def settle(draft: Draft, records: Records, made: Iterable[Need] = ()) -> None:
+    """Take back what entries were granted that need it no more, or are not behind the gate any more."""
     kept = {owner_of(record.key) for record in records.all()}
-    prefix = _ENTRY + "\0"
-    draft.release(lambda owner: (owner.startswith(prefix) and owner not in kept) or (owner == SETTINGS and not kept))
+    prefix = owner_of(("", ()))
+    needed = {one.owner: {grant.key for grant in one.grants} for one in made}
+
+    def gone(owner: str, grant: Grant | None) -> bool:
+        if owner == SETTINGS:
+            return not kept
+        if owner.startswith(prefix) and owner not in kept:
+            return True
+        return grant is not None and owner in needed and grant.key not in needed[owner]
+
+    draft.release(gone)

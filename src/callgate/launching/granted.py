@@ -101,6 +101,22 @@ def check_url(config: Config, name: str, url: str, state: Path, environ: Mapping
             raise _refused(reference, start, (), target, state, _told(around), near=near)
 
 
+def check_settings(config: Config, state: Path) -> None:
+    """For a configuration that lay in the working directory: its references count where it is the user's own."""
+    texts = [text for one in config.servers.values() for text in (*one.environment.values(), *one.headers.values())]
+    texts += [_embedded(one.ref) for server in config.servers.values() for one in server.secrets.values()]
+    if not any(map(is_reference, texts)):
+        return
+    if not own.configuration(config.source, grants.read(state)):
+        from callgate.text import visible
+
+        raise SecretError(
+            f"{visible(config.source, 200)} in this directory names secrets, and may have come with a project",
+            effect="nothing was started, and no store was asked",
+            next_step=f"if it is yours: callgate serve --config {visible(config.source, 200)}",
+        )
+
+
 def without_query(url: str) -> str:
     """Origin and path: what a grant for a URL names."""
     return url.partition("#")[0].partition("?")[0]

@@ -13,7 +13,7 @@ from callgate.frozen import dataclass, field, replace
 from callgate.launching.environment import by_name
 from callgate.launching.launch import Launch
 from callgate.launching.pinned import pinning
-from callgate.vault.presence import has_credentials
+from callgate.vault.presence import has_credentials, has_secrets
 from callgate.vault.reference import refuse_in_arguments
 
 TYPE_CHECKING = False
@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from callgate.config import Config, SandboxConfig, SecretConfig
+    from callgate.config import Config, SandboxConfig
     from callgate.launching.pinned import Pinning
     from callgate.launching.secrets import Handover
     from callgate.sandbox.choose import Chosen
@@ -52,6 +52,8 @@ class Wish:
     home: str = ""
     """Whose private home it has; empty: its name's. Where a name was only guessed, two servers may have it."""
     unconfined_names: tuple[str, ...] | None = None
+    configured: bool = False
+    """All of it is what the operator of the gateway configured: no client's entry had a word in it."""
 
 
 def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
@@ -80,7 +82,7 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
     refuse_in_arguments(pinned.argv)
     chosen = _chosen(wanted, state) if wanted != "none" else None
-    handover = _handover(wish, environment, {**pinned.secrets, **server.secrets}, settings, state, chosen)
+    handover = _handover(config, wish, environment, pinned, settings, state, chosen)
     if handover is not None:
         environment = dict(handover.environment)
     facts: dict[str, object] = {"pinned": dict(pinned.facts)}
@@ -151,14 +153,16 @@ def _chosen(wanted: str, state: str | Path) -> Chosen:
 
 
 def _handover(
+    config: Config,
     wish: Wish,
     environment: Mapping[str, str],
-    declared: Mapping[str, SecretConfig],
+    pinned: Pinning,
     settings: SandboxConfig,
     state: str | Path,
     chosen: Chosen | None,
 ) -> Handover | None:
-    """The secrets it gets, where there are any."""
+    """The secrets it gets, where there are any and they were granted to it."""
+    declared = {**pinned.secrets, **config.servers.get(wish.name, _NO_SERVER).secrets}
     if not has_credentials(environment, declared):
         return None
     from pathlib import Path
@@ -167,6 +171,10 @@ def _handover(
 
     # An unconfined server may have been given a whole environment; a reference in it need not be meant for it.
     named = None if chosen is not None else {*wish.given, *settings.environment}
+    if not wish.configured and has_secrets(environment, declared):
+        from callgate.launching.granted import check_command
+
+        check_command(config, wish, pinned, environment, named, state, unconfined=chosen is None)
     backend = "none" if chosen is None else chosen.name
     return hand_over(environment, declared, Path(state), server=wish.name, backend=backend, only=named)
 

@@ -129,6 +129,7 @@ class Launcher:
             given=given,
             cwd=server.cwd,
             unconfined_names=tuple(INHERITED),
+            configured=True,
         )
 
     def _planned(self, start: Start, launch: Launch | Exception) -> None:

@@ -86,9 +86,14 @@ def seal(state: str | os.PathLike[str]) -> str:
             continue
         if machine:
             break
-    if not machine:  # none on macOS and in some containers: there the directory itself
-        found = os.stat(place)
-        machine = f"{found.st_dev} {found.st_ino}".encode()
+    if not machine:  # none on macOS and in some containers: there the home directory of the account
+        import pwd
+
+        try:
+            found = os.stat(pwd.getpwuid(os.getuid()).pw_dir)
+        except (KeyError, OSError):
+            found = os.stat("/")
+        machine = f"{found.st_dev} {found.st_ino} {getattr(found, 'st_birthtime', '')}".encode()
     return digest(b"callgate grants", machine, str(os.getuid()).encode(), os.fsencode(place))
 
 
@@ -110,10 +115,11 @@ def read(state: str | os.PathLike[str]) -> Grants:
         return Grants()
     except OSError as error:
         raise _unusable(path, f"it cannot be read ({error.strerror}), or is a symbolic link") from None
+    found = os.fstat(fd)
+    if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
+        os.close(fd)
+        raise _unusable(path, "it is not a file that belongs to you and that nobody else can read or change")
     with open(fd, "rb") as file:
-        found = os.fstat(fd)
-        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.geteuid() or found.st_mode & 0o077:
-            raise _unusable(path, "it is not a file that belongs to you and that nobody else can read or change")
         data = file.read(MOST_BYTES + 1)
     if len(data) > MOST_BYTES:
         raise _unusable(path, f"it is larger than {MOST_BYTES} bytes")
@@ -145,7 +151,7 @@ def _grants(document: Any, path: str, expected: str) -> Grants:
 
 
 def _grant(one: Any) -> Grant:
-    if one.keys() != _MEMBERS:
+    if not isinstance(one, dict) or one.keys() != _MEMBERS:
         raise ValueError
     grant = Grant(
         reference=_text(one["reference"]),

@@ -57,15 +57,17 @@ class Draft:
         """They are not; whether they were."""
         return self.configurations.pop(os.path.realpath(path), None) is not None
 
-    def release(self, gone: Callable[[str], bool]) -> None:
-        """Take these owners off everything; what has none left is revoked."""
-
-        def left(owners: tuple[str, ...]) -> tuple[str, ...]:
-            return tuple(one for one in owners if not gone(one))
-
-        kept = (replace(one, owners=left(one.owners)) for one in self.grants.values())
+    def release(self, gone: Callable[[str, Grant | None], bool]) -> None:
+        """Take owners off grants, and off configurations (None); what has none left is revoked."""
+        kept = (
+            replace(one, owners=tuple(owner for owner in one.owners if not gone(owner, one)))
+            for one in self.grants.values()
+        )
         self.grants = {one.key: one for one in kept if one.owners}
-        found = {path: left(owners) for path, owners in self.configurations.items()}
+        found = {
+            path: tuple(owner for owner in owners if not gone(owner, None))
+            for path, owners in self.configurations.items()
+        }
         self.configurations = {path: owners for path, owners in found.items() if owners}
 
 

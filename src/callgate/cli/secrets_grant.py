@@ -1,0 +1,163 @@
+"""`callgate secrets grant`, `grants`, `revoke`: which server may have which secret."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import shlex
+from pathlib import Path
+
+from callgate.cli.client_options import configuration, shown_path, state_of_user
+from callgate.errors import ConfigError
+from callgate.launching import granting
+from callgate.launching.granted import without_query
+from callgate.text import visible
+from callgate.vault.grants import PERSON, Grant, is_digest, read
+from callgate.vault.grants_file import changing
+from callgate.vault.reference import is_reference, parse
+
+EXIT_OK, EXIT_NO = 0, 1
+
+
+def grant(arguments: argparse.Namespace) -> int:
+    """`grant`: a reference to a command or a URL, or the trust in a configuration."""
+    state = _state(arguments)
+    if arguments.config:
+        if not os.path.isfile(arguments.config):
+            raise ConfigError(f"{visible(arguments.config, 300)} is no file", next_step="name a callgate.toml")
+        with changing(state) as draft:
+            draft.believe(arguments.config, PERSON)
+        print(f"references in it count as yours: {shown_path(os.path.realpath(arguments.config))}")
+        return EXIT_OK
+    reference = parse(arguments.reference or "").text
+    _one_target(arguments)
+    made = _made(reference, arguments, state)
+    with changing(state) as draft:
+        draft.add(made)
+    print(f"granted: {visible(reference, 300)} to {_target(made[0])}")
+    return EXIT_OK
+
+
+def _made(reference: str, arguments: argparse.Namespace, state: Path) -> list[Grant]:
+    command, url = tuple(arguments.target), arguments.url
+    if arguments.start:
+        if not is_digest(arguments.start):
+            raise ConfigError("--start is not what a refused start says", next_step="copy it whole, or leave it out")
+        return [Grant(reference, arguments.start, command, without_query(url))]
+    given = _variables(arguments.env)
+    if url:
+        return list(granting.for_url(url, [reference], state, environ={**os.environ, **given}))
+    variables = {**given, **({arguments.variable: reference} if arguments.variable else {})}
+    made = granting.for_command(
+        command,
+        variables,
+        state,
+        environ={**os.environ, **variables},
+        cwd=os.getcwd(),
+        unconfined=arguments.unconfined or granting.unconfined(configuration(), ""),
+        chosen=[reference],
+    )
+    found = list(made)
+    if not found:
+        raise ConfigError(
+            "it is not said in which variable the server gets it",
+            next_step="--as NAME; or --env NAME='Bearer <REFERENCE>' where it stands inside a text",
+        )
+    return found
+
+
+def _variables(given: list[str]) -> dict[str, str]:
+    """`NAME=TEXT` as an entry has it, or `NAME` with what it is here."""
+    found: dict[str, str] = {}
+    for one in given:
+        name, has_text, text = one.partition("=")
+        if not name or (not has_text and name not in os.environ):
+            raise ConfigError(f"--env {visible(name, 80)}: there is no such variable", next_step="--env NAME=TEXT")
+        found[name] = text if has_text else os.environ[name]
+    return found
+
+
+def grants(arguments: argparse.Namespace) -> int:
+    """`grants`: what is granted to what. No value, and no credential that stands on a command line."""
+    found = read(_state(arguments))
+    listed = sorted(found.grants.values(), key=lambda one: (one.reference, one.command, one.url))
+    if arguments.json:
+        rows = [
+            {
+                "reference": one.reference,
+                "command": list(_masked(one.command)),
+                "url": one.url,
+                "start": one.start,
+                "by": [_owner(owner) for owner in one.owners],
+                "at": one.at,
+            }
+            for one in listed
+        ]
+        print(json.dumps({"grants": rows, "configurations": sorted(found.configurations)}, indent=2))
+        return EXIT_OK
+    seen: set[tuple[str, str]] = set()
+    for one in listed:  # one that holds for a locked and for an unlocked start is two, and one to a person
+        row = one.reference, _target(one)
+        if row not in seen:
+            seen.add(row)
+            owners = dict.fromkeys(
+                _owner(owner) for same in listed if row == (same.reference, _target(same)) for owner in same.owners
+            )
+            print(f"{visible(row[0], 300)}\n  to {row[1]}\n  by {'; '.join(owners)}, {one.at}")
+    for path in sorted(found.configurations):
+        print(f"references in it count as yours: {shown_path(path)}")
+    if not listed and not found.configurations:
+        print("nothing is granted: references count in your own callgate.toml only")
+    return EXIT_OK
+
+
+def revoke(arguments: argparse.Namespace) -> int:
+    """`revoke`: take it back, from one server or from all. A server that runs keeps what it has."""
+    with changing(_state(arguments)) as draft:
+        if arguments.config:
+            found = draft.disbelieve(arguments.config)
+            print("taken back" if found else "it did not count as yours")
+            return EXIT_OK if found else EXIT_NO
+        command, url = tuple(arguments.target), without_query(arguments.url)
+        chosen = [
+            one
+            for one in draft.grants.values()
+            if one.reference == arguments.reference
+            and (not (command or url) or (one.command == command and one.url == url))
+        ]
+        draft.revoke(chosen)
+    for target in dict.fromkeys(map(_target, chosen)):
+        print(f"taken back: {visible(arguments.reference, 300)} from {target}")
+    if not chosen:
+        print("that was not granted; callgate secrets grants shows what is")
+    return EXIT_OK if chosen else EXIT_NO
+
+
+def _one_target(arguments: argparse.Namespace) -> None:
+    if bool(arguments.target) == bool(arguments.url):
+        raise ConfigError(
+            "it is not said to what it is granted", next_step="write -- COMMAND ARGS as the entry has it, or --url URL"
+        )
+    if any(map(is_reference, arguments.target)):
+        raise ConfigError("a reference cannot stand on a command line", next_step="pass it in a variable: --as NAME")
+
+
+def _target(one: Grant) -> str:
+    return visible(one.url or shlex.join(_masked(one.command)), 400)
+
+
+def _masked(command: tuple[str, ...]) -> tuple[str, ...]:
+    from callgate.clients.masking import mask_words
+
+    return tuple(mask_words(command))
+
+
+def _owner(owner: str) -> str:
+    """`entry`, its keys, its file: as a person reads it."""
+    kind, *where = owner.split("\0")
+    return visible(f"{'.'.join(where[:-1])} in {where[-1]}" if where else kind, 300)
+
+
+def _state(arguments: argparse.Namespace) -> Path:
+    return Path(arguments.state) if arguments.state else state_of_user()
