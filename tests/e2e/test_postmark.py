@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -23,7 +24,7 @@ from tests.support.processes import CALLGATE, Pipe
 
 __all__ = ["npm", "registry"]
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(240), pytest.mark.usefixtures("npm", "confined")]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 LINE = ["npx", "-y", "mail-server"]
 HONEST = """#!/usr/bin/env node
@@ -78,8 +79,21 @@ def days_ago(days: float) -> str:
 def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     folder = tmp_path / "state"
     monkeypatch.setenv("CALLGATE_STATE_DIR", str(folder))
-    monkeypatch.chdir(tmp_path)
+    (tmp_path / "project").mkdir()
+    monkeypatch.chdir(tmp_path / "project")
     return folder
+
+
+@pytest.fixture(autouse=True)
+def _settings(npm: None, registry: Registry, confined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The user's own: of what a client started npm takes neither its file nor its settings from the environment."""
+    programs = {name: shutil.which(name) for name in ("npm", "node")}
+    names = [f"npm_config_{one}" for one in ("userconfig", "globalconfig", "cache")]
+    file = tmp_path / "callgate.toml"
+    lines = [f"programs.{name} = {json.dumps(path)}" for name, path in programs.items()]
+    lines += [f"variables.{name} = {json.dumps(os.environ[name])}" for name in names]
+    file.write_text("\n".join(["[launch]", *lines, ""]))
+    monkeypatch.setenv("CALLGATE_CONFIG", str(file))
 
 
 def mail(tmp_path: Path, *options: str) -> tuple[str, str]:

@@ -123,5 +123,5 @@ def test_a_link_into_the_project(tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 
 def test_temporary_directories(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir("/")
-    assert places.in_project("/tmp/x/npm") and places.in_project("/dev/shm/npm")
-    assert not places.in_project("/opt/x/npm")
+    assert places.is_temporary("/tmp/x/npm") and places.is_temporary("/dev/shm/npm")
+    assert not places.is_temporary("/opt/x/npm") and not places.is_temporary("/tmpx/npm")

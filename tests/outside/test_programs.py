@@ -95,6 +95,18 @@ class TestEntry:
         with pytest.raises(TrustError, match="are not taken"):
             caller.settle(Config(launch=given, source=str(project / "callgate.toml")), state)
 
+    def test_settings_where_they_always_are_count_in_a_home_that_is_a_repository(
+        self, home: Path, state: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        for folder in (".config/.git", ".config/callgate", ".config/editor"):
+            (home / folder).mkdir(parents=True)
+        monkeypatch.chdir(home / ".config/editor")
+        given = LaunchConfig(programs={"npm": str(program(home / "tools", "npm"))})
+        caller.settle(Config(launch=given, source=str(home / ".config/callgate/callgate.toml")), state)
+        assert programs.find("npm") == str(home / "tools/npm")
+        with pytest.raises(TrustError, match="are not taken"):
+            caller.settle(Config(launch=given, source=str(home / ".config/editor/callgate.toml")), state)
+
     def test_the_users_settings_name_one(self, tmp_path: Path, state: Path, program: Program) -> None:
         mine = program(tmp_path / "home/tools", "npm")
         given = LaunchConfig(programs={"npm": str(mine), "uv": str(tmp_path / "no/uv")})

@@ -55,17 +55,28 @@ def settle(config: Config | None, state: str | Path) -> None:
     programs = config.launch.programs if config else {}
     variables = config.launch.variables if config else {}
     if not _own:
-        from callgate.outside import places
-
         source = config.source if config else ""
-        if (programs or variables) and places.in_project(os.path.abspath(source)):
+        if (programs or variables) and _of_a_project(source):
             raise TrustError(
-                f"launch.programs and launch.variables of {visible(source, 300)} are not taken: a project, or whoever "
-                "writes to a directory for temporary files, would say what runs outside the sandbox",
+                f"launch.programs and launch.variables of {visible(source, 300)} are not taken: a project would say "
+                "what runs outside the sandbox",
                 next_step="write them into your own callgate.toml",
             )
-        state = "" if places.in_project(os.path.abspath(state)) else state
+        state = "" if _of_a_project(str(state)) else state
     _settings = Settings(programs, variables, str(state))
+
+
+def _of_a_project(path: str) -> bool:
+    """Whether a file or directory of callgate's lies in a project; where it always is, a home may be a repository."""
+    from callgate.outside import places
+
+    usual = (".config/callgate", ".local/state/callgate", "Library/Application Support/callgate")
+    path = os.path.abspath(path)
+    try:
+        own = home()
+    except TrustError:
+        own = "/nonexistent"
+    return not any(places.within(path, f"{own}/{one}") for one in usual) and places.in_project(path)
 
 
 def settings() -> Settings:

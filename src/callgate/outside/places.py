@@ -47,9 +47,8 @@ def installed_by_root(path: str) -> bool:
     """Whether only root can have put the program there."""
     if others(path, {0}):
         return False
-    real = os.path.realpath(path)
-    below = (os.path.normpath(path), real)
-    if any(within(one, place) for one in below for place in (*_NOT_INSTALLED, *_temporary())):
+    below = (os.path.normpath(path), os.path.realpath(path))
+    if is_temporary(path) or any(within(one, place) for one in below for place in _NOT_INSTALLED):
         return False
     if os.getuid() != 0:
         return True
@@ -57,15 +56,17 @@ def installed_by_root(path: str) -> bool:
 
 
 def in_project(path: str) -> bool:
-    """Whether a path lies in the project of the working directory, or in a directory for temporary files."""
-    places = _temporary()
+    """Whether a path lies in the project of the working directory."""
     try:
         project = _project(os.getcwd())
     except OSError:  # somebody removed it
-        project = ""
-    if project:
-        places += (project,)
-    return any(within(one, place) for one in (os.path.normpath(path), os.path.realpath(path)) for place in places)
+        return False
+    return bool(project) and any(within(one, project) for one in (os.path.normpath(path), os.path.realpath(path)))
+
+
+def is_temporary(path: str) -> bool:
+    """Whether a path lies in a directory for temporary files."""
+    return any(within(one, place) for one in (os.path.normpath(path), os.path.realpath(path)) for place in _temporary())
 
 
 def within(path: str, folder: str) -> bool:

@@ -78,7 +78,8 @@ def remember() -> None:
         found = next(_on_path(name), "")
         # Version managers make directories of a shell's own, which are links and gone tomorrow.
         real = os.path.join(os.path.realpath(os.path.dirname(found)), name) if found else ""
-        if real and not places.others(real) and not places.in_project(found) and not places.in_project(real):
+        unsure = any(places.in_project(one) or places.is_temporary(one) for one in (found, real) if one)
+        if real and not unsure and not places.others(real):
             now[name] = real
     if now != before:
         remembered.write(state, now)
