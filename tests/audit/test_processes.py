@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 from pathlib import Path
 
-from callgate.audit.index import append, lines
+from callgate.audit.index import lines
 from callgate.audit.verify import verify
 from tests.audit.evidence import run_python
 
@@ -63,14 +62,3 @@ def test_processes_that_come_first_together_make_one_key(tmp_path: Path) -> None
             "audit-ed25519.pem",
             "audit-ed25519.pub.pem",
         ]
-
-
-def test_the_index_goes_on_after_a_torn_line(tmp_path: Path) -> None:
-    append(tmp_path, {"chain": "a", "kind": "opened"})
-    with open(tmp_path / "chains.jsonl", "ab") as file:
-        file.write(b'{"chain":"torn')
-    append(tmp_path, {"chain": "b", "kind": "opened"})
-    first, torn, last = lines(tmp_path)
-    assert torn == b'{"chain":"torn\n'
-    assert json.loads(last)["chain"] == "b"
-    assert json.loads(first)["prev"] == "0" * 64

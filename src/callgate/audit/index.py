@@ -6,56 +6,124 @@ order (`kind: closed`, with its last `seq` and `digest`), and the signed stateme
 (`audit/statements.py`). Each line carries `prev`, the SHA-256 of the line before, and the first record of a log
 carries the digest of its `opened` line: so lines of the list cannot go while a later log is there. Written under
 an advisory lock; a few times a process.
+
+A loss of power may leave the last line torn. Its bytes stay, and the next line states them (`kind: torn`, with their
+number and SHA-256); both are chained to the last whole line.
 """
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import os
+import time
 from contextlib import suppress
+from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
-from callgate.audit.records import GENESIS, Record, canonical, digest_of
+from callgate.audit.records import GENESIS, Record, canonical, digest_of, parse
 
 INDEX_NAME: Final = "chains.jsonl"
-_TAIL: Final = 4096
+TORN: Final = "torn"
+_TAIL: Final = 64 * 1024
+"""How far back the last whole line is looked for: what is longer was not torn by one write."""
+_LIKELY: Final = 4096
+_TRIES: Final = 100
 
 
 def append(audit_dir: Path, fields: Record) -> str:
     """Add one line and put it on disk; the digest of the line. Raises OSError."""
-    descriptor = os.open(audit_dir / INDEX_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+    descriptor = locked(audit_dir / INDEX_NAME, os.O_RDWR | os.O_CREAT | os.O_APPEND)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        size = os.fstat(descriptor).st_size
-        tail = os.pread(descriptor, _TAIL, max(0, size - _TAIL))
-        line = canonical({**fields, "prev": _last_digest(tail)})
-        if tail and not tail.endswith(b"\n"):
-            line = b"\n" + line  # a line torn by a crash stays, as a torn line
-        written = os.write(descriptor, line)
-        if written != len(line):
-            os.ftruncate(descriptor, size)
-            raise OSError(28, "No space left on device")
-        os.fdatasync(descriptor)
-        return digest_of(line.lstrip(b"\n"))
+        last, torn = _end(descriptor)
+        prev = entry_digest(last) if last else GENESIS
+        new_line = b"" if (torn or last).endswith(b"\n") or not (torn or last) else b"\n"
+        if torn:
+            digest = sha256(torn).hexdigest()
+            now = time.time_ns() // 1000
+            stated = {"bytes": len(torn), "chain": "", "kind": TORN, "prev": prev, "sha256": digest, "time": now}
+            line = canonical(stated)
+            _put(descriptor, new_line + line)
+            prev, new_line = digest_of(line), b""
+        line = canonical({**fields, "prev": prev})
+        _put(descriptor, new_line + line)
+        return digest_of(line)
     finally:
         os.close(descriptor)
 
 
-def _last_digest(tail: bytes) -> str:
-    """The digest of the last whole line, or of nothing."""
-    whole = tail[: tail.rfind(b"\n") + 1]
-    if not whole:
-        return GENESIS
-    return digest_of(whole[whole.rfind(b"\n", 0, -1) + 1 :])
+def locked(path: Path, flags: int, kind: int = fcntl.LOCK_EX) -> int:
+    """A descriptor of the list under a lock: of the file that has the name now, since compaction replaces it.
+
+    Raises OSError.
+    """
+    for _ in range(_TRIES):
+        descriptor = os.open(path, flags | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(descriptor, kind)
+            with suppress(FileNotFoundError):
+                if os.path.samestat(os.fstat(descriptor), os.stat(path)):
+                    return descriptor
+        except BaseException:
+            os.close(descriptor)
+            raise
+        os.close(descriptor)
+    raise OSError(errno.EBUSY, "is replaced again and again", str(path))
 
 
 def lines(audit_dir: Path) -> list[bytes]:
     """The lines of the list, newline included; empty when there is none. Never half of one that is being written."""
+    path = audit_dir / INDEX_NAME
     try:
-        with open(audit_dir / INDEX_NAME, "rb") as file:
-            with suppress(OSError):  # a file system without locks
-                fcntl.flock(file, fcntl.LOCK_SH)
-            return file.read().splitlines(keepends=True)
+        try:
+            descriptor = locked(path, os.O_RDONLY, fcntl.LOCK_SH)
+        except FileNotFoundError:
+            raise
+        except OSError:  # a file system without locks
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
+    with open(descriptor, "rb") as file:
+        return split(file.read())
+
+
+def split(data: bytes) -> list[bytes]:
+    """Lines with their newlines. Unlike `splitlines`, a carriage return ends none."""
+    found = [line + b"\n" for line in data.split(b"\n")]
+    last = found.pop()[:-1]
+    return [*found, last] if last else found
+
+
+def entry_of(line: bytes) -> Record | None:
+    """What a line of the list says; None when it was not written whole, or is none. The newline alone may lack."""
+    entry = parse(line)
+    return entry if entry is not None and type(entry.get("chain")) is str else None
+
+
+def entry_digest(line: bytes) -> str:
+    """The digest of a line, also of the last one where it lost its newline."""
+    return digest_of(line if line.endswith(b"\n") else line + b"\n")
+
+
+def _end(descriptor: int) -> tuple[bytes, bytes]:
+    """The last whole line, and the bytes after it that are none."""
+    size = os.fstat(descriptor).st_size
+    for window in (_LIKELY, _TAIL):
+        found = split(os.pread(descriptor, window, max(0, size - window)))
+        for at in range(len(found) - 1, 0 if size > window else -1, -1):  # the first may be the end of one
+            if entry_of(found[at]) is not None:
+                return found[at], b"".join(found[at + 1 :])
+        if size <= window:
+            return b"", b"".join(found)
+    # Nothing that one write could have left: what comes now is chained to it as it is, and verification names it.
+    return found[-1], b""
+
+
+def _put(descriptor: int, line: bytes) -> None:
+    """Append and put on disk, or leave the file as it was. Raises OSError."""
+    size = os.fstat(descriptor).st_size
+    if os.write(descriptor, line) != len(line):
+        os.ftruncate(descriptor, size)
+        raise OSError(errno.ENOSPC, "No space left on device")
+    os.fdatasync(descriptor)

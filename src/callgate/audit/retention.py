@@ -6,7 +6,8 @@ first (`audit/statements.py`). A log that does not verify, the segment in use an
 result says so.
 
 Order, so that a kill at any moment leaves a log that verifies: seal, signed statement of the removal in `chains.jsonl`
-(on disk), then the files, oldest first. The next time finishes what was cut short.
+(on disk), then the files, oldest first. The next time finishes what was cut short. At the end the list itself is
+shortened, where it has become long (`audit/index_compact.py`).
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from typing import Final
 from callgate.audit import index
 from callgate.audit.chain import VerifySignature
 from callgate.audit.index_check import check
+from callgate.audit.index_compact import compact
 from callgate.audit.reader import in_use, segment_paths
 from callgate.audit.retention_lock import removing
 from callgate.audit.segments import Segment, segments_of, total_bytes
@@ -91,6 +93,8 @@ class Result:
     removals: list[Removal] = field(default_factory=list)
     kept: list[tuple[str, str]] = field(default_factory=list)
     left_bytes: int = 0
+    list_lines: int = 0
+    """Lines about removed logs that the list of logs lost, with a signed statement."""
 
     @property
     def records(self) -> int:
@@ -134,10 +138,11 @@ class _Pruning:
         self._dry_run = dry_run
         self._note = note
         self._verify: VerifySignature = signature_verifier(state_dir)
-        self._entries, problems = check(index.lines(self._audit_dir), self._verify)
-        if problems:
+        listing = check(index.lines(self._audit_dir), self._verify)
+        self._entries = listing.entries
+        if listing.problems:
             raise AuditError(
-                f"the list of logs does not verify ({problems[0].what}), so nothing is removed",
+                f"the list of logs does not verify ({listing.problems[0].what}), so nothing is removed",
                 next_step="see callgate audit verify",
             )
 
@@ -150,6 +155,8 @@ class _Pruning:
             if not self._dry_run:
                 self._remove(removal)
             result.removals.append(removal)
+        if not self._dry_run:
+            result.list_lines = compact(self._state_dir, self._verify)
         result.left_bytes = total_bytes(self._audit_dir) - (result.bytes if self._dry_run else 0)
         return result
 

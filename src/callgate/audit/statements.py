@@ -7,7 +7,10 @@ digest `digest`; `torn` bytes of a record that was not written whole follow. Fro
 digest `digest`. `first_kept` is the number of the record that is first now, 0 when the whole log was removed.
 `removed` and `bytes` are what this removal took, `reason` is why. The statement is on disk before a file goes.
 
-Both carry `time`, `key` and `signature` (base64, Ed25519) over `statement_message`: all members but `prev`
+`compacted`: lines about logs that were removed as a whole were dropped from the start of the list
+(`audit/index_compact.py`).
+
+All carry `time`, `key` and `signature` (base64, Ed25519) over `statement_message`: all members but `prev`
 and `signature`. Without a key that can be used nothing is stated, and so nothing is removed.
 """
 
@@ -22,6 +25,7 @@ from callgate.audit.records import Record, canonical
 
 SEALED: Final = "sealed"
 PRUNED: Final = "pruned"
+COMPACTED: Final = "compacted"
 _SIGNED_PREFIX: Final = b"callgate audit statement 1\n"
 _NOT_SIGNED: Final = frozenset(("prev", "signature"))
 

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from callgate.audit import index
 from callgate.audit.chain import ChainChecker, Findings, Problem, VerifySignature
-from callgate.audit.index_check import Entry, check
+from callgate.audit.index_check import Entry, Listing, Tear, check
 from callgate.audit.keys import public_keys
 from callgate.audit.reader import Place, chains, in_use, read_lines, segment_paths
 from callgate.audit.records import GENESIS, Record, parse
@@ -47,13 +47,16 @@ class Report:
     """All logs and the index.
 
     `missing` are logs that the index announces and that are not here; `removed` the statements about those that
-    retention removed as a whole.
+    retention removed as a whole; `compacted` the one that stands for the oldest of these. `tears` are lines of the
+    index that a loss of power left: no damage, but what they said is not known.
     """
 
     logs: list[ChainReport]
     missing: list[str] = field(default_factory=list)
     index_problems: list[Problem] = field(default_factory=list)
     removed: list[Record] = field(default_factory=list)
+    tears: list[Tear] = field(default_factory=list)
+    compacted: Record | None = None
 
     @property
     def verified(self) -> bool:
@@ -74,22 +77,29 @@ def verify(state_dir: Path, *, chain: str = "", public_key: Path | None = None) 
 
 def _report(audit_dir: Path, chain: str, verify_signature: VerifySignature) -> Report:
     here = chains(audit_dir)  # before the index, where a log is announced before its first record
-    entries, problems = check(index.lines(audit_dir), verify_signature)
+    listing = check(index.lines(audit_dir), verify_signature)
     wanted = [chain] if chain else here
     logs: list[ChainReport] = []
     for name in wanted:
         if name not in here:
             continue
-        log = check_log(audit_dir / name, entries.get(name), verify_signature)
-        if name not in entries:
+        log = check_log(audit_dir / name, listing.entries.get(name), verify_signature)
+        if name not in listing.entries:
             # Its process was just starting. It is announced before its first record: whoever saw one looks again.
-            entries, problems = check(index.lines(audit_dir), verify_signature)
-            log = check_log(audit_dir / name, entries.get(name), verify_signature)
+            listing = check(index.lines(audit_dir), verify_signature)
+            log = check_log(audit_dir / name, listing.entries.get(name), verify_signature)
         logs.append(log)
-    listed = wanted if chain else entries
+    listed = wanted if chain else listing.entries
     away = [name for name in listed if name not in here and not (audit_dir / name).is_dir()]
-    gone = {name: entry.removed for name in away if (entry := entries.get(name)) and entry.gone and entry.removed}
-    return Report(logs, [name for name in away if name not in gone], problems, list(gone.values()))
+    gone = _gone(listing, away)
+    missing = [name for name in away if name not in gone]
+    return Report(logs, missing, listing.problems, list(gone.values()), listing.tears, listing.compacted)
+
+
+def _gone(listing: Listing, away: list[str]) -> dict[str, Record]:
+    """Of the logs that are not here those that retention removed, with the statement."""
+    known = ((name, listing.entries.get(name)) for name in away)
+    return {name: entry.removed for name, entry in known if entry and entry.gone and entry.removed}
 
 
 def check_log(directory: Path, entry: Entry | None, verify_signature: VerifySignature) -> ChainReport:

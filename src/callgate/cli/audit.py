@@ -204,6 +204,8 @@ def _verify(state: Path, arguments: argparse.Namespace) -> int:
             "missing": report.missing,
             "index_problems": [asdict(problem) for problem in report.index_problems],
             "removed": report.removed,
+            "index_torn": [asdict(tear) for tear in report.tears],
+            "index_compacted": report.compacted,
         }
         sys.stdout.write(dumps(document, None, OPT_INDENT_2 | OPT_SORT_KEYS).decode() + "\n")
     else:

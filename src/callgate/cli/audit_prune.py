@@ -64,6 +64,8 @@ def _lines(result: Result, *, dry_run: bool) -> list[str]:
     lines += [f"{visible(chain, 100)}  STAYS: {why}" for chain, why in result.kept]
     done = "would be removed" if dry_run else "removed"
     lines.append(f"{result.records} records, {result.bytes} bytes {done}; {result.left_bytes} bytes stay")
+    if result.list_lines:
+        lines.append(f"{result.list_lines} lines of chains.jsonl about removed logs dropped, with a signed statement")
     if result.removals and not dry_run:
         lines.append("callgate audit verify shows the signed statements")
     return lines

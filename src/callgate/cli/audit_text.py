@@ -5,6 +5,7 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
+from callgate.audit.index_check import Tear
 from callgate.audit.live import duration_text, size_text
 from callgate.audit.records import Record, canonical_value, digest_of, message_digest
 from callgate.audit.verify import ChainReport, Report
@@ -85,18 +86,35 @@ def report_lines(report: Report) -> list[str]:
         lines += _log_lines(log)
     lines += [f"{_text(name)}  MISSING: it was opened here, and its directory is gone" for name in report.missing]
     lines += [f"chains.jsonl  NOT VERIFIED: {problem.what}" for problem in report.index_problems[:_LISTED]]
-    lines += _removed_lines(report.removed)
+    for tear in report.tears[-_LISTED:]:
+        lines += _tear_lines(tear)
+    lines += _removed_lines(report.removed, report.compacted)
     good = sum(log.verified for log in report.logs)
     total = len(report.logs) + len(report.missing)
-    if not total and report.verified and not report.removed:
+    if not total and report.verified and not report.removed and not report.tears and not report.compacted:
         return ["there is no evidence yet"]
     lines.append(f"{good} of {total} {'log' if total == 1 else 'logs'} verified")
     return lines
 
 
-def _removed_lines(statements: list[Record]) -> list[str]:
+def _tear_lines(tear: Tear) -> list[str]:
+    about = f", about log {_text(tear.about)}" if tear.about else ""
+    noted = f"; noted on {_day(tear.stated)}" if tear.stated else ""
+    return [
+        f"chains.jsonl  torn: {tear.bytes} bytes at line {tear.line}, of one that was not written whole",
+        f"  what it said is missing{about}{noted}",
+    ]
+
+
+def _removed_lines(statements: list[Record], compacted: Record | None) -> list[str]:
     """Logs that retention removed as a whole: the last ones, and how many before."""
     lines = []
+    if compacted is not None:
+        what = f"{_text(compacted.get('lines'))} lines about {_text(compacted.get('logs'))} removed logs"
+        torn = f" and {_text(compacted['torn'])} torn bytes" if compacted.get("torn") else ""
+        lines.append(
+            f"chains.jsonl  {what}{torn} were dropped by {_day(compacted.get('time'))}, as a signed statement says"
+        )
     for statement in statements[-_LISTED:]:
         through, on, why = statement["through"], _day(statement["time"]), _text(statement["reason"])
         lines += [f"{_text(statement['chain'])}  removed on {on}", f"  all {_records(through)}, by retention ({why})"]
