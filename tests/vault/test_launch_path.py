@@ -64,3 +64,12 @@ def test_secrets_of_one_store_load_the_library_of_that_store_only() -> None:
         "    assert deliver({'A': 'env://T'}, {}, session, gated=False).environment == {'A': 'x'}"
     )
     assert not found & (set(HEAVY) - {"threading", "urllib.parse", "base64"})
+
+
+def test_asking_whether_a_secret_was_granted_loads_next_to_nothing() -> None:
+    found = imported(
+        "import tempfile\nfrom callgate.launching import plan\nbefore = set(sys.modules)\n"
+        "from callgate.launching.granted import check_command, own\nfrom callgate.vault.grants import read, seal\n"
+        "folder = tempfile.gettempdir()\nassert seal(folder) and not read(folder).sealed and own.usual('state')"
+    )
+    assert not found & (set(HEAVY) | {"hashlib", "json", "dataclasses", "re"})

@@ -9,6 +9,7 @@ import shlex
 from pathlib import Path
 
 from callgate.cli.client_options import configuration, shown_path, state_of_user
+from callgate.clients.granting import unusual
 from callgate.errors import ConfigError
 from callgate.launching import granting
 from callgate.launching.granted import without_query
@@ -33,9 +34,14 @@ def grant(arguments: argparse.Namespace) -> int:
     reference = parse(arguments.reference or "").text
     _one_target(arguments)
     made = _made(reference, arguments, state)
+    settings = "" if arguments.start else unusual(configuration())
     with changing(state) as draft:
         draft.add(made)
+        if settings:  # it is with these that the command will start
+            draft.believe(settings, PERSON)
     print(f"granted: {visible(reference, 300)} to {_target(made[0])}")
+    if settings:
+        print(f"references in it count as yours: {shown_path(os.path.realpath(settings))}")
     return EXIT_OK
 
 

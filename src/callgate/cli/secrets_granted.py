@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import os
 from collections.abc import Iterator
 from dataclasses import replace
 
@@ -13,7 +12,6 @@ from callgate.clients import granting
 from callgate.clients.entries import Entry
 from callgate.clients.granting import Need, owner_of
 from callgate.clients.machine import Found, Machine, find
-from callgate.config import user_config_file
 from callgate.vault.grants import Grant
 from callgate.vault.grants_file import changing
 
@@ -24,13 +22,11 @@ _CONFIGURED = "callgate secrets move"
 def grant(work: Work, arguments: argparse.Namespace) -> list[Need]:
     """Before anything is moved: all that entries need afterwards, and that the user's settings are the user's."""
     needs = list(_needs(work, arguments))
-    settings = os.path.realpath(user_config_file())
+    settings = granting.unusual(configuration())
     with changing(work.state) as draft:
         for need in needs:
             draft.add(need.grants)
-        if any(one.path == settings and one.text is not None for one in work.files) and granting.unusual(
-            configuration()
-        ):
+        if settings and not work.undo:  # references go into it, or entries start with it
             draft.believe(settings, _CONFIGURED)
     return needs
 
@@ -38,7 +34,8 @@ def grant(work: Work, arguments: argparse.Namespace) -> list[Need]:
 def settle(work: Work, needs: list[Need]) -> None:
     """Afterwards: what nobody needs any more is taken back."""
     left = {owner_of((one.file, one.where[:at]), _BY_HAND) for one in work.moves.all() for at in range(len(one.where))}
-    left |= {_CONFIGURED} if any(one.where[:1] == ("servers",) for one in work.moves.all()) else set()
+    if work.moves.all() or any(one.moved for one in work.records.all()):
+        left.add(_CONFIGURED)
 
     def gone(owner: str, _: Grant | None) -> bool:
         return (owner.startswith(_BY_HAND + "\0") or owner == _CONFIGURED) and owner not in left

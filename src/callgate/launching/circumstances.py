@@ -10,7 +10,6 @@ On the launch path of servers with secrets: it imports next to nothing.
 from __future__ import annotations
 
 import os
-from hashlib import sha256
 
 from callgate.frozen import dataclass, field
 from callgate.runners import FETCHERS, program_name
@@ -127,6 +126,6 @@ def configuration(source: str) -> str:
         return ""
     try:
         with open(source, "rb") as file:
-            return sha256(file.read(16 << 20)).hexdigest()
+            return digest(file.read(16 << 20))
     except OSError:
         return "gone"
