@@ -33,13 +33,14 @@ STEERING = {
     # who is believed, and what is opened to whom
     "npm_config_cafile": "x", "npm_config_ca": "x", "npm_config_strict_ssl": "false", "SSL_CERT_FILE": "/tmp/ca.pem",
     "NODE_EXTRA_CA_CERTS": "ca.pem", "PIP_CERT": "/tmp/ca.pem", "NETRC": "x", "REGISTRY_AUTH_FILE": "x",
+    "UV_INDEX_PRIVATE_PASSWORD": "p", "UV_INDEX_PRIVATE_USERNAME": "u",  # for whatever host is said to be that index
     "NODE_TLS_REJECT_UNAUTHORIZED": "0", "SSLKEYLOGFILE": "x", "LANG": "../../evil", "LC_ALL": "/x/evil",
     "GITHUB_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOSTALIASES": "x",
 }  # fmt: skip
 PASSING = {
     "npm_config_registry": "https://r.test/", "NPM_CONFIG_REGISTRY": "https://r.test/", "npm_config_@my:registry": "r",
     "npm_config_//r.test/:_authToken": "t", "npm_config_//r.test/:_password": "p", "npm_config_https_proxy": "http://p",
-    "npm_config_fetch_retries": "0", "UV_DEFAULT_INDEX": "i", "UV_INDEX_URL": "i", "UV_INDEX_PRIVATE_PASSWORD": "p",
+    "npm_config_fetch_retries": "0", "UV_DEFAULT_INDEX": "i", "UV_INDEX_URL": "i",
     "PIP_INDEX_URL": "i", "PIP_EXTRA_INDEX_URL": "i", "https_proxy": "http://p", "HTTPS_PROXY": "http://p",
     "no_proxy": "h", "LANG": "de_DE.UTF-8", "LC_ALL": "C", "LANGUAGE": "de:en",
 }  # fmt: skip

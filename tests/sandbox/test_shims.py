@@ -6,7 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from callgate.config import Config, LaunchConfig
 from callgate.errors import SandboxError
+from callgate.outside import caller
 from callgate.sandbox.defaults_runtime import which
 from callgate.sandbox.shims import behind
 
@@ -91,3 +93,57 @@ def test_a_project_brings_no_manager(tmp_path: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setenv("PYENV_ROOT", str(tmp_path / "project" / ".pyenv"))  # this user says that it is theirs
     assert behind(str(shim), "/") == str(tmp_path / "project/.pyenv/versions/3.12.1/bin/python3")
     assert (tmp_path / "ran").exists()
+
+
+class TestEntry:
+    """What a client started: an entry's variables lead to no manager, and name no code that one loads."""
+
+    @pytest.fixture(autouse=True)
+    def _entry(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        monkeypatch.setattr(caller, "_own", False)
+        monkeypatch.setattr(caller, "home", lambda: str(tmp_path / "account"))
+
+    @pytest.mark.parametrize("variable", ["PYENV_ROOT", "HOME"])
+    def test_a_variable_leads_to_no_manager(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str
+    ) -> None:
+        shim = manager(tmp_path / "project" / ".pyenv", f"touch {tmp_path / 'ran'}; echo REAL")
+        monkeypatch.setenv(variable, str(tmp_path / "project" / (".pyenv" if variable == "PYENV_ROOT" else "")))
+        with pytest.raises(SandboxError, match="yours is not kept there") as caught:
+            behind(str(shim), str(tmp_path / "project"))
+        assert "launch.variables" in caught.value.next_step
+        assert not (tmp_path / "ran").exists()
+
+    def test_the_users_settings_say_where_it_is(self, tmp_path: Path) -> None:
+        root = tmp_path / "opt" / ".pyenv"
+        shim = manager(root, "echo REAL")
+        given = LaunchConfig(variables={"PYENV_ROOT": str(root)})
+        caller.settle(Config(launch=given, source="/etc/callgate.toml"), tmp_path)
+        assert behind(str(shim), "/") == str(root / "versions/3.12.1/bin/python3")
+
+    def test_the_accounts_manager_sees_the_version_and_no_code(
+        self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    ) -> None:
+        seen = tmp_path / "seen"
+        shim = manager(tmp_path / "account" / ".pyenv", f"env > {seen}; echo REAL")
+        for name, value in {
+            "PYENV_VERSION": "3.12",
+            "PYENV_HOOK_PATH": "/evil",
+            "BASH_FUNC_which%%": "() { /evil; }",
+            "MISE_TRUSTED_CONFIG_PATHS": "/",
+            "ASDF_NODEJS_VERSION": "path:/evil",
+            "NODENV_VERSION": "../../evil",
+            "PATH": f"{tmp_path / 'project'}:/usr/bin:/bin",
+        }.items():
+            monkeypatch.setenv(name, value)
+        assert behind(str(shim), str(tmp_path)).startswith(str(tmp_path / "account"))
+        text = seen.read_text()
+        assert "PYENV_VERSION=3.12" in text and "evil" not in text and "MISE_" not in text
+        assert str(tmp_path / "project") not in text
+
+    def test_a_managers_command_is_not_the_projects(self, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+        shim = manager(tmp_path / "account" / ".pyenv", "echo REAL")
+        (tmp_path / "account/.pyenv/bin/pyenv").rename(tmp_path / "pyenv")
+        monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin")
+        with pytest.raises(SandboxError, match="cannot be found"):
+            behind(str(shim), "/")

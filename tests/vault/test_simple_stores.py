@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import stat
 import sys
@@ -9,7 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from callgate.config import Config
 from callgate.errors import SecretError
+from callgate.outside import caller
 from callgate.vault.fields import NothingStored
 from callgate.vault.providers import open_provider
 from callgate.vault.providers.onepassword import OnePasswordProvider
@@ -127,6 +130,31 @@ def test_what_1password_says_is_not_repeated(item: str, hint: str, op: Path, tmp
         read(f"op://Private/{item}/password", tmp_path)
     assert hint in error.value.next_step
     assert "op-Value-123" not in error.value.diagnostics()
+
+
+def test_an_entry_does_not_say_which_op_it_is(op: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(caller, "_own", False)
+    with pytest.raises(SecretError, match="a client's entry decides") as error:
+        read("op://Private/My Login/password", tmp_path)
+    assert "launch.programs" in error.value.next_step
+
+
+def test_the_op_that_the_user_used_gets_its_settings_and_nothing_that_loads_code(
+    op: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = tmp_path / "seen"
+    op.write_text(op.read_text() + f"\nopen({str(seen)!r}, 'w').write(repr(dict(os.environ)))\n")
+    (tmp_path / "programs.json").write_text(json.dumps({"op": str(op)}))
+    monkeypatch.setattr(caller, "_own", False)
+    monkeypatch.chdir("/")
+    caller.settle(Config(), tmp_path)
+    names = ("OP_SERVICE_ACCOUNT_TOKEN", "OP_CONNECT_HOST", "OP_SESSION_x", "OP_CONFIG_DIR", "LD_AUDIT", "GITHUB_TOKEN")
+    for name in names:
+        monkeypatch.setenv(name, "")
+    monkeypatch.setenv("PATH", "/evil")
+    assert read("op://Private/My Login/password", tmp_path) == b"op-Value-123"
+    assert [name for name in names if f"'{name}'" in seen.read_text()] == list(names[:3])
+    assert "/evil" not in seen.read_text()
 
 
 def test_1password_has_a_time_limit(op: Path) -> None:

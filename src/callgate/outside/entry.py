@@ -18,7 +18,7 @@ _NAMES = frozenset(
     NODE_USE_SYSTEM_CA NODE_USE_ENV_PROXY NPM_TOKEN DOCKER_CONTEXT
     UV_INDEX UV_DEFAULT_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_NO_INDEX UV_INDEX_STRATEGY
     UV_HTTP_TIMEOUT UV_REQUEST_TIMEOUT UV_HTTP_RETRIES UV_OFFLINE UV_NATIVE_TLS UV_SYSTEM_CERTS
-    UV_CONCURRENT_DOWNLOADS UV_CONCURRENT_INSTALLS UV_NO_CONFIG UV_NO_CACHE
+    UV_CONCURRENT_DOWNLOADS UV_CONCURRENT_INSTALLS UV_NO_CACHE
     PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES
     PIP_DISABLE_PIP_VERSION_CHECK PIP_NO_INPUT PIP_NO_CACHE_DIR
     """.split()  # noqa: SIM905 - a table of names reads best as one
@@ -47,8 +47,6 @@ def passes(name: str, value: str) -> bool:
         return _is_administrators(value)
     if name.lower().startswith("npm_config_"):
         return npm_passes(name[len("npm_config_") :])
-    if name.startswith("UV_INDEX_") and name.endswith(("_USERNAME", "_PASSWORD")):
-        return True
     return name in _NAMES or plain(name, value)
 
 
