@@ -134,7 +134,7 @@ def test_the_texts_reach_both_sides():
     """The generator is of use: it makes accepted messages of each kind, and most refusals."""
     seen: Counter[str] = Counter()
 
-    @settings(max_examples=2500, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
+    @settings(max_examples=1000, database=None, derandomize=True, suppress_health_check=list(HealthCheck))
     @given(hostile_texts)
     def collect(raw):
         try:
@@ -147,7 +147,7 @@ def test_the_texts_reach_both_sides():
     collect()
     kinds = {kind.name for kind in Kind}
     assert kinds <= seen.keys(), seen
-    assert sum(seen[kind] for kind in kinds) > 200, seen
+    assert sum(seen[kind] for kind in kinds) > 80, seen
     refusals = RULES.keys() & seen.keys()
     assert len([rule for rule in refusals if rule.startswith("json-")]) >= 6, seen
     # Hypothesis also draws constants of whatever modules are loaded, so the last few come and go.

@@ -35,9 +35,10 @@ def test_every_target_has_a_corpus(runner):
 
 @pytest.mark.slow
 @pytest.mark.parametrize("name", ["decode", "sse", "headers"])
-def test_no_invariant_breaks_in_ten_seconds(runner, name, tmp_path):
+def test_no_invariant_breaks_in_seconds(runner, name, tmp_path):
+    """The corpus, and a few thousand inputs made from it. `make fuzz` looks for minutes."""
     seeds = FUZZ / "corpus" / name
-    assert runner.run(FUZZ / f"fuzz_{name}.py", seeds, tmp_path / "findings", 10, runner.TARGETS[name]) == 0
+    assert runner.run(FUZZ / f"fuzz_{name}.py", seeds, tmp_path / "findings", 4, runner.TARGETS[name]) == 0
     assert list((tmp_path / "findings").iterdir()) == []
 
 

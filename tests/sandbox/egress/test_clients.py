@@ -216,6 +216,7 @@ def go_program(tmp_path_factory):
 
 @pytest.mark.slow
 @pytest.mark.timeout(400)  # the first build compiles net/http
+@pytest.mark.xdist_group("go")
 @WAYS
 def test_go(world, go_program, proxy):
     binds = [(str(go_program), "/client")]
