@@ -220,6 +220,23 @@ def test_codex_hands_on_a_few_variables(home: Path, capsys: pytest.CaptureFixtur
     assert not told(found, "b in", "VAULT_ADDR", level="warn") and not told(found, "c in", "VAULT_ADDR", level="warn")
 
 
+def test_secrets_that_were_not_granted(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    gate = str(Path(sys.executable).with_name("callgate"))
+    entry = {"command": gate, "args": ["run", "--env", "T", "--", sys.executable], "env": {"T": "age://a"}}
+    write(home, {"hand": entry, "plain": {**entry, "env": {"T": "x"}}, "mine": {**SERVER, "env": {"T": "age://b"}}})
+    install("--no-hooks")
+    found = checks(capsys)[1]
+    assert told(found, "hand in", "names secrets that were not granted to it: age://a", level="warn")
+    assert len(told(found, "not granted", level="warn")) == 1
+    assert told(found, "secrets granted to servers: 1", level="ok")
+    assert main(["secrets", "grant", "age://a", "--as", "T", "--", sys.executable]) == 0
+    assert not told(checks(capsys)[1], "not granted", level="warn")
+    (Path(os.environ["CALLGATE_STATE_DIR"]) / "grants.json").write_text("{")
+    code, found = checks(capsys)
+    assert code == 1 and told(found, "grants.json", "it is damaged", level="fail")
+    assert told(found, "hand in", "not granted", level="warn")  # the others go on
+
+
 def test_a_file_that_does_not_parse(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (home / ".cursor/mcp.json").write_text("{ broken")
     code, found = checks(capsys)

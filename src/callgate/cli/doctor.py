@@ -7,7 +7,7 @@ import json
 import os
 import stat
 import textwrap
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from callgate.cli.client_options import (
@@ -22,6 +22,7 @@ from callgate.cli.client_options import (
 from callgate.cli.settled import settle
 from callgate.clients import hook_snapshot, hook_survey
 from callgate.clients.checks import Check, Facts, Level, check_clients
+from callgate.clients.granting import ungranted
 from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import FILE_NAME as RECORDS
@@ -29,6 +30,7 @@ from callgate.clients.records import Records
 from callgate.config import Config, SandboxConfig, state_directory
 from callgate.errors import CallgateError
 from callgate.text import visible
+from callgate.vault import grants
 
 EXIT_OK, EXIT_NO = 0, 1
 
@@ -77,7 +79,8 @@ def examine(clients: tuple[str, ...] = (), project: str = "") -> Iterator[Check]
         ("program", _program),
         ("state", lambda: _state(state)),
         ("backups", lambda: _backups(state)),
-        ("clients", lambda: _files(machine, state, clients, project, settings_places(config, state))),
+        ("grants", lambda: _grants(state)),
+        ("clients", lambda: _files(machine, state, clients, project, config)),
         ("hooks", lambda: _hooks(machine, state, clients)),
         ("sandbox", lambda: _sandbox(settled, state)),
         ("lock", lambda: _lock(settled, state)),
@@ -173,11 +176,21 @@ def _backups(state: Path) -> Iterator[Check]:
         )
 
 
+def _grants(state: Path) -> Iterator[Check]:
+    found = len({(one.reference, one.command, one.url) for one in grants.read(state).grants.values()})
+    yield Check("ok", "grants", "", f"secrets granted to servers: {found}")
+
+
 def _files(
-    machine: Machine, state: Path, clients: tuple[str, ...], project: str, places: Mapping[str, str]
+    machine: Machine, state: Path, clients: tuple[str, ...], project: str, config: Config | None
 ) -> Iterator[Check]:
     from callgate.detect.credentials import judge
 
+    places = settings_places(config, state)
+    try:
+        known = grants.read(state)
+    except CallgateError:
+        known = grants.Grants()  # said above
     facts = Facts(
         machine.system,
         lambda value, key: judge(value, key) is not None,
@@ -185,6 +198,7 @@ def _files(
         launcher_or_name(),
         in_arguments,
         lambda option, path: os.path.isabs(path) and os.path.realpath(path) == os.path.realpath(places[option]),
+        lambda found, entry: ungranted(found, entry, known, state, config, project),
     )
     count = 0
     for one in check_clients(find(machine, clients, project), Records(state), clients, facts):

@@ -71,6 +71,8 @@ class Facts:
     in_arguments: Finder = lambda _: ()
     own: Callable[[str, str], bool] = lambda _option, _path: False
     """Whether what `--config` or `--state` names is the user's."""
+    ungranted: Callable[[Found, Entry], tuple[str, ...]] = lambda *_: ()
+    """References of a wrapped entry that nobody granted to what it starts."""
 
 
 _SAYS: Final[dict[str, tuple[Level, str, str]]] = {
@@ -219,6 +221,7 @@ def _entry(place: Found, entry: Entry, facts: Facts) -> Iterator[Check]:
         yield from _steered(place, entry, subject)
         yield from _users_alone(place, words, subject, facts)
         yield from _store_reached(place, entry, subject)
+        yield from _granted(place, entry, subject, facts)
     for label, what in advice(inner, place.client.shape.env, facts.in_arguments):
         yield Check(
             "warn",
@@ -250,6 +253,21 @@ def _store_reached(place: Found, entry: Entry, subject: str) -> Iterator[Check]:
             f"has references to {' and '.join(schemes)}, and {place.client.title} hands servers only a few variables",
             "what the store is reached by (VAULT_ADDR, AWS_PROFILE and the like) may not arrive",
             'name them in the entry: env_vars = ["VAULT_ADDR", "VAULT_TOKEN"]',
+        )
+
+
+def _granted(place: Found, entry: Entry, subject: str, facts: Facts) -> Iterator[Check]:
+    """Whether the entry's references were granted to what it starts."""
+    missing = facts.ungranted(place, entry)
+    if missing:
+        yield Check(
+            "warn",
+            place.client.title,
+            subject,
+            f"names secrets that were not granted to it: {', '.join(missing[:5])}",
+            "callgate run refuses to start it",
+            "if you want it to have them: callgate install, where that wrote the entry; "
+            "else start it, and do what callgate run says",
         )
 
 

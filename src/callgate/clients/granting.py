@@ -101,6 +101,16 @@ def _grants(
     return tuple(made)
 
 
+def ungranted(
+    found: Found, entry: Entry, known: Grants, state: Path, config: Config | None, project: str
+) -> tuple[str, ...]:
+    """References of a wrapped entry that its start would be refused for, locked or not."""
+    shape, where = found.client.shape, _directory(found, entry, project)
+    made = _grants(entry, shape, state, config, os.environ, where, "")
+    has = {one.reference for one in made if one.key in known.grants}
+    return tuple(dict.fromkeys(one.reference for one in made if one.reference not in has))
+
+
 def start_of(words: tuple[str, ...]) -> Start:
     """What a wrapped command line asks of `callgate run`."""
     if len(words) == 1:
