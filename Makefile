@@ -39,6 +39,10 @@ lint: $(VENV)/.lint  ## style, types, the rooms of the house, the documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_docs.py --static
+	@if command -v cargo-clippy cargo-fmt >/dev/null && [ -f .build/core/Cargo.lock ]; then \
+	  cargo fmt --manifest-path core/Cargo.toml --check && \
+	  cargo clippy --quiet --release --manifest-path .build/core/Cargo.toml --target-dir .build/core/target -- -D warnings; \
+	fi
 
 .PHONY: docs
 docs: $(VENV)/.test  ## check links, help blocks and examples of all documents
@@ -63,9 +67,11 @@ format: $(VENV)/.lint  ## lay out the code
 lock: $(VENV)/.venv  ## resolve the requirements anew, with hashes
 	$(PIP) install 'uv>=0.9'
 	$(BIN)/python tools/lock.py
+	tools/build-native --lock
 
 .PHONY: clean
 clean:  ## remove what was built, installed and cached here
+	rm -f src/callgate/_core.abi3.so
 	rm -rf $(VENV) .tools .build build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find src tests bench -name __pycache__ -type d -prune -exec rm -rf {} +
 
@@ -80,7 +86,11 @@ $(VENV)/.venv:
 	@tools/make-venv $(VENV)
 	@touch $@
 
-$(VENV)/.run: $(VENV)/.venv requirements/run.lock requirements/bubblewrap.lock pyproject.toml
+$(VENV)/.native: $(VENV)/.venv $(wildcard core/src/*.rs) core/Cargo.toml core/Cargo.lock.in tools/build-native
+	@tools/build-native
+	@touch $@
+
+$(VENV)/.run: $(VENV)/.venv $(VENV)/.native requirements/run.lock requirements/bubblewrap.lock pyproject.toml
 	@echo "installing callgate into $(VENV)"
 	@$(LOCKED) -r requirements/run.lock
 	@$(PIP) install --no-deps --no-build-isolation --no-index --editable .

@@ -50,7 +50,7 @@ class Scope:
     `revision` is the negotiated protocol revision, empty until it is known.
     """
 
-    __slots__ = ("_journal", "_large", "_record", "_revision", "_who")
+    __slots__ = ("_journal", "_large", "_record", "_revision", "_who", "text")
 
     def __init__(self, journal: Journal, who: Who) -> None:
         self._journal = journal
@@ -70,6 +70,8 @@ class Scope:
             "time": 0,
             "took_us": 0,
         }
+        self.text = dumps(self._record["scope"])
+        """The value of `scope` in the records."""
         self._large: dict[str, Any] | None = None
         """The same with the other digest; made for the first large message."""
 
@@ -83,6 +85,7 @@ class Scope:
         if revision != self._revision:
             self._revision = revision
             self._record["scope"] = self._journal.texts.scope(self._who, revision)
+            self.text = dumps(self._record["scope"])
             self._large = None
 
     def decision(
@@ -155,6 +158,18 @@ class Scope:
         if journal.digest_only:
             content = _NOTHING
         return heads.get((hook, method, name, "allow", *content, *map(type, content.values())))
+
+    def constant(self, hook: str, direction: int, method: str, name: str, content: dict[str, Any]) -> bytes | None:
+        """What `head` stands for, as text, also where an object stands in `content`."""
+        journal = self._journal
+        if journal.keeps_values or "error" in content or content.get("isError") is True:
+            return None
+        if journal.digest_only:
+            content = _NOTHING
+        key = (hook, method, name, "allow", *content, *map(type, content.values()))
+        heads = journal.server_heads if direction else journal.client_heads
+        head = heads.get(key) or journal.texts.head(key, direction, content, "")
+        return dumps(head) if head is not None else None
 
     def record(self, head: Fragment, request_id: str | int | None, data: bytes, about: int, duration_us: int) -> int:
         """Record an allowed message of the form that `head` stands for; its `seq`. See `decision`.

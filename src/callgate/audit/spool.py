@@ -40,6 +40,9 @@ class Writer(Protocol):
 
     offset: int
 
+    def let_go(self) -> None:
+        """Hold `tail` no longer."""
+
 
 class Spool:
     """The files of a new log in `directory`, which must exist. Methods raise OSError and may then be repeated.
@@ -111,6 +114,7 @@ class Spool:
             os.fdatasync(descriptor)
             os.close(descriptor)
         self.finished.clear()
+        writer.let_go()
         self.tail.close()
         os.close(self.tail_file)
         (self._directory / TAIL_NAME).unlink()

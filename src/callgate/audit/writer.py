@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import callgate
 from callgate.audit import index
+from callgate.audit.place import Place
 from callgate.audit.records import FORMAT, RECORD_BYTES, Record, canonical, cut, parse
 from callgate.audit.retention_timer import RetentionTimer
 from callgate.audit.scope import Scope
@@ -51,7 +52,7 @@ def chain_id() -> str:
     return f"{time.strftime('%Y%m%dT%H%M%S', time.gmtime())}-{os.getpid()}-{os.urandom(4).hex()}"
 
 
-class Journal:
+class Journal(Place):
     """The log of this process. Not thread-safe, and not to be used after a fork.
 
     The attributes without a docstring are for Scope, which writes records itself as long as they fit
@@ -78,14 +79,9 @@ class Journal:
         "digest_only",
         "failed_heads",
         "keeps_values",
-        "limit",
-        "offset",
         "on_removal",
         "path",
-        "prev",
-        "seq",
         "server_heads",
-        "tail",
         "texts",
     )
 
@@ -260,6 +256,20 @@ class Journal:
                 self._afterwards()
         return seq
 
+    def make_room(self, length: int) -> bool:
+        """For who writes records into `tail` by itself: put those on their way that are in it already.
+
+        False where that failed; the next record that is appended says why. What waits for a record is done first,
+        and may be a record itself.
+        """
+        try:
+            if self._lost or self._signer.busy or self.seq >= self._checkpoint_due:
+                self._afterwards()
+            self._clear_tail(length)
+        except (AuditError, OSError):
+            return False
+        return not self._closed
+
     def _afterwards(self) -> None:
         """What waits for a record that could be written."""
         if self._lost:
@@ -280,19 +290,23 @@ class Journal:
         if self._closed:
             raise AuditError("the evidence log is closed", effect="the message was not recorded")
         try:
-            if self._syncer.error:
-                self._syncer.now()
-                self._set_limit()
-            if self.offset + length > FLUSH_BYTES and self.offset > HEADER_BYTES:
-                self._spool.flush(self)
-                waiting = len(self._spool.finished)
-                self._syncer.tick(self.seq, urgent=waiting > 0)
-                if waiting > _MOST_FINISHED:
-                    self._syncer.now()  # the disk is slower than the log grows: now the log waits for it
+            self._clear_tail(length)
         except OSError as error:
             self._lost += 1
             self.limit = -1
             raise _write_error(self.path, error) from error
+
+    def _clear_tail(self, length: int) -> None:
+        """Append what is in `tail` to the segment where a line of `length` bytes does not fit any more."""
+        if self._syncer.error:
+            self._syncer.now()
+            self._set_limit()
+        if self.offset + length > FLUSH_BYTES and self.offset > HEADER_BYTES:
+            self._spool.flush(self)
+            waiting = len(self._spool.finished)
+            self._syncer.tick(self.seq, urgent=waiting > 0)
+            if waiting > _MOST_FINISHED:
+                self._syncer.now()  # the disk is slower than the log grows: now the log waits for it
 
     def _set_limit(self) -> None:
         """How far Scope may write by itself; nowhere while each record needs more than an assignment."""

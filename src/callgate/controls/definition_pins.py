@@ -87,7 +87,7 @@ class DefinitionPins:
         self._deny_unlisted = unlisted == "deny"
         self._view = PinView(state_dir)
         self._clear = self._view.clear
-        self._map = self._view.generation.map
+        self._map = self.clearance_stamp = self._view.generation.map
         self._cursors: dict[tuple[int, object], tuple[object, str | None]] = {}
         self._pages: dict[tuple[str, str, str, str], tuple[str, set[str]]] = {}
         self._answers: dict[tuple[str, str, str], tuple[bytes, bytes, Verdict]] = {}

@@ -52,10 +52,10 @@ META: Final = ControlMeta(
     always=frozenset({"catalog"}),
     on_hit=frozenset({"connect", "call", "content", "server_request"}),
     patterns=(
-        Pattern(f"{_ID}/plane-14", rb"\xf3\xa0[\x80-\xbf]"),
-        Pattern(f"{_ID}/invisible", _INVISIBLE),
-        Pattern(f"{_ID}/selector", rb"\xef\xb8[\x80-\x8d]"),
-        Pattern(f"{_ID}/emoji-selector", _NO_EMOJI + rb"\xef\xb8[\x8e\x8f]"),
+        Pattern(f"{_ID}/plane-14", rb"\xf3\xa0[\x80-\xbf]", ascii=False),
+        Pattern(f"{_ID}/invisible", _INVISIBLE, ascii=False),
+        Pattern(f"{_ID}/selector", rb"\xef\xb8[\x80-\x8d]", ascii=False),
+        Pattern(f"{_ID}/emoji-selector", _NO_EMOJI + rb"\xef\xb8[\x8e\x8f]", ascii=False),
     ),
 )
 

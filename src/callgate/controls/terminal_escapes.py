@@ -26,9 +26,9 @@ META: Final = ControlMeta(
     on_hit=frozenset({"connect", "catalog", "call", "content", "server_request"}),
     patterns=(
         # The serialiser writes C0 as \b, \f, \r or \u00xx; an even number of backslashes before it is text.
-        Pattern(f"{_ID}/c0", rb"[^\\](\\\\)*\\(u00[01]|b|f)"),
-        Pattern(f"{_ID}/carriage-return", rb"[^\\](\\\\)*\\r([^\\]|\\[^n])"),
-        Pattern(f"{_ID}/delete-and-c1", rb"\x7f|\xc2[\x80-\x9f]"),
+        Pattern(f"{_ID}/c0", rb"[^\\](\\\\)*\\(u00[01]|b|f)", ascii=False),
+        Pattern(f"{_ID}/carriage-return", rb"[^\\](\\\\)*\\r([^\\]|\\[^n])", ascii=False),
+        Pattern(f"{_ID}/delete-and-c1", rb"\x7f|\xc2[\x80-\x9f]", ascii=False),
     ),
 )
 

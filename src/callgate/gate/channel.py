@@ -13,7 +13,7 @@ from time import monotonic_ns
 from typing import TYPE_CHECKING, Any
 
 from callgate.errors import AuditError, LimitExceeded, ProtocolError
-from callgate.gate import answers, express
+from callgate.gate import answers, express, native
 from callgate.gate.edits import EditConflict, apply
 from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
@@ -64,6 +64,7 @@ class Channel:
         "codec",
         "conversation",
         "enforce",
+        "express",
         "gate",
         "in_flight",
         "modern",
@@ -94,16 +95,25 @@ class Channel:
         """Set by HTTP once events of this session carry ids: only what has one can come again."""
         self.replaying = False
         """Set by HTTP while it relays a stream opened with Last-Event-ID: answers may come twice."""
+        self.express = native.express(self)
 
     @property
     def limits(self) -> Limits:
         """The limits messages of this channel are held to."""
         return self.codec.limits
 
+    def take_over(self, old: Channel) -> None:
+        """Go on with what another channel of the same session waits for."""
+        self.pending = old.pending
+        self.asked = old.asked
+        self.express = native.express(self)
+
     # -- entry points ----------------------------------------------------------------------------
 
     def client(self, raw: bytes) -> bytes | Outcome:
         """One message or batch from the client: the bytes to forward, or an Outcome."""
+        if self.express is not None and self.express.call(self, raw):
+            return raw
         codec = self.codec
         body = codec.plain(raw)
         if body is not None and (passed := express.call(self, body, raw)) is not None:
@@ -117,10 +127,14 @@ class Channel:
         result = self.client_message(message)  # type: ignore[arg-type]  # type() narrows no union for mypy
         if body is not None and result is raw:
             express.learn_call(self, body)
+        if self.express is not None and result == raw:
+            native.learn_call(self, message)  # type: ignore[arg-type]  # as above
         return result
 
     def server(self, raw: bytes) -> bytes | Outcome:
         """One message or batch from the server: the bytes to forward, or an Outcome."""
+        if self.express is not None and self.express.answer(self, raw):
+            return raw
         codec = self.codec
         body = codec.plain(raw)
         if body is not None and (passed := express.answer(self, body, raw)) is not None:
@@ -131,10 +145,12 @@ class Channel:
             return self._malformed(raw, error, _SERVER)
         if type(message) is list:
             return self._batch(message, _SERVER)
-        waiting = self.pending.get(message.id) if body is not None else None  # type: ignore[union-attr,arg-type]
+        waiting = self.pending.get(message.id)  # type: ignore[union-attr,arg-type]
         result = self.server_message(message)  # type: ignore[arg-type]  # as above
-        if waiting is not None and result is raw:
-            express.learn_answer(self, waiting, body)  # type: ignore[arg-type]  # there is a body where one waits
+        if waiting is not None and body is not None and result is raw:
+            express.learn_answer(self, waiting, body)
+        if waiting is not None and self.express is not None and result == raw:
+            native.learn_answer(self, waiting, message)  # type: ignore[arg-type]  # as above
         return result
 
     def decode_client(self, raw: bytes, body: dict[str, Any] | None = None) -> Message | list[Message] | Outcome:

@@ -22,6 +22,9 @@ class Pattern:
 
     name: str
     expression: bytes
+    ascii: bool = True
+    """Whether it may be found in a message of printable ASCII with no escapes but those of quotes, backslashes, tabs
+    and line ends. Where none of a gate's may, most messages need no scan."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +53,8 @@ class Control(Protocol):
 
     A control whose `call` depends on nothing but server, method and name for most calls may say so in advance, by
     `clears_call(server: str, method: str, name: str) -> bool`: True where `call` would allow, now, whatever else the
-    message holds and whoever sends it. It must be a few look-ups: no watchdog stands behind it.
+    message holds and whoever sends it. It must be a few look-ups: no watchdog stands behind it. If it also
+    has `clearance_stamp`, a memory of eight bytes (an mmap), it is not asked again while these stay as they are.
     """
 
     meta: ControlMeta

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
 from callgate.errors import ProtocolError
+from callgate.gate import native
 from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
 from callgate.gate.events import HOOKS, Event, Hook, LaunchEvent
@@ -30,6 +31,7 @@ from callgate.gate.verdicts import (
 from callgate.gate.watchdog import WATCHDOG, ControlTimeout
 from callgate.gate.withheld import Withheld
 from callgate.protocol.codec import LEXICAL, Codec
+from callgate.vault.active import no_longer
 
 if TYPE_CHECKING:
     from callgate.audit import Journal
@@ -115,7 +117,12 @@ class Gate:
         """A refusal of the parser as a finding: by the control that answers for the parser's limits."""
         self.clears_call = self._clearance()
         """Whether all controls that want every call allow this one unseen; None where one of them cannot say."""
+        self.clearance_stamp = self._stamp()
+        """A memory that changes before a call that was cleared is cleared no longer; None where there is none."""
         self.forms = Forms()
+        self.native = native.forms(config.limits)
+        self.ascii_is_clear = not any(pattern.ascii for control in self.controls for pattern in control.meta.patterns)
+        """Whether no control's pattern can be in plain ASCII."""
         self.withheld = Withheld()
         self.automaton = Automaton(patterns, cache_dir=cache_dir)
         self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))
@@ -151,6 +158,11 @@ class Gate:
         if len(clears) == 1:
             return clears[0]
         return lambda server, method, name: all(one(server, method, name) for one in clears)
+
+    def _stamp(self) -> Any:
+        """`Control.clearance_stamp` of the one control that wants every call."""
+        asked = [control for control in self.controls if "call" in control.meta.always]
+        return getattr(asked[0], "clearance_stamp", None) if len(asked) == 1 else None
 
     def channel(
         self, *, server: str, principal: str, session: str = "", transport: str = "stdio", mode: str = ""
@@ -215,6 +227,9 @@ class Gate:
         """Stop the watchdog until the next decision. The journal belongs to whoever opened it."""
         self.watchdog.disarm()
         self.forms.close()
+        if self.native is not None:
+            no_longer(self.native)
+            self.native.clear()
 
 
 def _plain_finding(error: ProtocolError) -> Finding:

@@ -2,7 +2,7 @@
 
 Learned from the lists that passed this gate (in this process), forgotten when a later list shows the item
 again. Controls that see every call, as definition-pins does, refuse by themselves and are not second-guessed.
-A gate that replaces another at a reload begins with what that one withheld.
+A gate that replaces another at a reload begins with what that one withheld; workers of one gateway tell each other.
 """
 
 from __future__ import annotations
@@ -17,7 +17,8 @@ if TYPE_CHECKING:
     from callgate.gate.engine import Decision, Gate
 
 Key: TypeAlias = tuple[str, str, str, str]
-Heir: TypeAlias = "tuple[Withheld, Callable[[str, str], bool]]"
+Still: TypeAlias = Callable[[str, str], bool]
+"""Whether a gate withholds from this server's lists by this rule."""
 
 MOST = 10_000
 """Names kept; a server that has more withheld than this is refused nothing beyond them."""
@@ -33,12 +34,14 @@ _CALLS = frozenset(call for _, _, call in _LISTS.values())
 class Withheld:
     """Names by (server, principal, calling method), each with the rule that withheld it."""
 
-    __slots__ = ("_heir", "names")
+    __slots__ = ("_heir", "_still", "_tell", "names")
 
     def __init__(self) -> None:
         self.names: dict[Key, str] = {}
         """Empty for nearly every gate: then no call pays for it."""
-        self._heir: Heir | None = None
+        self._heir: tuple[Withheld, Still] | None = None
+        self._tell: Callable[[Key, str], None] | None = None
+        self._still: Still | None = None
 
     def learn(self, event: Event, decision: Decision) -> None:
         """Note what `decision` removes from the list in `event`, and forget what it shows."""
@@ -57,11 +60,22 @@ class Withheld:
                 continue
             rule = removed.get(f"/result/{member}/{number}")
             if rule is None:
-                self.names.pop((server, principal, call, name), None)
+                self._forget((server, principal, call, name))
             else:
                 self._add((server, principal, call, name), rule)
 
-    def hand_over(self, heir: Withheld, still: Callable[[str, str], bool]) -> None:
+    def share(self, tell: Callable[[Key, str], None], still: Still) -> None:
+        """Tell what is learned here (`rule` is empty for what is forgotten), and hear of others what `still` says."""
+        self._tell, self._still = tell, still
+
+    def heard(self, key: Key, rule: str) -> None:
+        """What another worker learned or forgot."""
+        if not rule:
+            self.names.pop(key, None)
+        elif (self._still is None or self._still(key[0], rule)) and len(self.names) < MOST:
+            self.names[key] = rule
+
+    def hand_over(self, heir: Withheld, still: Still) -> None:
         """Let `heir` begin with these names, where `still(server, rule)` says that its gate would withhold them.
 
         A list that was asked for before may yet be judged here: what it withholds the heir learns, what it
@@ -75,8 +89,15 @@ class Withheld:
     def _add(self, key: Key, rule: str) -> None:
         if len(self.names) < MOST:
             self.names[key] = rule
-        if self._heir is not None and self._heir[1](key[0], rule):
-            self._heir[0]._add(key, rule)
+        if self._heir is not None:
+            if self._heir[1](key[0], rule):
+                self._heir[0]._add(key, rule)
+        elif self._tell is not None:
+            self._tell(key, rule)
+
+    def _forget(self, key: Key) -> None:
+        if self.names.pop(key, None) is not None and self._heir is None and self._tell is not None:
+            self._tell(key, "")
 
     def refuse(self, event: Event, decision: Decision) -> Decision:
         """`decision`, or a denial where the call names something withheld."""
@@ -101,12 +122,17 @@ def carry_over(old: Gate, new: Gate) -> None:
     But for servers that are gone, and for controls that were turned off or only observe now: their word no
     longer refuses anything.
     """
-    controls = {control.meta.id for control in new.controls}
+    old.withheld.hand_over(new.withheld, withholds(new))
+
+
+def withholds(gate: Gate) -> Still:
+    """For a gateway's gate: whether it serves that server, and the rule's control enforces there."""
+    controls = {control.meta.id for control in gate.controls}
 
     def still(server: str, rule: str) -> bool:
         control = rule.partition("/")[0]
-        entry = new.config.controls.get(control)
-        mode = (entry.mode if entry else None) or new.config.mode_of(server)
-        return server in new.config.served and control in controls and mode == "enforce"
+        entry = gate.config.controls.get(control)
+        mode = (entry.mode if entry else None) or gate.config.mode_of(server)
+        return server in gate.config.served and control in controls and mode == "enforce"
 
-    old.withheld.hand_over(new.withheld, still)
+    return still

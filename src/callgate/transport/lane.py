@@ -41,7 +41,7 @@ class Lane:
         "_direction",
         "_framer",
         "_onward",
-        "_read_bytes",
+        "read_bytes",
         "refused",
         "source",
     )
@@ -64,7 +64,7 @@ class Lane:
         self._direction = direction
         self._decide = channel.client if client else channel.server
         self._framer = LineFramer(limits.request_bytes if client else limits.response_bytes)
-        self._read_bytes = min(READ_BYTES, self._framer.limit)
+        self.read_bytes = min(READ_BYTES, self._framer.limit)
         """Read at once between lines: no whole line of so many bytes is too long."""
         self._between = True
         """Whether the next byte starts a line."""
@@ -74,16 +74,35 @@ class Lane:
 
     def read(self) -> bool:
         """Relay what one read brings; False at the end of the stream, and when it brings nothing but refusals."""
-        between = self._between
         try:
-            chunk = read_fd(self.source, self._read_bytes if between else _LONG_READ_BYTES)
+            chunk = read_fd(self.source, self.read_bytes if self._between else _LONG_READ_BYTES)
         except BlockingIOError:
             return True
         except OSError:
             return False
-        if not chunk:
-            return False
-        if between and (end := chunk.find(b"\n")) == len(chunk) - 1 and end > 1:
+        return bool(chunk) and self.received(chunk)
+
+    @property
+    def onward_fd(self) -> int:
+        """Where lines go that may pass."""
+        return self._onward.fd
+
+    @property
+    def free(self) -> bool:
+        """Whether the next byte starts a line, and nothing waits to be written before it."""
+        onward = self._onward
+        return self._between and not (onward.waiting or onward.closed or onward.closing)
+
+    def unwritten(self, rest: bytes | None) -> None:
+        """`rest` was decided, and the sink did not take it; None: nobody reads there any more."""
+        if rest is None:
+            self._onward.close()
+        elif self._onward.write(rest):
+            self._blocked(self._onward, self)
+
+    def received(self, chunk: bytes) -> bool:
+        """Relay what was read; see `read`."""
+        if self._between and (end := chunk.find(b"\n")) == len(chunk) - 1 and end > 1:
             # One whole line, as nearly always between a client that waits and a server that answers.
             result = self._decide(chunk[:end])
             if type(result) is bytes:

@@ -14,6 +14,7 @@ import errno
 import os
 import select
 import signal
+from _thread import _count as _other_threads
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING, Any
@@ -21,13 +22,16 @@ from typing import TYPE_CHECKING, Any
 from callgate.errors import AuditError
 from callgate.protocol.message import Direction
 from callgate.text import visible
+from callgate.transport import native
 from callgate.transport.lane import READ_BYTES, Lane
 from callgate.transport.lines import LineFramer
+from callgate.transport.native import READ, READY
 from callgate.transport.sandboxed import WatchedSandbox
 from callgate.transport.signals import signal_server
 from callgate.transport.sink import Sink
 
 if TYPE_CHECKING:
+    from callgate._core import Pump
     from callgate.audit import Journal
     from callgate.gate.channel import Channel
     from callgate.sandbox.backend import Running
@@ -128,7 +132,11 @@ class Relay:
             self._handlers[exited] = lambda: self._on_exit(exited)
             self._watch(exited, _IN)
         try:
-            self._turn()
+            pump = native.pump(self._channel, self._poll, self._up, self._down)
+            if pump is not None:
+                self._turn_native(pump)
+            else:
+                self._turn()
         finally:
             signal.set_wakeup_fd(-1)
             for fd in was_blocking:
@@ -158,6 +166,41 @@ class Relay:
                 if monotonic() >= self._ending:
                     self._escalate()
                 timeout = max(0.0, self._ending - monotonic()) * self._unit
+
+    def _turn_native(self, pump: Pump) -> None:
+        """The same, with plain lines passing below."""
+        handlers = self._handlers
+        up, down = self._up, self._down
+        lanes = {up.source: up, down.source: down}
+        active = int(_ACTIVE_S * 1000)
+        timeout = active
+        while self._server_open:
+            # Where nobody else could use the interpreter's lock, it need not be given up for each message.
+            told = pump.turn(timeout, up.free, down.free, _other_threads() == 0)
+            if told is None:
+                wait = self._idle()
+                timeout = -1 if wait is None else int(wait * 1000)
+            else:
+                timeout = active
+                passed = pump.take_passed()
+                if passed[1]:
+                    down.refused = 0
+                if not told:
+                    self._sync_evidence()  # under load there is no idle time for it
+                for fd, what, data in told:
+                    if what == READY:
+                        going = handlers[fd]()
+                    elif what == READ:
+                        going = lanes[fd].received(data or b"")
+                    else:
+                        lanes[fd].unwritten(data)
+                        going = True
+                    if going is False:
+                        self._ended(fd)
+            if self._ending is not None:
+                if monotonic() >= self._ending:
+                    self._escalate()
+                timeout = max(0, int((self._ending - monotonic()) * 1000) + 1)
 
     def _idle(self) -> float | None:
         """Nothing happened for a while: sync evidence, look for hangs. How long to sleep now; None: until woken."""

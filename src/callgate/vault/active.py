@@ -12,14 +12,20 @@ from _thread import allocate_lock as Lock  # noqa: N812 - what threading calls i
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from typing import Any
+    from typing import Protocol
 
     from callgate.vault.redaction import Redactor, StreamRedactor
+
+    class Memory(Protocol):
+        """What can be emptied."""
+
+        def clear(self) -> None: ...
+
 
 _ACTIVE: dict[str, Redactor] = {}
 _CHANGING = Lock()
 """Held from reading the table to putting the next one in its place: two changes at once would lose one."""
-_CLEANED: list[dict[Any, Any]] = []
+_CLEANED: list[Memory] = []
 """Memories of text that held no secret when it went in."""
 
 
@@ -56,7 +62,7 @@ def stream(server: str) -> StreamRedactor:
     return StreamRedactor(lambda: _ACTIVE.get(server))
 
 
-def empties(*memories: dict[Any, Any]) -> None:
+def empties(*memories: Memory) -> None:
     """Empty these whenever a secret is added: what they remember was clean only of those before.
 
     Who remembers something puts it in first and cleans it then: a secret that is added at this moment is seen, or it
@@ -65,7 +71,7 @@ def empties(*memories: dict[Any, Any]) -> None:
     _CLEANED.extend(memories)
 
 
-def no_longer(*memories: dict[Any, Any]) -> None:
+def no_longer(*memories: Memory) -> None:
     """They are given up."""
     _CLEANED[:] = [one for one in _CLEANED if not any(one is memory for memory in memories)]
 

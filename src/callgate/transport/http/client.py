@@ -73,6 +73,19 @@ class Pool:
         self.connect(request)
         return request
 
+    def take(self) -> Upstream | None:
+        """A connection that waits for its next request, or None. Who takes one sends on it or gives it back."""
+        idle = self._idle
+        while idle:
+            connection = idle.pop()
+            if connection.transport is not None and not connection.transport.is_closing():
+                return connection
+        return None
+
+    def give_back(self, connection: Upstream) -> None:
+        """A connection that was taken and not used."""
+        self._idle.append(connection)
+
     def _start(self, connection: Upstream, request: Request) -> None:
         """Send a request that waited on a connection that was just released."""
         if connection.transport is None or connection.transport.is_closing():
@@ -181,7 +194,7 @@ class Pool:
         if self._trimmer is not None:
             self._trimmer.cancel()
         for connection in tuple(self._all):
-            connection.request = None
+            connection.request = connection.quick = None
             connection.close()
         for task in tuple(self._tasks):
             task.cancel()

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import deque
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httptools
@@ -17,6 +18,7 @@ import httptools
 from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders
 from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, lowered, status_line
 from callgate.transport.http.known_heads import body_start, split
+from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.refusals import TOLD
 from callgate.transport.http.request_head import RequestHead, without_upgrade
 from callgate.transport.http.request_policy import Refusal
@@ -36,6 +38,7 @@ PIPELINE = 8
 """Requests that may wait behind the one in progress before reading pauses."""
 
 _IDLE, _HEAD, _BODY = 0, 1, 2
+Quick: TypeAlias = Callable[["Connection", "KnownRequest", bytes], QuickCall | None]
 _Pending: TypeAlias = tuple[Exchange, Route | Refusal, bool, bool]
 NOT_FOUND = Refusal(404, "http-path", "nothing is served at this path")
 
@@ -46,7 +49,7 @@ class KnownRequest:
     `before` and `after` are its halves, set when it is remembered.
     """
 
-    __slots__ = ("after", "before", "endpoint", "headers", "memo", "method", "principal", "query", "site")
+    __slots__ = ("after", "before", "endpoint", "headers", "memo", "method", "principal", "query", "quick", "site")
 
     def __init__(
         self, site: Site, headers: Headers, method: bytes, endpoint: Endpoint, principal: str, query: str
@@ -59,6 +62,8 @@ class KnownRequest:
         self.principal = principal
         self.query = query
         self.memo: dict[object, Any] = {}
+        self.quick: Quick | None = getattr(endpoint.route, "quick_call", None) if method == b"POST" else None
+        """The route's short way."""
 
 
 class _Stop(Exception):
@@ -104,7 +109,7 @@ class Connection(asyncio.Protocol):
         self._server = server
         self._parser = httptools.HttpRequestParser(self)
         self._queue: deque[_Pending] = deque()
-        self._current: Exchange | None = None
+        self._current: Exchange | QuickCall | None = None
         self._stage = _IDLE
         self._deadline_stage = _IDLE
         self._fed = 0
@@ -139,7 +144,9 @@ class Connection(asyncio.Protocol):
         self._stopped = True
         self._server.connections.discard(self)
         self._queue.clear()
-        exchange = self._current
+        if type(self._current) is QuickCall:
+            self._current.grow()
+        exchange: Exchange | None = self._current  # type: ignore[assignment]  # as it is now
         if exchange is not None:
             self._current = None
             exchange.sink = None
@@ -156,9 +163,12 @@ class Connection(asyncio.Protocol):
         # What may be too large goes through the parser, whose refusal says on record what was asked.
         if not self._fed and self._stage == _IDLE and len(data) <= site.limits.request_bytes:
             last = self._last
-            if last is not None and last.site is site and (start := body_start(last.before, last.after, data)):
-                self._again(last, data[start:])
-                return
+            if last is not None and last.site is site:
+                if last.quick is not None and self._is_free and self._quick(last.quick, last, data):
+                    return
+                if start := body_start(last.before, last.after, data):
+                    self._again(last, data[start:])
+                    return
             found = split(data)
             if found is not None:
                 known = site.known.get(found[0])
@@ -188,6 +198,33 @@ class Connection(asyncio.Protocol):
         if self._stage != _IDLE and self._fed > self._server.site.listen.header_bytes:
             what = "header" if self._stage == _HEAD else "trailer or a chunk's extension"
             self._stop(Refusal(431, "http-header-size", f"the {what} is larger than listen.header_bytes"))
+
+    @property
+    def _is_free(self) -> bool:
+        """Whether a request that comes now is answered next, and the connection lives on."""
+        return (
+            self._current is None
+            and not self._queue
+            and not self._pumping
+            and not self.write_paused
+            and not self._server.draining
+        )
+
+    def _quick(self, quick: Quick, known: KnownRequest, data: bytes) -> bool:
+        """Let the route try its short way; False: it did nothing."""
+        try:
+            call = quick(self, known, data)
+        except Exception as error:  # noqa: BLE001 - as in _start
+            exchange = Exchange(self, known.method, known.endpoint.path, "", [], b"", known.principal, "")
+            self._current = exchange
+            self._server.failed(exchange, error)
+            return True
+        if call is None:
+            return False
+        self.deadline = 0.0
+        self._http10 = self._close_after = False
+        self._current = call
+        return True
 
     def _parse(self, data: bytes) -> None:
         """Feed llhttp. A request that asks for another protocol is read again as if it did not (RFC 9110 section 7.8).
@@ -390,6 +427,32 @@ class Connection(asyncio.Protocol):
         self.deadline = self._server.idle_deadline
         if self._queue or self._reading_paused:
             self._pump()
+
+    # -- QuickCall -------------------------------------------------------------------------------
+
+    @property
+    def takes_quick(self) -> bool:
+        """Whether the answer needs nothing but what all answers have."""
+        return not self._close_after
+
+    @property
+    def date_line(self) -> bytes:
+        """The header that says what time it is."""
+        return self._server.date_line
+
+    def quick_answer(self, answer: bytes) -> None:
+        """Send the whole answer to the call in progress."""
+        self.transport.write(answer)
+        self._current = None
+        if self._queue or self._reading_paused:
+            self._done()
+        else:
+            self.deadline = self._server.idle_deadline
+
+    def grown(self, call: QuickCall, exchange: Exchange) -> None:
+        """The call in progress is an exchange now."""
+        if self._current is call:
+            self._current = exchange
 
     # -- Sink ------------------------------------------------------------------------------------
 

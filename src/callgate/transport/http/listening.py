@@ -19,6 +19,7 @@ from callgate.errors import ConfigError
 from callgate.transport.http import prefork, tls
 from callgate.transport.http.request_policy import RequestPolicy
 from callgate.transport.http.worker import Plan, Worker
+from callgate.transport.http.worker_names import WorkerNames
 
 
 def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
@@ -40,7 +41,7 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
         return _run(plan, config, 0, sock, None)
     directory = tempfile.mkdtemp(prefix="callgate-")  # mode 0700: only this user can reach the workers' sockets
     paths = [str(Path(directory, f"worker-{index}")) for index in range(workers)]
-    plan = replace(plan, seal_key=secrets.token_bytes(32), worker_sockets=paths)
+    plan = replace(plan, seal_key=secrets.token_bytes(32), worker_sockets=paths, names=WorkerNames(workers))
     parent = os.getpid()
 
     def work(index: int, lifeline: int) -> int:

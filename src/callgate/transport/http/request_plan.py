@@ -33,6 +33,7 @@ class RequestPlan:
         "handshake",
         "headerless",
         "lines",
+        "mirrored",
         "repeated",
         "revision",
         "session_id",
@@ -61,10 +62,14 @@ class RequestPlan:
         self._version = _plain(version)
         self._method = _plain(found.get(METHOD_HEADER))
         self._name = _plain(found.get(NAME_HEADER))
+        self.mirrored: tuple[str | None, str | None, str | None] = (None, None, None)
+        """Version, method and name, as far as they are plain; nothing of the handshake era."""
         if self.repeated in (_SINGLE[METHOD_HEADER], _SINGLE[NAME_HEADER]):
             # Whether that matters depends on the body: `protocol.headers` says.
             self.repeated = ""
             self._method = None
+        if not self.handshake:
+            self.mirrored = (self._version, self._method, self._name)
 
     def mirrors(self, message: Message, claimed: object) -> bool:
         """Whether the headers plainly repeat what the body says; if not, `check_request_headers` says why not."""

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from callgate.config import ServerConfig
 from callgate.errors import AuditError, ConfigError, ProtocolError
 from callgate.gate import answers, express
+from callgate.gate.native import learn_call
 from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import SCHEMA_KEYWORD, changed_headers, check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
@@ -21,6 +22,7 @@ from callgate.protocol.revisions import HEADERLESS, modern_version
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
+from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.relay import Relay
 from callgate.transport.http.request_plan import RequestPlan
 from callgate.transport.http.sessions import Session, SessionTable, session_label
@@ -30,6 +32,7 @@ from callgate.transport.tool_schemas import ToolSchemas
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
     from callgate.gate.engine import Gate
+    from callgate.transport.http.connection import Connection, KnownRequest
 
 REPEATABLE = frozenset(
     {
@@ -67,7 +70,7 @@ class HttpRoute:
         self.pool = Pool(Origin(config.url))
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
-        self._relays: set[Relay] = set()
+        self._relays: set[Relay | QuickCall] = set()
         self._free: dict[str, list[Channel]] = {}
         self._schemas: dict[str, ToolSchemas] = {}
         """By principal: what lists of tools said of arguments that travel in headers."""
@@ -123,6 +126,45 @@ class HttpRoute:
         else:
             self._other(exchange, plan, channel, session)
 
+    def quick_call(self, client: Connection, known: KnownRequest, data: bytes) -> QuickCall | None:
+        """Decide a call the native way and send it, where everything about it is plain; None: nothing was done."""
+        plan: RequestPlan | None = known.memo.get(self)
+        if plan is None or plan.start is not self._start[b"POST"] or plan.repeated:
+            return None
+        session_id = plan.session_id
+        session: Session | None = None
+        if session_id is not None:
+            found = self.sessions.find(session_id, known.principal, self.now)
+            if found is True or found is False or not plan.handshake:
+                return None
+            session = found
+            channel = session.channel
+        else:
+            free = self._free.get(known.principal)
+            if not free or plan.handshake or self._schemas:
+                return None
+            channel = free[-1]
+        native = channel.express
+        connection = self.pool.take() if native is not None else None
+        if connection is None:
+            return None
+        decided = native.request(channel, data, known.before, known.after, plan.lines, *plan.mirrored)  # type: ignore[union-attr]
+        if decided is None:
+            self.pool.give_back(connection)
+            return None
+        if session is not None:
+            session.busy += 1
+        else:
+            free.pop()  # type: ignore[union-attr]  # without a session it comes from there
+        if not channel.revision:
+            channel.revision = plan.revision
+        request_id, sent = decided
+        call = QuickCall(self, client, known, channel, session, request_id, sent, connection)
+        self._relays.add(call)
+        connection.quick = call
+        connection.transport.write(sent)  # type: ignore[union-attr]  # `take` gives none without
+        return call
+
     def _plan(self, exchange: Exchange) -> RequestPlan:
         return RequestPlan(self._start[exchange.method], exchange.headers, self._own_names)
 
@@ -175,8 +217,7 @@ class HttpRoute:
         for session in self.sessions.sessions():
             old = session.channel
             new = self._channel(session.principal, old.conversation.session)
-            new.pending = old.pending
-            new.asked = old.asked
+            new.take_over(old)
             new.replayable = old.replayable
             new.revision = new.conversation.revision = new.scope.revision = old.revision
             new.conversation.labels = old.conversation.labels
@@ -189,6 +230,12 @@ class HttpRoute:
 
     def _post(self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None) -> None:
         raw = exchange.body
+        native = channel.express
+        if native is not None and (plan.handshake or (plan.session_id is None and not self._schemas)):
+            request_id = native.call_mirrored(channel, raw, *plan.mirrored)
+            if request_id is not None:
+                self._let_through(exchange, plan, channel, session, request_id)
+                return
         body = channel.codec.plain(raw) if plan.handshake else None
         if body is not None:
             passed = express.call(channel, body, raw)
@@ -222,6 +269,8 @@ class HttpRoute:
         result = channel.client_message(message)
         if body is not None and result is raw:
             express.learn_call(channel, body)
+        if channel.express is not None and result == raw:
+            learn_call(channel, message)
         if type(result) is not bytes:
             outcome: Outcome = result  # type: ignore[assignment]  # type() narrows no union for mypy
             if outcome.forward is None:
@@ -243,6 +292,16 @@ class HttpRoute:
             relay.cancel_on_disconnect = channel.modern
             relay.endless = method == "subscriptions/listen"
         self._send(relay, plan, result, session, method in REPEATABLE)
+
+    def _let_through(
+        self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None, request_id: int
+    ) -> None:
+        """A call that the native lane has decided."""
+        if not channel.revision:
+            channel.revision = plan.revision
+        relay = Relay(self, exchange, channel, (request_id,))
+        relay.cancel_on_disconnect = channel.modern
+        self._send(relay, plan, exchange.body, session, channel.pending[request_id].method in REPEATABLE)
 
     def _passed(
         self,
@@ -335,6 +394,24 @@ class HttpRoute:
             if relay.resumes:
                 session.replays -= 1
                 session.channel.replaying = session.replays > 0
+
+    def quick_left(self, call: QuickCall) -> None:
+        """A call is over that had a plain answer."""
+        self._relays.discard(call)
+        if call.session is not None:
+            call.session.busy -= 1
+        elif call.gate is self.gate:
+            self.free(call.known.principal, call.channel)
+
+    def grown(self, call: QuickCall, relay: Relay) -> None:
+        """`relay` stands in for `call` from now on."""
+        self._relays.discard(call)
+        self._relays.add(relay)
+
+    def repeats(self, channel: Channel, request_id: RequestId) -> bool:
+        """Whether this request may reach the server twice."""
+        waiting = channel.pending.get(request_id)
+        return waiting is not None and waiting.method in REPEATABLE
 
     def free(self, principal: str, channel: Channel) -> None:
         """A modern exchange is answered and its Channel waits for nothing: the next one may have it."""

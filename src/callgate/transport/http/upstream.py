@@ -20,6 +20,7 @@ from callgate.transport.http.waiting import place_of
 
 if TYPE_CHECKING:
     from callgate.transport.http.client import Pool
+    from callgate.transport.http.quick import QuickCall
 
 HEAD_BYTES = 64 * 1024
 """Bytes of an upstream's status line and header."""
@@ -76,6 +77,7 @@ class Upstream(asyncio.Protocol):
         "answering",
         "idle_since",
         "plan",
+        "quick",
         "request",
         "transport",
     )
@@ -84,6 +86,8 @@ class Upstream(asyncio.Protocol):
         self._pool = pool
         self._parser = httptools.HttpResponseParser(self)
         self.request: Request | None = None
+        self.quick: QuickCall | None = None
+        """A call under way that needs no Request so far."""
         self.transport: asyncio.Transport | None = None
         self.idle_since = 0.0
         self._headers: Headers = []
@@ -99,6 +103,8 @@ class Upstream(asyncio.Protocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._pool.forget(self)
+        if self.quick is not None:
+            self.quick.grow()
         request = self.request
         if request is None:
             return
@@ -116,6 +122,12 @@ class Upstream(asyncio.Protocol):
             )
 
     def data_received(self, data: bytes) -> None:
+        call = self.quick
+        if call is not None:
+            last = self._last
+            if last is not None and last.plan.plain and call.answered(last, data):
+                return
+            call.grow()
         if self.request is None:
             self.close()  # nobody asked
             return
@@ -244,6 +256,11 @@ class Upstream(asyncio.Protocol):
         if request is not None:
             request.connection = None
             request.handler.on_end()
+
+    def quick_done(self) -> None:
+        """The call that was under way has its answer."""
+        self.quick = None
+        self._pool.release(self)
 
     def fail(self, what: str) -> None:
         """End the answer with an error and drop the connection."""

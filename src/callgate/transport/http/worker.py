@@ -19,13 +19,15 @@ from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from callgate.config import Config, ServerConfig, state_directory
 from callgate.errors import AuditError, CallgateError
 from callgate.gate.engine import Gate
-from callgate.gate.withheld import carry_over
+from callgate.gate.withheld import Key, carry_over, withholds
 from callgate.transport.http import tls
 from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.exchange import Route
 from callgate.transport.http.health import HealthRoute
 from callgate.transport.http.request_policy import RequestPolicy, bracketed
 from callgate.transport.http.server import Endpoint, HttpServer, Site
+from callgate.transport.http.waiting import place_of
+from callgate.transport.http.worker_names import WorkerNames
 from callgate.transport.routes import build_route
 
 if TYPE_CHECKING:
@@ -50,6 +52,8 @@ class Plan:
     watch: Callable[[Journal], None] | None = None
     seal_key: bytes = b""
     worker_sockets: list[str] = field(default_factory=list)
+    names: WorkerNames | None = None
+    """What the workers withhold; None for a single one."""
 
 
 @runtime_checkable
@@ -88,6 +92,7 @@ class Worker:
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
         loop.add_signal_handler(signal.SIGHUP, self.reload)
+        self._share(self._gate)
         await self._server.listen(sock, self._tls)
         if private is not None:
             await self._private.listen(private)
@@ -157,6 +162,7 @@ class Worker:
             self._gate = retired_gate
             raise
         carry_over(retired_gate, gate)
+        self._share(gate)
         self._config = kept
         self._server.site = site
         self._private.site = site.private()
@@ -164,6 +170,29 @@ class Worker:
         gone = [route for _, route in retired_routes.values() if id(route) not in in_use]
         self._later(self._retire(gone, retired_gate, kept.listen.drain_s))
         self._note("reload", {"source": config.source, "servers": sorted(config.served)})
+
+    def _share(self, gate: Gate) -> None:
+        """Tell the other workers what this gate withholds, and hear it of them."""
+        names = self._plan.names
+        if names is None:
+            return
+        gate.withheld.share(self._tell, withholds(gate))
+        try:
+            asyncio.get_running_loop().add_reader(names.join(self._index, gate.withheld.heard), self._hear)
+        except OSError as error:
+            self._note("internal-error", {"error": place_of(error)})
+
+    def _tell(self, key: Key, rule: str) -> None:
+        try:
+            self._plan.names.tell(key, rule)  # type: ignore[union-attr]  # shared only where there are names
+        except OSError as error:
+            self._note("internal-error", {"error": place_of(error)})
+
+    def _hear(self) -> None:
+        try:
+            self._plan.names.catch_up()  # type: ignore[union-attr]  # as above
+        except OSError as error:
+            self._note("internal-error", {"error": place_of(error)})
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
         task = asyncio.get_running_loop().create_task(work)

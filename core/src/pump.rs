@@ -1,0 +1,196 @@
+//! The loop of the stdio relay, for as long as everything that passes is plain.
+//!
+//! It reads what is there, lets plain lines through in one write, and gives everything else to Python: other
+//! descriptors, the ends of streams, lines that are not plain, what a pipe did not take.
+
+use crate::express::Express;
+use pyo3::exceptions::PyOSError;
+use pyo3::prelude::*;
+use pyo3::types::PyBytes;
+use rustix::event::epoll;
+use rustix::fd::BorrowedFd;
+use rustix::io::Errno;
+use std::os::fd::RawFd;
+
+/// Turns after which Python is asked whether it has something else to do.
+const TURNS: usize = 1024;
+const EVENTS: usize = 8;
+
+/// One event for Python: the descriptor, what it is about, and the bytes that belong to it.
+type Told<'py> = (RawFd, u8, Option<Bound<'py, PyBytes>>);
+/// The descriptor is ready; nothing was read.
+const READY: u8 = 0;
+/// Read from it, and still to be decided.
+const READ: u8 = 1;
+/// Decided, and still to be written; nothing where the reader is gone.
+const UNWRITTEN: u8 = 2;
+
+/// The relay's descriptor `number`, for one system call.
+#[allow(unsafe_code)]
+fn descriptor(number: RawFd) -> BorrowedFd<'static> {
+    // SAFETY: the number is the relay's and stays open while the relay runs its loop, which is on the stack above us;
+    // were it closed all the same, the call would fail with EBADF.
+    unsafe { BorrowedFd::borrow_raw(number) }
+}
+
+fn failure(error: Errno) -> PyErr {
+    PyOSError::new_err((error.raw_os_error(), "the relay's poller failed"))
+}
+
+/// How many descriptors are ready, and which: Python registers each under its own number.
+fn wait(poller: RawFd, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errno> {
+    let mut events = epoll::EventVec::with_capacity(EVENTS);
+    epoll::wait(descriptor(poller), &mut events, timeout_ms)?;
+    let mut numbers = [0; EVENTS];
+    let mut count = 0;
+    for (number, event) in numbers.iter_mut().zip(&events) {
+        *number = event.data.u64() as u32 as RawFd;
+        count += 1;
+    }
+    Ok((count, numbers))
+}
+
+struct Lane {
+    source: RawFd,
+    onward: RawFd,
+    buffer: Vec<u8>,
+    client: bool,
+    /// Whether a line passed since Python asked last.
+    passed: bool,
+}
+
+#[pyclass(module = "callgate._core", unsendable)]
+pub struct Pump {
+    poller: RawFd,
+    express: Py<Express>,
+    channel: PyObject,
+    lanes: [Lane; 2],
+}
+
+#[pymethods]
+impl Pump {
+    /// `poller` is an epoll descriptor; `up` (from the client) and `down` are (source, onward, bytes of one read).
+    #[new]
+    fn new(
+        poller: RawFd,
+        express: Py<Express>,
+        channel: PyObject,
+        up: (RawFd, RawFd, usize),
+        down: (RawFd, RawFd, usize),
+    ) -> Self {
+        let lane = |(source, onward, read_bytes): (RawFd, RawFd, usize), client| Lane {
+            source,
+            onward,
+            buffer: vec![0; read_bytes],
+            client,
+            passed: false,
+        };
+        Pump { poller, express, channel, lanes: [lane(up, true), lane(down, false)] }
+    }
+
+    /// Relay until there is something for Python: a list of (descriptor, what, bytes). An empty list asks for
+    /// housekeeping; None says that nothing came for `timeout_ms` (-1: never).
+    ///
+    /// `up` and `down`: whether that lane is between lines and its pipe takes everything. `alone`: the process has no
+    /// other Python thread, so nobody waits for the interpreter's lock.
+    fn turn<'py>(
+        &mut self,
+        py: Python<'py>,
+        timeout_ms: i32,
+        up: bool,
+        down: bool,
+        alone: bool,
+    ) -> PyResult<Option<Vec<Told<'py>>>> {
+        let ready = [up, down];
+        let mut told: Vec<Told<'py>> = Vec::new();
+        for _ in 0..TURNS {
+            let poller = self.poller;
+            let waited = if alone { wait(poller, timeout_ms) } else { py.allow_threads(|| wait(poller, timeout_ms)) };
+            let (count, ready_numbers) = match waited {
+                Ok(found) => found,
+                Err(Errno::INTR) => return Ok(Some(told)),
+                Err(error) => return Err(failure(error)),
+            };
+            if count == 0 {
+                return Ok(None);
+            }
+            for number in ready_numbers.into_iter().take(count) {
+                let lane = self.lanes.iter_mut().zip(ready).find(|(lane, ready)| lane.source == number && *ready);
+                match lane {
+                    Some((lane, _)) => lane.relay(py, self.express.get(), self.channel.bind(py), &mut told)?,
+                    None => told.push((number, READY, None)),
+                }
+            }
+            if !told.is_empty() {
+                break;
+            }
+        }
+        Ok(Some(told))
+    }
+
+    /// Whether lines passed here since it was last asked: (from the client, from the server).
+    fn take_passed(&mut self) -> (bool, bool) {
+        let passed = (self.lanes[0].passed, self.lanes[1].passed);
+        self.lanes[0].passed = false;
+        self.lanes[1].passed = false;
+        passed
+    }
+}
+
+impl Lane {
+    /// Relay what one read brings.
+    fn relay<'py>(
+        &mut self,
+        py: Python<'py>,
+        express: &Express,
+        channel: &Bound<'py, PyAny>,
+        told: &mut Vec<Told<'py>>,
+    ) -> PyResult<()> {
+        let count = match rustix::io::read(descriptor(self.source), &mut self.buffer) {
+            Ok(0) => {
+                told.push((self.source, READY, None)); // reading again finds the same end
+                return Ok(());
+            }
+            Ok(count) => count,
+            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(_) => {
+                told.push((self.source, READY, None));
+                return Ok(());
+            }
+        };
+        let chunk = &self.buffer[..count];
+        let mut plain = 0;
+        let mut failed = None;
+        while let Some(length) = memchr::memchr(b'\n', &chunk[plain..]) {
+            let line = &chunk[plain..plain + length];
+            let decided = match self.client {
+                true => express.decide(channel, line, None).map(|id| id.is_some()),
+                false => express.answer(channel, line),
+            };
+            match decided {
+                Ok(true) => plain += length + 1,
+                Ok(false) => break,
+                Err(error) => {
+                    failed = Some(error);
+                    break;
+                }
+            }
+        }
+        if plain > 0 {
+            self.passed = true;
+            let written = match rustix::io::write(descriptor(self.onward), &chunk[..plain]) {
+                Ok(written) => Some(written),
+                Err(Errno::AGAIN | Errno::INTR) => Some(0),
+                Err(_) => None,
+            };
+            if written != Some(plain) {
+                let rest = written.map(|written| PyBytes::new(py, &chunk[written..plain]));
+                told.push((self.source, UNWRITTEN, rest));
+            }
+        }
+        if plain < count {
+            told.push((self.source, READ, Some(PyBytes::new(py, &chunk[plain..]))));
+        }
+        failed.map_or(Ok(()), Err)
+    }
+}
