@@ -86,9 +86,9 @@ class TestEntry:
     ) -> None:
         state = project / "state"
         state.mkdir()
-        remembered_as(state, npm=program(project / "bin", "npm"))
+        remembered_as(state, **{"some-tool": program(project / "bin", "some-tool")})
         monkeypatch.setenv("PATH", "/nowhere")
-        assert programs.find("npm") == ""
+        assert programs.find("some-tool") == ""
 
     def test_settings_of_the_project_name_no_program(self, project: Path, state: Path) -> None:
         given = LaunchConfig(programs={"npm": str(project / "npm")})

@@ -279,15 +279,15 @@ def _remote(arguments: Arguments) -> int:
     from callgate.launching.granted import check_url
     from callgate.launching.headers import LiveHeaders
     from callgate.launching.urls import resolved_url
-    from callgate.transport.remote_stdio import run_remote
     from callgate.outside import caller
+    from callgate.transport.remote_stdio import run_remote
 
     config = _configuration(arguments)
     name = arguments.name or _name_of_url(arguments.url)
     server = config.servers.get(name)
     state = state_directory(config)
-    headers = LiveHeaders(server.headers if server is not None else {}, state, name)
     caller.settle(config, state)
+    headers = LiveHeaders(server.headers if server is not None else {}, state, name)
     session: Session | None = None
     journal: Journal | None = None
     try:

@@ -81,6 +81,8 @@ def plan(config: Config, wish: Wish, state: str | Path) -> Launch:
     environment = {**_environment(wish, settings, confined=wanted != "none"), **pinned.environment}
     wish = replace(wish, cwd=pinned.directory or wish.cwd)
     refuse_in_arguments(pinned.argv)
+    if config.launch.programs or config.launch.variables:
+        _settle(config, state)
     chosen = _chosen(wanted, state) if wanted != "none" else None
     handover = _handover(config, wish, environment, pinned, settings, state, chosen)
     if handover is not None:
@@ -152,6 +154,13 @@ def _chosen(wanted: str, state: str | Path) -> Chosen:
     return choose(wanted, state)
 
 
+def _settle(config: Config, state: str | Path) -> None:
+    """For what is started outside the sandbox on the way: a version manager, an engine, a store's own program."""
+    from callgate.outside import caller
+
+    caller.settle(config, state)
+
+
 def _handover(
     config: Config,
     wish: Wish,
@@ -169,6 +178,8 @@ def _handover(
 
     from callgate.launching.secrets import hand_over
 
+    if any("op://" in text for text in (*environment.values(), *(one.ref for one in declared.values()))):
+        _settle(config, state)
     # An unconfined server may have been given a whole environment; a reference in it need not be meant for it.
     named = None if chosen is not None else {*wish.given, *settings.environment}
     if not wish.configured and has_secrets(environment, declared):
