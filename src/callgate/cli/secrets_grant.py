@@ -87,35 +87,36 @@ def _variables(given: list[str]) -> dict[str, str]:
 def grants(arguments: argparse.Namespace) -> int:
     """`grants`: what is granted to what. No value, and no credential that stands on a command line."""
     found = read(_state(arguments))
-    listed = sorted(found.grants.values(), key=lambda one: (one.reference, one.command, one.url))
+    rows: dict[tuple[str, str], list[Grant]] = {}
+    for one in sorted(found.grants.values(), key=lambda one: (one.reference, one.command, one.url)):
+        rows.setdefault((one.reference, _target(one)), []).append(one)  # one start locked, one as it is now
     if arguments.json:
-        rows = [
-            {
-                "reference": one.reference,
-                "command": list(_masked(one.command)),
-                "url": one.url,
-                "start": one.start,
-                "by": [_owner(owner) for owner in one.owners],
-                "at": one.at,
-            }
-            for one in listed
-        ]
-        print(json.dumps({"grants": rows, "configurations": sorted(found.configurations)}, indent=2))
+        document = {"grants": [_row(same) for same in rows.values()], "configurations": sorted(found.configurations)}
+        print(json.dumps(document, indent=2))
         return EXIT_OK
-    seen: set[tuple[str, str]] = set()
-    for one in listed:  # one that holds for a locked and for an unlocked start is two, and one to a person
-        row = one.reference, _target(one)
-        if row not in seen:
-            seen.add(row)
-            owners = dict.fromkeys(
-                _owner(owner) for same in listed if row == (same.reference, _target(same)) for owner in same.owners
-            )
-            print(f"{visible(row[0], 300)}\n  to {row[1]}\n  by {'; '.join(owners)}, {one.at}")
+    for (reference, target), same in rows.items():
+        print(f"{visible(reference, 300)}\n  to {target}\n  by {'; '.join(_owners(same))}, {same[0].at}")
     for path in sorted(found.configurations):
         print(f"references in it count as yours: {shown_path(path)}")
-    if not listed and not found.configurations:
+    if not rows and not found.configurations:
         print("nothing is granted: references count in your own callgate.toml only")
     return EXIT_OK
+
+
+def _row(same: list[Grant]) -> dict[str, object]:
+    one = same[0]
+    return {
+        "reference": one.reference,
+        "command": list(_masked(one.command)),
+        "url": one.url,
+        "starts": [grant.start for grant in same],
+        "by": _owners(same),
+        "at": one.at,
+    }
+
+
+def _owners(same: list[Grant]) -> list[str]:
+    return list(dict.fromkeys(_owner(owner) for one in same for owner in one.owners))
 
 
 def revoke(arguments: argparse.Namespace) -> int:
@@ -162,7 +163,7 @@ def _masked(command: tuple[str, ...]) -> tuple[str, ...]:
 def _owner(owner: str) -> str:
     """`entry`, its keys, its file: as a person reads it."""
     kind, *where = owner.split("\0")
-    return visible(f"{'.'.join(where[:-1])} in {where[-1]}" if where else kind, 300)
+    return f"{visible('.'.join(where[:-1]), 200)} in {shown_path(where[-1])}" if where else visible(kind, 100)
 
 
 def _state(arguments: argparse.Namespace) -> Path:
