@@ -70,9 +70,9 @@ def test_time_is_linear(engine: Engine, unit: bytes) -> None:
         data = b'"' + unit * count
         best = 9.0
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             scan(data)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(32_000) < 80 * seconds(1000) + 0.05

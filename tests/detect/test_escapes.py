@@ -103,10 +103,10 @@ def test_line_ends_survive() -> None:
 )
 def test_a_flood_costs_little_and_is_neutralised(text: str, removed: str) -> None:
     count = 200_000
-    start = time.perf_counter()
+    start = time.process_time()
     spans = escapes.find(text * count)
     shown = replace(text * count, spans, escapes.shown)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(spans) == MOST_SPANS + 1
     assert spans[-1].kind == FLOOD
     assert not any(char in CONTROLS for char in shown.replace("\r\n", ""))
@@ -115,9 +115,9 @@ def test_a_flood_costs_little_and_is_neutralised(text: str, removed: str) -> Non
 
 def test_the_looks_at_harmless_places_are_bounded() -> None:
     text = "ab\r" * 300_000
-    start = time.perf_counter()
+    start = time.process_time()
     spans = escapes.find(text)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert [span.kind for span in spans] == [FLOOD]
 
 
@@ -141,9 +141,9 @@ def test_time_is_linear(unit: str) -> None:
         text = unit * count
         best = 9.0
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             escapes.find(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(32_000) < 80 * seconds(1000) + 0.05

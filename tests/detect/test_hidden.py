@@ -154,10 +154,10 @@ def test_both_forms_leave_nothing_but_what_passes(text: str) -> None:
 
 def test_a_flood_costs_little_and_is_neutralised() -> None:
     text = "a\u200b" * 300_000
-    start = time.perf_counter()
+    start = time.process_time()
     spans = hidden.find(text)
     shown = replace(text, spans, hidden.shown)
-    assert time.perf_counter() - start < 5
+    assert time.process_time() - start < 5
     assert len(spans) == MOST_SPANS + 1
     assert spans[-1].kind == FLOOD
     assert shown == "a\\u200b" * 300_000
@@ -175,9 +175,9 @@ def test_time_is_linear(unit: str) -> None:
         text = unit * count
         best = 9.0
         for _ in range(3):
-            start = time.perf_counter()
+            start = time.process_time()
             hidden.find(text)
-            best = min(best, time.perf_counter() - start)
+            best = min(best, time.process_time() - start)
         return best
 
     assert seconds(16_000) < 40 * seconds(1000) + 0.05

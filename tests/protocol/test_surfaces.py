@@ -499,10 +499,10 @@ def test_two_hundred_levels_and_long_names_cost_linear_time():
 
 def test_a_wide_message_costs_microseconds_a_string():
     body = {"result": {"structuredContent": [{"k": "v", "x" * 10_000: ["w"]} for _ in range(20_000)]}}
-    started = time.perf_counter()
+    started = time.process_time()
     found = surfaces(body, SERVER, "tools/call")
     assert len(found) == 80_000
-    assert time.perf_counter() - started < 4
+    assert time.process_time() - started < 4
 
 
 def test_a_surface_can_be_made_by_hand():

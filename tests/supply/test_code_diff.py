@@ -152,9 +152,9 @@ def test_what_was_not_looked_at_is_said(tmp_path: Path, monkeypatch: pytest.Monk
 def test_hostile_text_takes_linear_time(unit: bytes) -> None:
     def seconds(size: int) -> float:
         data = unit * (size // len(unit))
-        start = time.perf_counter()
+        start = time.process_time()
         _scan_text(data, "x.js", _Signs())
-        return time.perf_counter() - start
+        return time.process_time() - start
 
     assert seconds(1 << 20) < 100 * max(seconds(1 << 16), 0.002)
 
