@@ -279,6 +279,19 @@ def test_a_grant_under_other_settings_is_one_for_these_settings(desk: Desk) -> N
     assert desk.starts(load(believed(place, desk.state)))["TOKEN"] == VALUE
 
 
+def test_the_variables_of_settings_come_with_the_name_that_an_entry_chose(desk: Desk) -> None:
+    """Of settings for a command they are that command's; under another name it has others."""
+    desk.grant()
+    desk.variables["NODE_OPTIONS"] = "--require=/tmp/evil.js"
+    named = {"sandbox": {"environment": ["NODE_OPTIONS"]}}
+    with pytest.raises(SecretError, match="the variables LEVEL, NODE_OPTIONS, TOKEN"):
+        desk.starts(parse({**UNCONFINED, "servers": {"dev": named}}), name="dev")
+    with pytest.raises(SecretError, match="the variables LEVEL, NODE_OPTIONS, TOKEN"):
+        desk.starts(parse({**UNCONFINED, "servers": {"dev": {**named, "command": ["npm", "run"]}}}), name="dev")
+    mine = {**named, "command": list(COMMAND)}
+    assert desk.starts(parse({**UNCONFINED, "servers": {"s": mine}}))["TOKEN"] == VALUE
+
+
 def test_a_file_as_a_secret_of_settings_needs_a_grant_too(desk: Desk) -> None:
     key = desk.home / "key"
     key.write_text(VALUE)

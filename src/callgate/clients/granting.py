@@ -17,7 +17,7 @@ from callgate.clients.table import Shape
 from callgate.clients.tree import canonical
 from callgate.config import Config
 from callgate.launching import granting, own
-from callgate.launching.granted import named, references
+from callgate.launching.granted import named, names_for, references
 from callgate.vault.grants import Grant, Grants
 from callgate.vault.grants_file import Draft
 
@@ -95,7 +95,7 @@ def _grants(
         return tuple(granting.for_url(start.url, references([start.url]), state, environ=environ, owner=owner))
     if not start.command:
         return ()
-    variables = named(environ, start.names)
+    variables = named(environ, names_for(config or Config(), start.name, start.command, start.names))
     free = start.unconfined or granting.unconfined(config, start.name)
     made = granting.for_command(start.command, variables, state, environ=environ, cwd=cwd, unconfined=free, owner=owner)
     return tuple(made)

@@ -68,12 +68,21 @@ def circumstances(config: Config, wish: Wish, pinned: Pinning, found: Grants, *,
     path = wish.variables.get("PATH") or os.defpath
     program, directory = place(wish.command, wish.cwd, path, locked=locked)
     return Circumstances(
-        variables=named(wish.variables, wish.names),
+        variables=named(wish.variables, names_for(config, wish.name, wish.command, wish.names)),
         program=program,
         directory=directory,
         unconfined=unconfined,
         configuration="" if own.configuration(config.source, found) else configuration(config.source),
     )
+
+
+def names_for(config: Config, name: str, command: tuple[str, ...], names: tuple[str, ...]) -> tuple[str, ...]:
+    """The variables that a start names, by itself and by the name that it chose.
+
+    Those of settings that have this very command are the user's word, and no choice of an entry.
+    """
+    server = config.servers.get(name)
+    return names if server is None or server.command == command else (*names, *server.sandbox.environment)
 
 
 def named(variables: Mapping[str, str], names: Iterable[str]) -> dict[str, str]:
