@@ -87,12 +87,13 @@ class Withheld:
                 heir._add(key, rule)
 
     def _add(self, key: Key, rule: str) -> None:
-        if len(self.names) < MOST:
+        room = len(self.names) < MOST
+        if room:
             self.names[key] = rule
         if self._heir is not None:
             if self._heir[1](key[0], rule):
                 self._heir[0]._add(key, rule)
-        elif self._tell is not None:
+        elif room and self._tell is not None:
             self._tell(key, rule)
 
     def _forget(self, key: Key) -> None:

@@ -176,22 +176,22 @@ class Worker:
         names = self._plan.names
         if names is None:
             return
-        gate.withheld.share(self._tell, withholds(gate))
-        try:
-            asyncio.get_running_loop().add_reader(names.join(self._index, gate.withheld.heard), self._hear)
-        except OSError as error:
-            self._note("internal-error", {"error": place_of(error)})
 
-    def _tell(self, key: Key, rule: str) -> None:
-        try:
-            self._plan.names.tell(key, rule)  # type: ignore[union-attr]  # shared only where there are names
-        except OSError as error:
-            self._note("internal-error", {"error": place_of(error)})
+        def tell(key: Key, rule: str) -> None:
+            self._shared(lambda: names.tell(key, rule))
 
-    def _hear(self) -> None:
+        def hear() -> None:
+            self._shared(names.catch_up)
+
+        gate.withheld.share(tell, withholds(gate))
+        descriptor = names.join(self._index, gate.withheld.heard)
+        asyncio.get_running_loop().add_reader(descriptor, hear)
+        hear()
+
+    def _shared(self, work: Callable[[], None]) -> None:
         try:
-            self._plan.names.catch_up()  # type: ignore[union-attr]  # as above
-        except OSError as error:
+            work()
+        except OSError as error:  # no memory: this worker knows what it knows
             self._note("internal-error", {"error": place_of(error)})
 
     def _later(self, work: Coroutine[None, None, None]) -> None:
