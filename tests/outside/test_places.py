@@ -77,6 +77,38 @@ def test_a_group_with_others_in_it(file: Path, monkeypatch: pytest.MonkeyPatch) 
     assert places.others(str(file)) == ""
 
 
+@pytest.mark.skipif(not ROOT, reason="only root gives files away")
+def test_what_a_shell_would_start_as_well_unless_everybody_could_have_put_it_there(file: Path) -> None:
+    """Tools of a company belong to whoever keeps them."""
+    os.chown(file, 65534, 12345)
+    os.chown(file.parent, 65534, 12345)
+    file.parent.chmod(0o775)
+    assert "another user" in places.others(str(file)) and places.everybody(str(file)) == ""
+    file.parent.parent.chmod(0o1777)
+    assert "another user" in places.everybody(str(file))
+    os.chown(file, 0, 0)
+    os.chown(file.parent, 0, 0)
+    assert places.everybody(str(file)) == ""
+    file.parent.parent.chmod(0o777)
+    assert "every user" in places.everybody(str(file))
+
+
+@pytest.mark.skipif(not ROOT, reason="only root has what is root's")
+def test_a_project_that_root_has_put_there(file: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(places, "_temporary", lambda: ())
+    monkeypatch.setattr(os, "getuid", lambda: 4711)
+    monkeypatch.chdir(file.parent.parent)
+    assert not places.installed_by_root(str(file))
+    monkeypatch.chdir("/")
+    assert places.installed_by_root(str(file))
+
+
+@pytest.mark.parametrize("cwd", ["/", "/usr", "/usr/bin", "/usr/local/bin", "/opt"])
+def test_a_directory_of_the_systems_is_no_project(monkeypatch: pytest.MonkeyPatch, cwd: str) -> None:
+    monkeypatch.chdir(cwd)
+    assert not places.in_project("/usr/bin/env") and places.installed_by_root("/usr/bin/env")
+
+
 @pytest.mark.skipif(not ROOT, reason="what root has put there")
 def test_roots_programs(file: Path) -> None:
     assert places.installed_by_root("/bin/sh")

@@ -25,12 +25,21 @@ _PROJECT_FILES = ("package.json", "pyproject.toml", ".mcp.json", "callgate.lock"
 
 def others(path: str, owners: Collection[int] | None = None) -> str:
     """Who beside root and this user (else: `owners`) may change the program at `path`, in words; '' for nobody."""
-    trusted = {0, os.getuid()} if owners is None else owners
+    return _changed_by(path, {0, os.getuid()} if owners is None else owners, strict=True)
+
+
+def everybody(path: str) -> str:
+    """In words where every user of the machine may change the program, or have put it there; else ''."""
+    return _changed_by(path, {0, os.getuid()}, strict=False)
+
+
+def _changed_by(path: str, trusted: Collection[int], *, strict: bool) -> str:
+    common = False
     for step, found, last in _steps(path):
         shown = visible(step, 200)
         if found is None:
             return f"{shown} cannot be looked at"
-        if found.st_uid not in trusted:
+        if found.st_uid not in trusted and (strict or common):
             return f"{shown} belongs to another user"
         if stat.S_ISLNK(found.st_mode):
             continue
@@ -38,8 +47,9 @@ def others(path: str, owners: Collection[int] | None = None) -> str:
         shared = stat.S_ISDIR(found.st_mode) and bool(found.st_mode & stat.S_ISVTX) and not last
         if found.st_mode & 0o002 and not shared:
             return f"{shown} can be changed by every user"
-        if found.st_mode & 0o020 and not shared and not _harmless_group(found.st_gid):
+        if strict and found.st_mode & 0o020 and not shared and not _harmless_group(found.st_gid):
             return f"{shown} can be changed by its group"
+        common = bool(found.st_mode & 0o002)
     return ""
 
 
@@ -50,9 +60,9 @@ def installed_by_root(path: str) -> bool:
     below = (os.path.normpath(path), os.path.realpath(path))
     if is_temporary(path) or any(within(one, place) for one in below for place in _NOT_INSTALLED):
         return False
-    if os.getuid() != 0:
-        return True
-    return all(any(within(one, place) for place in _ROOTS_OWN) for one in below) and not in_project(path)
+    if in_project(path):
+        return False
+    return os.getuid() != 0 or all(any(within(one, place) for place in _ROOTS_OWN) for one in below)
 
 
 def in_project(path: str) -> bool:
@@ -150,4 +160,6 @@ def _project(cwd: str) -> str:
     inside = [one for one in above if one != "/" and not any(within(home, one) for home in homes)]
     versioned = [one for one in inside if any(os.path.lexists(f"{one}/{name}") for name in _VERSION_CONTROL)]
     named = [one for one in inside if any(os.path.lexists(f"{one}/{name}") for name in _PROJECT_FILES)]
-    return next(reversed(versioned or named or inside[:1]), "")
+    # A client that starts servers in /usr/local does not make a project of what is installed there.
+    plain = [one for one in inside[:1] if one not in _ROOTS_OWN and os.path.dirname(one) not in ("/usr", "/usr/local")]
+    return next(reversed(versioned or named or plain), "")

@@ -87,7 +87,7 @@ def remember() -> None:
 
 def _of_the_user(name: str) -> str:
     found = next(_on_path(name), "")
-    problem = places.others(found) if found else ""
+    problem = places.everybody(found) if found else ""
     if problem:
         raise TrustError(
             f"{visible(found, 200)} would be started outside the sandbox, and {problem}",
