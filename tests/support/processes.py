@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import selectors
 import signal
@@ -18,12 +19,19 @@ CALLGATE = str(Path(sys.executable).with_name("callgate"))
 FIXTURES = Path(__file__).resolve().parent.parent / "fixtures"
 
 
+PORTS = range(20_000, 32_000)
+"""Below those that systems give out: no connection of another test takes one before the program that is to have it."""
+_next_port = itertools.count(os.getpid() * 97)
+
+
 def free_port() -> int:
-    """A port of 127.0.0.1 that was free a moment ago."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of 127.0.0.1 that was free a moment ago, and that this process has not given to another test."""
+    for number in itertools.islice(_next_port, len(PORTS)):
+        port = PORTS[number % len(PORTS)]
+        with contextlib.suppress(OSError), socket.socket() as probe:
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port of 127.0.0.1 is free")
 
 
 def wait_until(condition: object, seconds: float = 10.0, what: str = "the condition") -> None:
