@@ -26,6 +26,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Literal, TypeAlias
 
+from callgate.native import core
+
 Mode: TypeAlias = Literal["1cpu", "split", "free"]
 
 CLIENT_CPU = {"1cpu": 0, "split": 0, "free": -1}
@@ -147,6 +149,7 @@ def describe(placement: Placement) -> dict[str, str]:
         "python": f"{platform.python_implementation()} {platform.python_version()}, built "
         + ("with" if optimised else "without")
         + " profile-guided optimisation",
+        "native lane": "built" if core is not None else "not built",
         "compiler": re.sub(r"\s*\(.*?\)", "", _first_line(["cc", "--version"])),
         "scheduling": "SCHED_RR in the pinned modes, but for the series that say otherwise"
         if placement.realtime

@@ -19,10 +19,13 @@ TITLES = {
     "c-pump": "C pump, two threads",
     "c-pump-splice": "C pump, splice",
     "py-relay": "Python relay that looks at nothing",
+    "py-inspects": "Python relay that parses and scans",
+    "py-records": "the same, with evidence in memory",
     "l4-pump": "C pump of TCP bytes",
     "nginx": "nginx",
     "envoy": "Envoy",
     "callgate": "**callgate**",
+    "callgate-python": "callgate without its native lane",
     "callgate-tls": "callgate, TLS",
     "callgate-2-workers": "callgate, two workers",
     "lasso": "Lasso mcp-gateway",
@@ -85,8 +88,9 @@ What callgate adds to a call, measured beside floors that look at nothing and be
 run on one machine. This page is written by `bench/run.py --write-docs` from the results of such a run; do not
 edit it by hand.
 
-callgate ran as it is installed: default controls, `enforce`, every decision written to the evidence log. Servers ran
-unconfined, as beside every other gateway; what the sandbox adds is on [its page](sandbox.md#what-it-costs).
+callgate ran as it is installed where there is a Rust compiler, with [its native
+lane](../ARCHITECTURE.md#the-native-lane): default controls, `enforce`, every decision written to the evidence log.
+Servers ran unconfined, as beside every other gateway; what the sandbox adds is on [its page](sandbox.md#what-it-costs).
 """
 
 _METHOD = """\
@@ -108,7 +112,8 @@ _METHOD = """\
 - The size is that of a request's body; the answer is about as long.
 - The Python relays (`bench/floors/`) move bytes and look at nothing: what is left below them, no gateway written
   in Python can save. How far they are from the C pump is the machine's doing: its system calls against its
-  interpreter.
+  interpreter. Those that parse and scan, with and without evidence, are what is left to a Python gateway that
+  inspects: nothing but the calls into the libraries, and none of the rest.
 - nginx and Envoy forward HTTP and look at nothing (`bench/peers/nginx.conf`, `envoy.yaml`; one worker each).
 - Peers run with their own defaults, one worker, logs off; they do other work than callgate (ContextForge:
   users, roles and a database), and nobody tuned them, their authors least of all.
@@ -136,7 +141,7 @@ pinned modes.
 """
 
 
-_SHOWN = ("date", "cpu", "memory", "kernel", "python", "compiler", "scheduling", "load before", "rounds")
+_SHOWN = ("date", "cpu", "memory", "kernel", "python", "compiler", "native lane", "scheduling", "load before", "rounds")
 
 
 def _conditions(results: Results) -> str:

@@ -10,9 +10,12 @@ from bench.harness.machine import Mode
 Kind: TypeAlias = Literal["stdio", "http", "start"]
 
 STDIO_FLOORS = ("direct", "c-pump", "py-relay", "callgate")
+FLOORS_ALL = ("direct", "c-pump", "c-pump-splice", "py-relay", "callgate")
+STDIO_ALL = (*FLOORS_ALL[:-1], "py-inspects", "py-records", "callgate", "callgate-python")
 BLOCKING = ("direct", "c-pump", "c-pump-splice", "callgate")
 """Where a message is larger than a pipe: the Python relay does not wait for room."""
 HTTP_FLOORS = ("direct", "l4-pump", "py-relay", "nginx", "envoy", "callgate")
+HTTP_ALL = (*HTTP_FLOORS, "callgate-python")
 STDIO_PEERS = ("lasso", "fastmcp", "mcp-context-protector")
 HTTP_PEERS = ("mcp-proxy", "fastmcp", "contextforge")
 SIZES = {"200 B": 200, "2 KB": 2_000, "20 KB": 20_000, "1 MB": 1_000_000}
@@ -46,7 +49,7 @@ def stdio_series() -> list[Series]:
             f"stdio, one call at a time, {label}" + ("" if realtime else ", default scheduler"),
             "stdio",
             "1cpu",
-            ("direct", "c-pump", "c-pump-splice", "py-relay", "callgate") if size <= 20_000 else BLOCKING,
+            STDIO_ALL if size <= 2_000 else FLOORS_ALL if size <= 20_000 else BLOCKING,
             ("--size", str(size)),
             seconds=1.0 if size >= 1_000_000 else 0.6,
             realtime=realtime,
@@ -71,7 +74,7 @@ def http_series() -> list[Series]:
     """One connection, 64 connections, event streams, TLS and two workers."""
     modern = ("--modern", "--size", "600")
     return [
-        Series("http c1", "HTTP, 1 connection, 200 B, sessions", "http", "1cpu", HTTP_FLOORS),
+        Series("http c1", "HTTP, 1 connection, 200 B, sessions", "http", "1cpu", HTTP_ALL),
         Series("http c1 default", "HTTP, 1 connection, 200 B, sessions, default scheduler", "http", "1cpu", HTTP_FLOORS,
                realtime=False),
         Series("http c1 split", "HTTP, 1 connection, 200 B, sessions, one core for the gateway", "http", "split",
@@ -80,7 +83,7 @@ def http_series() -> list[Series]:
         Series("http c1 20 KB", "HTTP, 1 connection, 20 KB, sessions", "http", "1cpu", HTTP_FLOORS,
                ("--size", "20000")),
         Series("http c64", "HTTP, 64 connections, 200 B, sessions", "http", "split",
-               (*HTTP_FLOORS, "callgate-tls"), ("--connections", "64"), seconds=0.8),
+               (*HTTP_ALL, "callgate-tls"), ("--connections", "64"), seconds=0.8),
         Series("http c64 modern", "HTTP, 64 connections, 600 B, revision 2026-07-28", "http", "split", HTTP_FLOORS,
                ("--connections", "64", *modern), seconds=0.8),
         Series("http events", "HTTP, server-sent events 1 ms apart, 1 connection", "http", "1cpu", HTTP_FLOORS,

@@ -89,6 +89,9 @@ def template(name: str, target: Path, **values: object) -> Path:
 
 # ---- callgate ----
 
+WITHOUT = {"CALLGATE_NATIVE": "off"}
+NOTHING: Mapping[str, str] = {}
+
 
 def _callgate_run(server: list[str], _: Path) -> list[str]:
     # The gate's own cost: what the sandbox adds is measured by bench/sandbox.py.
@@ -99,7 +102,9 @@ def _state(scratch: Path) -> dict[str, str]:
     return {"CALLGATE_STATE_DIR": str(scratch / "state")}
 
 
-def _callgate_serve(workers: int, tls: bool) -> Callable[[int, int, Path], Launch]:
+def _callgate_serve(
+    workers: int, tls: bool, environment: Mapping[str, str] = NOTHING
+) -> Callable[[int, int, Path], Launch]:
     def launch(port: int, server_port: int, scratch: Path) -> Launch:
         lines = [
             f'state_dir = "{scratch / "state"}"',
@@ -115,12 +120,14 @@ def _callgate_serve(workers: int, tls: bool) -> Callable[[int, int, Path], Launc
         lines += ["[servers.echo]", f'url = "http://127.0.0.1:{server_port}/mcp"']
         config = scratch / "callgate.toml"
         config.write_text("\n".join(lines) + "\n")
-        return Launch([*callgate_command(), "serve", "--config", str(config)])
+        return Launch([*callgate_command(), "serve", "--config", str(config)], environment)
 
     return launch
 
 
-# ---- floors and proxies that look at nothing ----
+# ---- floors, and proxies that look at nothing ----
+
+INSPECTS = str(FLOORS / "stdio_inspecting_relay.py")
 
 
 def _tcp_relay(port: int, server_port: int, _: Path) -> Launch:
@@ -206,7 +213,10 @@ STDIO = {
         StdioSubject("c-pump", lambda server, _: [program("stdio_pump"), "threads", *server]),
         StdioSubject("c-pump-splice", lambda server, _: [program("stdio_pump"), "splice", *server]),
         StdioSubject("py-relay", lambda server, _: [sys.executable, str(FLOORS / "stdio_relay.py"), *server]),
+        StdioSubject("py-inspects", lambda server, _: [sys.executable, INSPECTS, "inspect", *server]),
+        StdioSubject("py-records", lambda server, _: [sys.executable, INSPECTS, "record", *server]),
         StdioSubject("callgate", _callgate_run, environment=_state),
+        StdioSubject("callgate-python", _callgate_run, environment=lambda scratch: {**_state(scratch), **WITHOUT}),
         StdioSubject(
             "fastmcp",
             _fastmcp_stdio,
@@ -236,6 +246,7 @@ HTTP = {
         HttpSubject("nginx", _nginx, absent=_on_path("nginx", "Debian's nginx")),
         HttpSubject("envoy", _envoy, absent=missing(ENVOY, INSTALL + "envoy")),
         HttpSubject("callgate", _callgate_serve(1, False), load=("--path", "/echo/mcp")),
+        HttpSubject("callgate-python", _callgate_serve(1, False, WITHOUT), load=("--path", "/echo/mcp")),
         HttpSubject("callgate-2-workers", _callgate_serve(2, False), load=("--path", "/echo/mcp"), workers=2),
         HttpSubject("callgate-tls", _callgate_serve(1, True), load=("--path", "/echo/mcp", "--tls")),
         HttpSubject(

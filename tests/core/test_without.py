@@ -1,0 +1,51 @@
+"""Without the native lane nothing is missing; where it can be built, it is."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from callgate import native
+
+ROOT = Path(__file__).resolve().parents[2]
+REQUIRED = bool(os.environ.get("CALLGATE_REQUIRE_PROGRAMS"))
+"""Read here: no test sees the settings of whoever runs them."""
+PARTS = (
+    "tests/gate/test_channel.py",
+    "tests/gate/test_express.py",
+    "tests/audit/test_scope.py",
+    "tests/audit/test_writer.py",
+)
+
+
+def test_it_is_built_where_it_can_be() -> None:
+    if not REQUIRED or shutil.which("cargo") is None:
+        pytest.skip("only where everything is required, and cargo is there")
+    assert native.core is not None, "run tools/build-native and see what it says"
+
+
+def test_one_that_was_built_for_another_interface_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
+    if native.core is None:
+        pytest.skip("the native lane is not built")
+    monkeypatch.setattr(native.core, "INTERFACE", native.INTERFACE + 1)
+    assert native._load() is None
+
+
+@pytest.mark.slow
+def test_the_gate_passes_its_tests_without_it() -> None:
+    command = [sys.executable, "-m", "pytest", "-q", *PARTS]
+    environment = {**os.environ, "CALLGATE_NATIVE": "off", "CI": "1"}
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False, timeout=110)
+    assert done.returncode == 0, done.stdout[-4000:]
+
+
+def test_off_means_off() -> None:
+    program = "from callgate import native; print(native.core)"
+    environment = {**os.environ, "CALLGATE_NATIVE": "off"}
+    done = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "None"
