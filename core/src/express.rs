@@ -320,6 +320,9 @@ impl Express {
     /// Decide an answer of the server. True: it may go on as it is.
     pub fn answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
         let py = channel.py();
+        if self.journal.borrow(py).limit < 0 {
+            return Ok(false); // as above
+        }
         let pending = self.pending.bind(py);
         let (found, waiting, head) = {
             let mut forms = self.forms.borrow_mut(py);
@@ -361,6 +364,9 @@ impl Express {
     /// Decide a request; its id, where it may go on as it is. `mirrored`: what HTTP headers say of it.
     pub fn decide(&self, channel: &Bound<'_, PyAny>, raw: &[u8], mirrored: Option<Mirrored>) -> PyResult<Option<i64>> {
         let py = channel.py();
+        if self.journal.borrow(py).limit < 0 {
+            return Ok(None); // each record is the log's own business
+        }
         let Some((found, known)) = self.known_call(py, raw) else { return Ok(None) };
         let pending = self.pending.bind(py);
         if pending.len() >= self.in_flight || pending.contains(found.id)? {
