@@ -135,6 +135,18 @@ def test_there_and_back(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert everything(home) == before
 
 
+def test_the_key_goes_to_no_other_url(home: Path) -> None:
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock"]) == 0
+    command = commands(home)["cursor"]
+    said(command)
+    _Remote.asked.clear()
+    for old, new in (("/mcp?", "/collect?"), ("127.0.0.1", "localhost"), ("age://far.api_key", "age://other")):
+        other = [word.replace(old, new) for word in command]
+        done = subprocess.run(other, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
+        assert done.returncode == 3 and "was not granted to this URL" in done.stderr
+    assert _Remote.asked == []
+
+
 def test_moved_later_and_put_back_alone(home: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = everything(home)
     assert main(["install", "--yes", "--keep-secrets", "--no-hooks", "--no-lock"]) == 0

@@ -27,6 +27,11 @@ import os, sys
 print("LENGTH", len(os.environ.get("TOKEN", "")), file=sys.stderr, flush=True)
 """
 
+needs_bubblewrap = pytest.mark.skipif(
+    not os.access("/usr/bin/bwrap", os.X_OK) and "CALLGATE_REQUIRE_PROGRAMS" not in os.environ,
+    reason="no bubblewrap here",
+)
+
 
 class Home:
     """A home with one secret, a project that somebody else wrote, and a server in each."""
@@ -153,7 +158,7 @@ def test_a_project_brings_its_own_settings_and_state(home: Home, monkeypatch: py
     theirs = home.project / ".config/callgate/callgate.toml"
     theirs.parent.mkdir(parents=True)
     theirs.write_text(settings.read_text())
-    bare = {"command": CALLGATE, "env": {}, "args": ["run", "--name", "vendor", "--", *line]}
+    bare: dict[str, Any] = {"command": CALLGATE, "env": {}, "args": ["run", "--name", "vendor", "--", *line]}
     for more in (
         {"args": ["run", "--config", str(settings), *bare["args"][1:]]},
         {"env": {"CALLGATE_CONFIG": str(settings)}},
@@ -215,6 +220,23 @@ def test_install_grants_what_it_moves_and_uninstall_takes_it_back(
     assert main(["uninstall", "--yes"]) == 0
     assert (home.path / ".cursor/mcp.json").read_bytes() == before
     assert not read(home.state).grants and not read(home.state).configurations
+    assert not given(entry, home.path)
+
+
+@needs_bubblewrap
+@pytest.mark.usefixtures("confined")
+@pytest.mark.parametrize("lock", ["--lock", "--no-lock"])
+def test_what_a_new_user_installs_starts_in_its_sandbox_and_nothing_near_it_does(home: Home, lock: str) -> None:
+    home.client({"command": sys.executable, "args": home.line(home.path)[1:], "env": {"TOKEN": VALUE}})
+    assert main(["install", "--yes", "--secrets-to", "age", "--no-hooks", lock]) == 0
+    entry = home.entry()
+    assert given(entry, home.path) and given(entry, home.project)
+    at = entry["args"].index("--")
+    for words in (["--sandbox", "none"], ["--env", "NODE_OPTIONS"], ["--env", "TOKEN*", "--env", "LEVEL"]):
+        other = {**entry, "args": [*entry["args"][:at], *words, *entry["args"][at:]]}
+        other["env"] = {**entry["env"], "NODE_OPTIONS": "--require=/tmp/evil.js", "LEVEL": "1"}
+        assert not given(other, home.project), words
+    assert main(["uninstall", "--yes"]) == 0
     assert not given(entry, home.path)
 
 

@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Config, load, parse
+from callgate.config import Config, LaunchConfig, SecretConfig, load, parse
 from callgate.errors import SecretError
 from callgate.frozen import replace
 from callgate.launching import granting, own
 from callgate.launching.circumstances import Circumstances, place
-from callgate.launching.granted import check_settings, check_url
+from callgate.launching.granted import check_command, check_settings, check_url
+from callgate.launching.pinned import Pinning
 from callgate.launching.plan import Wish, plan
 from callgate.vault.grants import read
 from callgate.vault.grants_file import changing
@@ -175,6 +176,31 @@ def test_a_word_that_is_a_file_there_ties_the_command_to_it(desk: Desk) -> None:
     (desk.project / "config.json").write_text('{"api": "https://evil.example"}')
     with pytest.raises(SecretError, match="was not granted"):
         desk.starts(command=command)
+
+
+@pytest.mark.parametrize(
+    ("words", "depends"),
+    [
+        (("run", "mcp"), False),
+        (("mcp", "--config=other.json"), False),
+        (("config.json",), True),
+        (("plain",), True),
+        (("--root", "mcp"), True),
+        (("--root=mcp",), True),
+        (("./mcp",), True),
+        (("mcp/",), True),
+        ((".",), True),
+        (("..",), True),
+        (("a" * 5000,), False),
+    ],
+)
+def test_which_words_are_files(tmp_path: Path, words: tuple[str, ...], depends: bool) -> None:
+    for folder in ("run", "mcp"):  # as many projects have
+        (tmp_path / folder).mkdir()
+    for file in ("config.json", "plain"):
+        (tmp_path / file).touch()
+    for locked in (True, False):
+        assert bool(place(("/srv/server", *words), str(tmp_path), "", locked=locked)[1]) == depends
 
 
 @pytest.mark.parametrize(
@@ -344,6 +370,28 @@ def test_what_is_usual_is_the_accounts_and_no_variables(monkeypatch: pytest.Monk
     assert not own.configuration(f"{home}/.config/callgate/callgate.toml", nothing)
 
 
+def test_secrets_of_a_lock_are_for_the_command_that_was_locked(desk: Desk) -> None:
+    """`pinned` believes no lock of a project; here it matters whose state directory, or whose signers, it was."""
+    pinned = Pinning(COMMAND, {"state": "pinned"}, secrets={"API_KEY": SecretConfig(REFERENCE)})
+
+    def asked(config: Config, **more: Any) -> None:
+        wish = desk.wish(**{"names": (), **more})
+        check_command(config, wish, pinned, {}, None, desk.state, unconfined=False)
+
+    theirs = replace(Config(), source=str(desk.project / "callgate.toml"))
+    signed = LaunchConfig(signers=("/keys/us.pub",))
+    with pytest.raises(SecretError, match="was not granted"):
+        asked(Config())  # a state directory that an entry may have named
+    asked(Config(launch=signed))
+    with pytest.raises(SecretError, match="was not granted"):
+        asked(replace(theirs, launch=signed))  # whoever wrote these settings chose the signers
+    desk.grant(("another", "command"))
+    asked(Config())
+    for more in ({"names": ("LEVEL",)}, {"sandbox": "none"}):
+        with pytest.raises(SecretError, match="was not granted"):
+            asked(Config(), **more)
+
+
 # -- behind a URL ---------------------------------------------------------------------------------
 
 URL = "https://far.example/mcp"
@@ -395,9 +443,6 @@ def test_asking_costs_well_under_a_millisecond(desk: Desk) -> None:
     desk.grant()
     with changing(desk.state) as draft:
         draft.add(replace(one, reference=f"age://{number}") for number, one in enumerate([*draft.grants.values()] * 50))
-    from callgate.launching.granted import check_command
-    from callgate.launching.pinned import Pinning
-
     pinned = Pinning(COMMAND, {"state": "unpinned"})
     environment = {name: desk.variables[name] for name in ("TOKEN", "LEVEL")}
 

@@ -110,13 +110,18 @@ def _runs_what_lies_there(command: tuple[str, ...]) -> bool:
 
 
 def _names_files(words: tuple[str, ...], cwd: str) -> bool:
-    """Whether one of the words is, from there, a file."""
+    """Whether one of the words is, from there, a file; or a directory, where it is no word such as `run` or `mcp`."""
     if not cwd:
         return False
+    before = ""
     for word in words:
         for text in (word, word.partition("=")[2]):
-            if text and text[0] not in "-/" and len(text) < 1024 and os.path.lexists(os.path.join(cwd, text)):
-                return True
+            if text and text[0] not in "-/" and len(text) < 1024:
+                path = os.path.join(cwd, text)
+                plain = text is word and not before.startswith("-") and "/" not in text and "." not in text
+                if os.path.isfile(path) if plain else os.path.lexists(path):
+                    return True
+        before = word
     return False
 
 
