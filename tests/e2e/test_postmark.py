@@ -85,7 +85,9 @@ def state(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture(autouse=True)
-def _settings(npm: None, registry: Registry, confined: None, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def _settings(
+    npm: None, registry: Registry, confined: None, state: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """The user's own: of what a client started npm takes neither its file nor its settings from the environment."""
     programs = {name: shutil.which(name) for name in ("npm", "node")}
     names = [f"npm_config_{one}" for one in ("userconfig", "globalconfig", "cache")]
@@ -94,6 +96,7 @@ def _settings(npm: None, registry: Registry, confined: None, tmp_path: Path, mon
     lines += [f"variables.{name} = {json.dumps(os.environ[name])}" for name in names]
     file.write_text("\n".join(["[launch]", *lines, ""]))
     monkeypatch.setenv("CALLGATE_CONFIG", str(file))
+    assert trust("prune").returncode == 0  # a command of the user's own: it says whose settings these are
 
 
 def mail(tmp_path: Path, *options: str) -> tuple[str, str]:

@@ -8,7 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from callgate.outside import caller, places
+from callgate.config import Config, LaunchConfig
+from callgate.outside import caller, places, remembered
+from callgate.outside.remembered import Remembered
 
 Program = Callable[[Path, str], Path]
 
@@ -63,6 +65,13 @@ def program(ran: Path) -> Program:
         return file
 
     return make
+
+
+def settle(launch: LaunchConfig, state: Path) -> None:
+    """Settings that the user's own commands have worked with."""
+    source = state / "own.toml"
+    remembered.write(str(state), Remembered({}, (os.path.realpath(source),)))
+    caller.settle(Config(launch=launch, source=str(source)), state)
 
 
 def path_of(*folders: Path | str) -> str:

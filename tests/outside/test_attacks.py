@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
@@ -15,7 +14,8 @@ import pytest
 from callgate.config import Config
 from callgate.errors import TrustError
 from callgate.launching import first_run
-from callgate.outside import caller, places, programs, variables
+from callgate.outside import caller, places, programs, remembered, variables
+from callgate.outside.remembered import Remembered
 from callgate.supply import artefacts
 from callgate.supply.lockfile import load
 from tests.outside.conftest import Program, path_of
@@ -113,7 +113,7 @@ def pin(state: Path, command: tuple[str, ...]) -> None:
 
 def of_the_user(state: Path, **found: str) -> None:
     """What the user's own commands found, where root has not installed it."""
-    (state / "programs.json").write_text(json.dumps({name: path for name, path in found.items() if path}))
+    remembered.write(str(state), Remembered({name: path for name, path in found.items() if path}))
 
 
 def own(state: Path) -> None:
@@ -174,7 +174,7 @@ class TestNpm:
         self, registry: Registry, state: Path, evil: Path, tmp_path: Path, program: Program
     ) -> None:
         """Version managers look above for the version that is meant, and that may be a path."""
-        real = json.loads((state / "programs.json").read_text())["npm"]
+        real = remembered.read(str(state)).programs["npm"]
         wrapper = program(tmp_path / "home" / "bin", "npm")
         wrapper.write_text(f'#!/bin/sh\npwd >> "{tmp_path}/where"\nexec "{real}" "$@"\n')
         of_the_user(state, npm=str(wrapper), node=shutil.which("node", path=os.path.dirname(real)) or "")

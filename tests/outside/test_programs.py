@@ -11,17 +11,19 @@ from pathlib import Path
 
 import pytest
 
+from callgate.cli import settled
 from callgate.config import Config, LaunchConfig
 from callgate.errors import TrustError
 from callgate.outside import caller, places, programs, remembered, variables
-from tests.outside.conftest import Program, path_of
+from callgate.outside.remembered import Remembered
+from tests.outside.conftest import Program, path_of, settle
 
 SYSTEM = "/usr/bin:/bin"
 
 
 def remembered_as(state: Path, **paths: Path | str) -> None:
     """As the user's own command left it."""
-    (state / remembered.NAME).write_text(json.dumps({name: str(path) for name, path in paths.items()}))
+    remembered.write(str(state), Remembered({name: str(path) for name, path in paths.items()}))
     caller.settle(Config(), state)
 
 
@@ -81,36 +83,48 @@ class TestEntry:
         mine.unlink()
         assert programs.find("some-tool") == ""
 
-    def test_a_state_directory_of_the_project_remembers_nothing(
-        self, project: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+    def test_a_state_directory_that_a_repository_brings_remembers_nothing(
+        self, tmp_path: Path, project: Path, program: Program, monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        state = project / "state"
-        state.mkdir()
-        remembered_as(state, **{"some-tool": program(project / "bin", "some-tool")})
+        """An entry's options name any. What it says was written in another directory, or on another machine."""
+        made, state = tmp_path / "made", project / "state"
+        made.mkdir()
+        remembered_as(made, **{"some-tool": program(project / "bin", "some-tool")})
+        document = json.loads((made / remembered.NAME).read_text())
         monkeypatch.setenv("PATH", "/nowhere")
-        assert programs.find("some-tool") == ""
+        assert programs.find("some-tool") == str(project / "bin/some-tool")
+        state.mkdir()
+        here = state.stat()
+        for change in (
+            {},
+            {"directory": str(state)},
+            {"directory": str(state), "number": here.st_ino, "user": -1},
+            {"directory": str(state), "number": here.st_ino, "device": -1},
+        ):
+            content = json.dumps({**document, "made_in": {**document["made_in"], **change}})
+            (state / remembered.NAME).write_text(content)
+            caller.settle(Config(), state)
+            assert programs.find("some-tool") == ""
+        change = {"directory": str(state), "number": here.st_ino, "device": here.st_dev}
+        (state / remembered.NAME).write_text(json.dumps({**document, "made_in": {**document["made_in"], **change}}))
+        assert programs.find("some-tool") == str(project / "bin/some-tool")
 
-    def test_settings_of_the_project_name_no_program(self, project: Path, state: Path) -> None:
-        given = LaunchConfig(programs={"npm": str(project / "npm")})
-        with pytest.raises(TrustError, match="are not taken"):
-            caller.settle(Config(launch=given, source=str(project / "callgate.toml")), state)
-
-    def test_settings_where_they_always_are_count_in_a_home_that_is_a_repository(
-        self, home: Path, state: Path, program: Program, monkeypatch: pytest.MonkeyPatch
+    @pytest.mark.parametrize("kind", ["programs", "variables"])
+    def test_settings_that_nobody_knows_to_be_the_users(
+        self, tmp_path: Path, state: Path, home: Path, program: Program, kind: str
     ) -> None:
-        for folder in (".config/.git", ".config/callgate", ".config/editor"):
-            (home / folder).mkdir(parents=True)
-        monkeypatch.chdir(home / ".config/editor")
-        given = LaunchConfig(programs={"npm": str(program(home / "tools", "npm"))})
+        given = LaunchConfig(**{kind: {"npm": str(program(tmp_path / "other", "npm"))}})
+        with pytest.raises(TrustError, match="are not taken") as caught:
+            caller.settle(Config(launch=given, source=str(tmp_path / "other/callgate.toml")), state)
+        assert "callgate trust prune --config" in caught.value.next_step
+        caller.settle(Config(source=str(tmp_path / "other/callgate.toml")), state)  # it names none: nothing to refuse
+        (home / ".config/callgate").mkdir(parents=True)
         caller.settle(Config(launch=given, source=str(home / ".config/callgate/callgate.toml")), state)
-        assert programs.find("npm") == str(home / "tools/npm")
-        with pytest.raises(TrustError, match="are not taken"):
-            caller.settle(Config(launch=given, source=str(home / ".config/editor/callgate.toml")), state)
+        settle(given, state)
 
     def test_the_users_settings_name_one(self, tmp_path: Path, state: Path, program: Program) -> None:
         mine = program(tmp_path / "home/tools", "npm")
-        given = LaunchConfig(programs={"npm": str(mine), "uv": str(tmp_path / "no/uv")})
-        caller.settle(Config(launch=given, source=str(tmp_path / "home/callgate.toml")), state)
+        settle(LaunchConfig(programs={"npm": str(mine), "uv": str(tmp_path / "no/uv")}), state)
         assert programs.find("npm") == str(mine)
         with pytest.raises(TrustError, match=r"launch\.programs\.uv"):
             programs.find("uv")
@@ -195,7 +209,7 @@ class TestUser:
         monkeypatch.setenv("PATH", path_of(*folders))
         caller.settle(Config(), state)
         programs.remember()
-        assert remembered.read(str(state)) == {"npm": str(npm)}
+        assert remembered.read(str(state)).programs == {"npm": str(npm)}
         assert (state / remembered.NAME).stat().st_mode & 0o777 == 0o600
 
     def test_the_last_use_counts_and_what_is_not_there_now_stays(
@@ -205,12 +219,28 @@ class TestUser:
         remembered_as(state, npm=old, uv=program(tmp_path / "uv/bin", "uv"))
         monkeypatch.setenv("PATH", path_of(new.parent))
         programs.remember()
-        assert remembered.read(str(state)) == {"npm": str(new), "uv": str(tmp_path / "uv/bin/uv")}
+        assert remembered.read(str(state)).programs == {"npm": str(new), "uv": str(tmp_path / "uv/bin/uv")}
 
-    @pytest.mark.parametrize("content", [b"", b"[]", b'{"npm": 1}', b'{"npm": "npm"}', b"{" * 9, b"x" * 70_000])
+    @pytest.mark.parametrize("content", [b"", b"[]", b"{}", b"{" * 9, b"x" * 300_000])
     def test_a_broken_file_remembers_nothing(self, state: Path, content: bytes) -> None:
         (state / remembered.NAME).write_bytes(content)
-        assert remembered.read(str(state)) == {}
+        assert remembered.read(str(state)) == Remembered()
+
+    @pytest.mark.parametrize("member", ["programs", "settings"])
+    @pytest.mark.parametrize("value", [None, 1, "npm", ["npm", 1], {"npm": 1, "uv": "uv"}, [{}]])
+    def test_what_is_no_path_is_not_remembered(self, state: Path, member: str, value: object) -> None:
+        remembered.write(str(state), Remembered())
+        document = json.loads((state / remembered.NAME).read_text())
+        (state / remembered.NAME).write_text(json.dumps({**document, member: value}))
+        assert remembered.read(str(state)) == Remembered()
+
+    def test_the_settings_it_worked_with_are_remembered(self, tmp_path: Path, state: Path) -> None:
+        (tmp_path / "real.toml").touch()
+        (tmp_path / "link.toml").symlink_to("real.toml")
+        given = LaunchConfig(programs={"npm": "/usr/bin/npm"})
+        for name in ("real.toml", "link.toml"):
+            settled.settle(Config(launch=given, source=str(tmp_path / name)), state)
+            assert remembered.read(str(state)).settings == (str(tmp_path / "real.toml"),)
 
     def test_what_a_client_started_remembers_nothing(
         self, tmp_path: Path, state: Path, program: Program, monkeypatch: pytest.MonkeyPatch, entry: None

@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from callgate.config import Config, LaunchConfig
+from callgate.config import LaunchConfig
 from callgate.errors import TrustError
 from callgate.outside import caller, entry, variables
+from tests.outside.conftest import settle
 
 CLIENTS = ("/usr/bin/npm", "/usr/bin/uv", "/usr/bin/python3.12", "/usr/bin/node")
 STEERING = {
@@ -75,13 +76,13 @@ def test_home_is_the_accounts(bare: pytest.MonkeyPatch, home: Path, project: Pat
     assert found["HOME"] == str(home) and found["USER"] and found["COREPACK_ENABLE_PROJECT_SPEC"] == "0"
 
 
-def test_of_an_account_without_a_home_it_is_asked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_of_an_account_without_a_home_it_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(caller, "_own", False)
     monkeypatch.setattr(os, "getuid", lambda: 3_999_999_999)
     with pytest.raises(TrustError, match="no home directory") as caught:
         caller.home()
     assert "launch.variables" in caught.value.next_step
-    caller.settle(Config(launch=LaunchConfig(variables={"HOME": "/srv/x"}), source="/etc/callgate.toml"), "/nowhere")
+    settle(LaunchConfig(variables={"HOME": "/srv/x"}), tmp_path)
     assert caller.home() == "/srv/x"
 
 
@@ -98,7 +99,7 @@ def test_of_an_account_without_a_home_it_is_asked(monkeypatch: pytest.MonkeyPatc
     ],
 )
 def test_other_settings_are_refused_and_not_left_out(
-    bare: pytest.MonkeyPatch, project: Path, client: str, name: str, file: str
+    bare: pytest.MonkeyPatch, tmp_path: Path, project: Path, client: str, name: str, file: str
 ) -> None:
     """Without them a user who has them would get packages from another registry, and nobody would say so."""
     place = project / "settings" / file
@@ -111,7 +112,7 @@ def test_other_settings_are_refused_and_not_left_out(
         variables.environment(client)
     assert name in caught.value.what and f"launch.variables = {{ {name} =" in caught.value.next_step
     given = LaunchConfig(variables={name: str(value)})
-    caller.settle(Config(launch=given, source="/etc/callgate.toml"), "/nowhere")
+    settle(given, tmp_path)
     assert variables.environment(client)[name] == str(value)
 
 
@@ -167,13 +168,13 @@ def test_an_engines_socket_is_there_and_the_users(bare: pytest.MonkeyPatch, list
 @pytest.mark.parametrize(
     "value", ["tcp://evil.test:2375", "ssh://evil.test", "unix:///no/socket", "unix://s", "/dev/null"]
 )
-def test_an_engine_elsewhere_is_refused(bare: pytest.MonkeyPatch, value: str) -> None:
+def test_an_engine_elsewhere_is_refused(bare: pytest.MonkeyPatch, tmp_path: Path, value: str) -> None:
     bare.setenv("DOCKER_HOST", value)
     with pytest.raises(TrustError, match="DOCKER_HOST") as caught:
         variables.engine("/usr/bin/docker")
     assert "launch.variables" in caught.value.next_step
     given = LaunchConfig(variables={"DOCKER_HOST": value})
-    caller.settle(Config(launch=given, source="/etc/callgate.toml"), "/nowhere")
+    settle(given, tmp_path)
     assert variables.engine("/usr/bin/docker")["DOCKER_HOST"] == value
 
 

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from callgate.config import Config, LaunchConfig
+from callgate.config import LaunchConfig
 from callgate.errors import SandboxError
 from callgate.outside import caller
 from callgate.sandbox.defaults_runtime import which
 from callgate.sandbox.shims import behind
+from tests.outside.conftest import settle
 
 
 def manager(root: Path, answer: str) -> Path:
@@ -118,7 +119,7 @@ class TestEntry:
         root = tmp_path / "opt" / ".pyenv"
         shim = manager(root, "echo REAL")
         given = LaunchConfig(variables={"PYENV_ROOT": str(root)})
-        caller.settle(Config(launch=given, source="/etc/callgate.toml"), tmp_path)
+        settle(given, tmp_path)
         assert behind(str(shim), "/") == str(root / "versions/3.12.1/bin/python3")
 
     def test_the_accounts_manager_sees_the_version_and_no_code(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import stat
 import sys
@@ -12,7 +11,8 @@ import pytest
 
 from callgate.config import Config
 from callgate.errors import SecretError
-from callgate.outside import caller
+from callgate.outside import caller, remembered
+from callgate.outside.remembered import Remembered
 from callgate.vault.fields import NothingStored
 from callgate.vault.providers import open_provider
 from callgate.vault.providers.onepassword import OnePasswordProvider
@@ -144,7 +144,7 @@ def test_the_op_that_the_user_used_gets_its_settings_and_nothing_that_loads_code
 ) -> None:
     seen = tmp_path / "seen"
     op.write_text(op.read_text() + f"\nopen({str(seen)!r}, 'w').write(repr(dict(os.environ)))\n")
-    (tmp_path / "programs.json").write_text(json.dumps({"op": str(op)}))
+    remembered.write(str(tmp_path), Remembered({"op": str(op)}))
     monkeypatch.setattr(caller, "_own", False)
     monkeypatch.chdir("/")
     caller.settle(Config(), tmp_path)

@@ -9,6 +9,6 @@ from callgate.outside import caller, programs
 
 
 def settle(config: Config | None, state: Path) -> None:
-    """Take the configuration, and keep for what clients start which `npm`, `uv`, `op` … the user's own PATH has."""
+    """Take the configuration, and keep it for what clients start, and which `npm`, `uv`, `op` … the user's PATH has."""
     caller.settle(config, state)
-    programs.remember()
+    programs.remember(config.source if config else "")

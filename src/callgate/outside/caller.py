@@ -49,34 +49,34 @@ def own() -> bool:
 def settle(config: Config | None, state: str | Path) -> None:
     """Take the user's configuration, before the first program is looked for.
 
-    An entry names files too: neither settings nor state in a project count. Raises TrustError for such settings.
+    An entry can name one too: it counts where it always is, or where the user's own commands worked with it. Raises
+    TrustError for another that names programs or their variables.
     """
     global _settings
     programs = config.launch.programs if config else {}
     variables = config.launch.variables if config else {}
-    if not _own:
-        source = config.source if config else ""
-        if (programs or variables) and _of_a_project(source):
-            raise TrustError(
-                f"launch.programs and launch.variables of {visible(source, 300)} are not taken: a project would say "
-                "what runs outside the sandbox",
-                next_step="write them into your own callgate.toml",
-            )
-        state = "" if _of_a_project(str(state)) else state
+    source = config.source if config else ""
+    if (programs or variables) and not _own and not _is_the_users(source, str(state)):
+        raise TrustError(
+            f"launch.programs and launch.variables of {visible(source, 300)} are not taken: nothing says that this "
+            "file is yours, and an entry can name any",
+            next_step="let a command of your own read it once: callgate trust prune --config FILE (with the same "
+            "state directory); or write them into the callgate.toml in your home",
+        )
     _settings = Settings(programs, variables, str(state))
 
 
-def _of_a_project(path: str) -> bool:
-    """Whether a file or directory of callgate's lies in a project; where it always is, a home may be a repository."""
-    from callgate.outside import places
+def _is_the_users(source: str, state: str) -> bool:
+    """Whether a configuration is in its usual place in the home of the account, or was used by the user."""
+    from callgate.outside import remembered
 
-    usual = (".config/callgate", ".local/state/callgate", "Library/Application Support/callgate")
-    path = os.path.abspath(path)
+    real = os.path.realpath(source)
     try:
         own = home()
     except TrustError:
         own = "/nonexistent"
-    return not any(places.within(path, f"{own}/{one}") for one in usual) and places.in_project(path)
+    usual = (f"{own}/{one}/callgate/callgate.toml" for one in (".config", "Library/Application Support"))
+    return real in remembered.read(state).settings or any(real == os.path.realpath(one) for one in usual)
 
 
 def settings() -> Settings:

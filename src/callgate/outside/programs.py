@@ -67,13 +67,16 @@ def path(program: str) -> str:
     return os.pathsep.join(dict.fromkeys([*beside, *known, *system]))
 
 
-def remember() -> None:
-    """Keep where the user's own programs are. Only for commands of the user's own, once the state is settled."""
+def remember(source: str = "") -> None:
+    """Keep where the user's own programs are, and that the configuration at `source` is the user's.
+
+    Only for commands of the user's own, once the state is settled.
+    """
     state = caller.settings().state
     if not caller.own() or not state:
         return
     before = remembered.read(state)
-    now = {name: path for name, path in before.items() if name not in KNOWN or not next(_on_path(name), "")}
+    now = {name: path for name, path in before.programs.items() if not next(_on_path(name), "")}
     for name in KNOWN:
         found = next(_on_path(name), "")
         # Version managers make directories of a shell's own, which are links and gone tomorrow.
@@ -81,8 +84,12 @@ def remember() -> None:
         unsure = any(places.in_project(one) or places.is_temporary(one) for one in (found, real) if one)
         if real and not unsure and not places.others(real):
             now[name] = real
-    if now != before:
-        remembered.write(state, now)
+    settings = before.settings
+    if source and (real := os.path.realpath(source)) not in settings:
+        settings = (*settings, real)
+    after = remembered.Remembered(now, settings)
+    if after != before:
+        remembered.write(state, after)
 
 
 def _of_the_user(name: str) -> str:
@@ -116,7 +123,7 @@ def _trusted(found: str) -> bool:
 
 def _remembered() -> dict[str, str]:
     """Those that are still there, and still nobody else's."""
-    known = remembered.read(caller.settings().state)
+    known = remembered.read(caller.settings().state).programs
     return {name: path for name, path in known.items() if _is_program(path) and not places.others(path)}
 
 
