@@ -113,7 +113,8 @@ class TestEntry:
     def test_settings_that_nobody_knows_to_be_the_users(
         self, tmp_path: Path, state: Path, home: Path, program: Program, kind: str
     ) -> None:
-        given = LaunchConfig(**{kind: {"npm": str(program(tmp_path / "other", "npm"))}})
+        named = {"npm": str(program(tmp_path / "other", "npm"))}
+        given = LaunchConfig(programs=named) if kind == "programs" else LaunchConfig(variables=named)
         with pytest.raises(TrustError, match="are not taken") as caught:
             caller.settle(Config(launch=given, source=str(tmp_path / "other/callgate.toml")), state)
         assert "callgate trust prune --config" in caught.value.next_step
