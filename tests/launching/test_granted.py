@@ -259,6 +259,14 @@ def test_the_users_own_settings_are_the_users_word(desk: Desk) -> None:
     assert desk.starts(config, names=())["API_KEY"] == VALUE
 
 
+def test_what_settings_put_in_the_place_of_a_variable_is_not_asked_about(desk: Desk) -> None:
+    config = settings(believed(desk.home / "a.toml", desk.state))
+    desk.variables |= {"API_KEY": "age://other"}
+    desk.grant(COMMAND, LEVEL="debug", API_KEY="age://other", TOKEN=REFERENCE)
+    with pytest.raises(SecretError, match="age://vendor was not granted"):
+        desk.starts(config, names=("LEVEL", "API_KEY"))  # the one of the settings: variables were added
+
+
 def test_settings_that_lie_in_a_project_are_not(desk: Desk) -> None:
     settings(believed(desk.home / "a.toml", desk.state))
     theirs = settings(desk.project / "callgate.toml")

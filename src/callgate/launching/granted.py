@@ -50,7 +50,8 @@ def check_command(
     mine = not around.configuration
     said = as_it_stands and mine and server is not None and server.command == wish.command
     locked = as_it_stands and (mine if config.launch.signers else own.state(state, found))
-    wanted = [text for name, text in environment.items() if only is None or name in only]
+    declared = settings.keys() | pinned.secrets.keys()  # these come in the place of what the environment has
+    wanted = [text for name, text in environment.items() if name not in declared and (only is None or name in only)]
     wanted += [_embedded(one.ref) for one in settings.values() if not said]
     wanted += [_embedded(one.ref) for name, one in pinned.secrets.items() if name not in settings and not locked]
     seal = ""
