@@ -23,14 +23,14 @@ def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A client program whose daemon says what the file beside it says, and keeps the image it is given."""
     program = tmp_path / "docker"
     program.write_text(
-        '#!/bin/sh\ncase "$1" in\nversion) cat "$0.version" ;;\ninfo) cat "$0.security" ;;\n'
+        '#!/bin/sh\ncase "$1" in\ninfo) cat "$0.version" "$0.security" ;;\n'
         'image) echo "$4" >>"$0.asked"; cat "$0.images/$4" ;;\n'
         'import) cat >"$0.layer"; mkdir -p "$0.images"; cat "$0.next" | tee "$0.images/$(cat "$0.next")" "$0.images/$4" ;;\n'
         "esac\n"
     )
     program.chmod(0o755)
     (tmp_path / "docker.next").write_text(f"{OURS}\n")
-    (tmp_path / "docker.version").write_text("28.2.2\n")
+    (tmp_path / "docker.version").write_text("28.2.2|")
     (tmp_path / "docker.security").write_text("name=seccomp,profile=builtin name=cgroupns \n")
     monkeypatch.setattr(docker, "PLACES", (str(program),))
     return program
@@ -41,6 +41,12 @@ def test_without_a_daemon_it_is_not_usable(client: Path) -> None:
     probe = docker.DockerBackend().probe()
     assert not probe.usable
     assert "no docker daemon answers" in probe.reason
+
+
+def test_a_client_that_succeeds_without_a_daemon_says_nothing_of_it(client: Path) -> None:
+    (client.parent / "docker.version").write_text("|")
+    (client.parent / "docker.security").write_text("\n")
+    assert "no docker daemon answers" in docker.DockerBackend().probe().reason
 
 
 def test_without_a_client_it_is_not_usable(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,8 +25,7 @@ may speak to the daemon can give the name to another image."""
 _ID = "sha256:"
 _KEPT_BYTES = 256
 _ON_LINUX = os.uname().sysname == "Linux"
-_FORMAT = "{{.Server.Version}}"
-_SECURITY = "{{range .SecurityOptions}}{{.}} {{end}}"
+_FACTS = "{{.ServerVersion}}|{{range .SecurityOptions}}{{.}} {{end}}"
 
 
 class DockerBackend:
@@ -153,8 +152,9 @@ def _daemon() -> tuple[Engine, str]:
         raise SandboxError("there is no docker", next_step="install docker, or use another sandbox")
     environment = _environment(program)
     try:
-        version = ask((program, "version", f"--format={_FORMAT}"), environment)
-        security = ask((program, "info", f"--format={_SECURITY}"), environment)
+        version, _, security = ask((program, "info", f"--format={_FACTS}"), environment).partition("|")
+        if not version:  # the client may succeed with nothing to say
+            raise SandboxError("docker info names no version of it")
     except SandboxError as error:
         raise SandboxError(
             f"no docker daemon answers ({error.what})", next_step="start it, or use another sandbox"
