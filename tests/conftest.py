@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 
 import pytest
@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 
 from callgate.outside import caller
 from callgate.vault import active
+from tests.support import ahead
 
 PROXIES = ("http_proxy", "https_proxy", "all_proxy", "no_proxy")
 
@@ -80,9 +81,18 @@ def pytest_make_parametrize_id(val: object, argname: str) -> str | None:
     return argname if len(text) > LONGEST_NAME or tempfile.gettempdir() in text else None
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_runtestloop(session: pytest.Session) -> Generator[None, object, object]:
+    with ahead.begun(ahead.needed(session)):
+        return (yield)
+
+
 @pytest.hookimpl(tryfirst=True)  # pytest-xdist reads the groups in the same hook
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests of one end-to-end file share a worker, and so what they start: two cores would start it twice."""
+    """Tests of one end-to-end file share a worker, and so what they start: two workers would start it twice.
+
+    pytest-xdist begins with the groups, those of many tests first; the single tests fill both workers to the end.
+    """
     for item in items:
         path = Path(item.path)
         if "e2e" in path.parts and not item.get_closest_marker("xdist_group"):

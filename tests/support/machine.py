@@ -185,6 +185,9 @@ class Machine:
                 tar.add(ROOT / name, name, filter=lambda one: None if one.name.endswith(_SKIPPED) else one)
         unpack = ["tar", "-x", "-C", CHECKOUT, f"--owner={PERSON}", f"--group={PERSON}", "--no-same-owner"]
         self.check(["runuser", "-u", PERSON, "--", *unpack], fed=pack.getvalue(), seconds=120)
+        # Who may not write there would compile it at each start.
+        compile_all = ["python3", "-m", "compileall", "-qq", "-j0", f"{CHECKOUT}/src"]
+        self.check(["runuser", "-u", PERSON, "--", *compile_all], seconds=240)
 
     def sleep(self, memory: Path) -> None:
         """Write its memory into a file and end it."""

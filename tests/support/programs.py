@@ -1,7 +1,7 @@
 """Programs of others that tests run: Node, npm packages, MCP servers from PyPI.
 
-They are installed on first use under `.tools/`, each PyPI server in an environment of its own, from
-lock files with hashes. Where a registry does not have them, the test is skipped and says so; with
+They are installed under `.tools/`, each PyPI server in an environment of its own, from lock files with
+hashes: on first use, or all of them by `python -m tests.support.programs`. Where a registry does not have them, the test is skipped and says so; with
 `CALLGATE_REQUIRE_PROGRAMS` set (as CI does) it fails instead.
 """
 
@@ -13,6 +13,7 @@ import hashlib
 import json
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -61,9 +62,9 @@ def pypi_server(name: str) -> str:
 
     def install() -> None:
         shutil.rmtree(target, ignore_errors=True)
-        _run([sys.executable, "-m", "venv", str(target)])
-        pip = [str(target / "bin" / "python"), "-m", "pip", "--disable-pip-version-check", "--quiet", "--no-input"]
-        _run([*pip, "install", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)])
+        _run([sys.executable, "-m", "venv", "--without-pip", str(target)])
+        uv = [sys.executable, "-m", "uv", "pip", "install", "--quiet", "--python", str(target / "bin" / "python")]
+        _run([*uv, "--compile-bytecode", "--require-hashes", "--only-binary", ":all:", "-r", str(lock)])
 
     _once(target, lock.read_bytes(), name, install)
     return str(target / "bin" / name)
@@ -119,8 +120,8 @@ def _locked(name: str) -> Iterator[None]:
 
 def _run(command: list[str], cwd: Path = ROOT) -> None:
     path = f"{Path(node()).parent}{os.pathsep}{ENVIRONMENT.get('PATH', '')}"
-    # Node carries certificates of its own; a mirror inside a company is known only to the system.
-    trust = {"NODE_USE_SYSTEM_CA": "1"}
+    # Node and uv carry certificates of their own; a mirror inside a company is known only to the system.
+    trust = {"NODE_USE_SYSTEM_CA": "1", "UV_SYSTEM_CERTS": "1"}
     subprocess.run(
         command,
         cwd=cwd,
@@ -137,3 +138,25 @@ def _unavailable(what: str, why: str) -> None:
     if REQUIRED:
         pytest.fail(message)
     pytest.skip(message)
+
+
+def main() -> int:
+    """Install all of them. What cannot be had is said."""
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(1))  # what is half installed has no stamp
+    installs: list[Callable[[], object]] = [
+        functools.partial(_npm_packages, NPM),
+        *(functools.partial(pypi_server, lock.stem) for lock in sorted(SERVERS.glob("*.lock"))),
+        functools.partial(_npm_packages, CLIENTS),
+    ]
+    code = 0
+    for install in installs:
+        try:
+            install()
+        except (pytest.fail.Exception, pytest.skip.Exception) as error:
+            print(error, file=sys.stderr)
+            code = 1
+    return code
+
+
+if __name__ == "__main__":
+    sys.exit(main())
