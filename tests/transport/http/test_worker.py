@@ -26,6 +26,8 @@ from tests.transport.test_sdk_clients import SDK, elicited, text, use
 class Serve:
     """A running `callgate serve`."""
 
+    PROGRAM: tuple[str, ...] = ("-m", "callgate.cli.main")
+
     def __init__(self, directory: Path, *options: str, listen: str = "") -> None:
         self.directory = directory
         self.config = directory / "callgate.toml"
@@ -41,7 +43,7 @@ class Serve:
         self.config.write_text(f"{more}\n[listen]\naddress = '127.0.0.1:0'\ndrain_s = 3\n{self._listen}\n{tables}")
 
     def start(self) -> Serve:
-        command = [sys.executable, "-m", "callgate.cli.main", "serve", "--config", str(self.config), *self._options]
+        command = [sys.executable, *self.PROGRAM, "serve", "--config", str(self.config), *self._options]
         environment = {**os.environ, "CALLGATE_STATE_DIR": str(self.directory / "state")}
         self.process = subprocess.Popen(
             command, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
@@ -376,6 +378,28 @@ def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
     assert not any("change at the next start" in line for line in gate.lines), "nothing was changed"
     assert gate.stop() == 0, gate.lines[-6:]
     assert not any(_alive(pid) for pid in children)
+
+
+HASTY = """
+import os, signal, sys
+from callgate.cli.main import main
+from callgate.transport.http import listening
+run = listening._run
+def reloaded_before_its_loop_is_there(*arguments):
+    os.kill(os.getpid(), signal.SIGHUP)  # its configuration is read by now
+    return run(*arguments)
+listening._run = reloaded_before_its_loop_is_there
+sys.exit(main(sys.argv[1:]))
+"""
+
+
+def test_a_reload_that_finds_a_worker_at_its_start_is_not_lost(
+    serving: Any, upstream: Upstream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(Serve, "PROGRAM", ("-c", HASTY))
+    gate = serving({"s": url(upstream)}, "--workers", "2")
+    assert wait_until(lambda: sum("was read again" in line for line in gate.lines) == 2, 10), gate.lines[-6:]
+    assert gate.stop() == 0
 
 
 def test_workers_end_with_their_parent(

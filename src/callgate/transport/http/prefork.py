@@ -94,9 +94,9 @@ def _live(run: Callable[[], int], held: int) -> NoReturn:
     code = 3
     try:
         os.close(held)
-        # Until the worker's loop takes over: a reload is what it does anyway, a stop finds nothing to drain. No
-        # exception says so: it would surface anywhere, even where an event loop cannot be closed.
-        signal.signal(signal.SIGHUP, _ignore)
+        # Until the worker's loop takes over: a reload is done then, a stop finds nothing to drain. No exception
+        # says so: it would surface anywhere, even where an event loop cannot be closed.
+        signal.signal(signal.SIGHUP, _later)
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, _leave)
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
@@ -114,8 +114,16 @@ def finished() -> None:
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
 
 
-def _ignore(number: int, frame: object) -> None:
-    """Unlike SIG_IGN, not inherited by the programs a worker starts."""
+def reload_is_due() -> bool:
+    """Whether a reload was asked for before the worker's loop could be told: its configuration may be an older one."""
+    return bool(_asked)
+
+
+_asked: list[int] = []
+
+
+def _later(number: int, _frame: object) -> None:
+    _asked.append(number)
 
 
 def _leave(_number: int, _frame: object) -> None:

@@ -20,7 +20,7 @@ from callgate.config import Config, ServerConfig, state_directory
 from callgate.errors import AuditError, CallgateError
 from callgate.gate.engine import Gate
 from callgate.gate.withheld import Key, carry_over, withholds
-from callgate.transport.http import tls
+from callgate.transport.http import prefork, tls
 from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.exchange import Route
 from callgate.transport.http.health import HealthRoute
@@ -98,6 +98,8 @@ class Worker:
             await self._private.listen(private)
         listen = self._config.listen
         self._note("start", {"worker": self._index, "host": listen.host, "port": listen.port})
+        if prefork.reload_is_due():
+            self.reload()
         while not self._stop.is_set():
             self._journal.tick()
             try:
