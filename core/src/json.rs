@@ -160,10 +160,10 @@ impl<'a> Reader<'a> {
         Some(text)
     }
 
-    /// A string that stands for a name: without escapes, and short enough.
+    /// A string that stands for a name: neither empty nor too long, and without escapes.
     pub fn name(&mut self) -> Option<&'a [u8]> {
         let text = self.string()?;
-        if text.len() > self.limits.name_bytes || text.contains(&b'\\') {
+        if text.is_empty() || text.len() > self.limits.name_bytes || text.contains(&b'\\') {
             return None;
         }
         Some(text)

@@ -1,0 +1,62 @@
+"""Any bytes into the native lane's reader, beside the strict parser.
+
+- What the lane reads, the parser reads, too, and writes back to the byte; no name stands twice in an object.
+- The parser refuses none of it but for names that differ in case only: those are a matter of the form, and a form
+  that was refused is never learned.
+- What the lane takes for a call or an answer is one.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+import atheris
+
+with atheris.instrument_imports(include=["callgate"]):
+    from callgate.errors import ProtocolError
+    from callgate.native import core
+    from callgate.protocol.codec import Codec
+    from callgate.protocol.limits import Limits
+    from callgate.protocol.message import Direction, Kind, Message
+
+LIMITS = Limits(depth=20, nodes=300, keys=30, string_bytes=300, name_bytes=40, batch=4)
+PARSER = Codec(LIMITS)
+LANE = core.Forms(LIMITS) if core is not None else None
+
+
+def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    assert len(dict(pairs)) == len(pairs), "a duplicate name was accepted"
+    return dict(pairs)
+
+
+def one_input(data: bytes) -> None:
+    if LANE is None:
+        sys.exit("the native lane is not built: tools/build-native")
+    for reads, direction, kind in (
+        (LANE.reads_call, Direction.CLIENT, Kind.REQUEST),
+        (LANE.reads_answer, Direction.SERVER, Kind.RESULT),
+    ):
+        read = reads(data)
+        try:
+            message = PARSER.decode(data, direction)
+        except ProtocolError as error:
+            # Bytes that are no text are left to whoever scans it: the lane hands everything beyond ASCII on.
+            assert not read or error.rule == "json-key-case" or not data.isascii(), error.rule
+            continue
+        if not read:
+            continue
+        assert isinstance(message, Message)
+        assert message.data == data
+        assert message.kind is kind
+        assert type(message.id) is int
+        assert json.loads(data, object_pairs_hook=distinct) == message.body
+        if kind is Kind.REQUEST:
+            assert type(message.body["params"]["name"]) is str
+            assert type(message.body["params"]["arguments"]) is dict
+
+
+if __name__ == "__main__":
+    atheris.Setup(sys.argv, one_input)
+    atheris.Fuzz()
