@@ -31,6 +31,14 @@ def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
+def decoded(data: bytes, direction: Direction) -> Any:
+    """What the parser makes of it, or the rule by which it refuses."""
+    try:
+        return PARSER.decode(data, direction)
+    except ProtocolError as error:
+        return error.rule
+
+
 def one_input(data: bytes) -> None:
     if LANE is None:
         sys.exit("the native lane is not built: tools/build-native")
@@ -38,14 +46,12 @@ def one_input(data: bytes) -> None:
         (LANE.reads_call, Direction.CLIENT, Kind.REQUEST),
         (LANE.reads_answer, Direction.SERVER, Kind.RESULT),
     ):
-        read = reads(data)
-        try:
-            message = PARSER.decode(data, direction)
-        except ProtocolError as error:
-            # Bytes that are no text are left to whoever scans it: the lane hands everything beyond ASCII on.
-            assert not read or error.rule == "json-key-case" or not data.isascii(), error.rule
+        if not reads(data):
             continue
-        if not read:
+        message = decoded(data, direction)
+        if isinstance(message, str):
+            # Bytes that are no text are left to whoever scans it: the lane hands everything beyond ASCII on.
+            assert message == "json-key-case" or not data.isascii(), message
             continue
         assert isinstance(message, Message)
         assert message.data == data
