@@ -111,12 +111,18 @@ def test_variables_that_act_on_the_gate(home: Path, capsys: pytest.CaptureFixtur
             "older": {**wrapped, "env": {"PYTHONPATH": "/x"}},
             "moved": {**wrapped, "env": {"HOME": "/x"}},
             "named": {**named, "env": {"HOME": "/x"}},
+            "called": {  # --config and --state are names here
+                **wrapped,
+                "args": ["run", "--name", "--config", "--name", "--state", "--", sys.executable],
+                "env": {"HOME": "/x"},
+            },
             "plain": {**wrapped, "env": {"PYTHONUNBUFFERED": "1", "LDFLAGS": "x", "PATH": "/x"}},
         },
     )
     found = checks(capsys)[1]
     assert told(found, "loaded in", "LD_PRELOAD") and told(found, "own in", "CALLGATE_CONFIG")
     assert told(found, "older in", "older way") and told(found, "moved in", "settings")
+    assert told(found, "called in", "settings")
     assert not told(found, "named in") and not told(found, "plain in")
 
 

@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from typing import Final, Literal, TypeAlias
 
 from callgate.clients.arguments import Finder, advice
-from callgate.clients.entries import Entry, entries, gate_at
+from callgate.clients.entries import Entry, behind_run, entries, gate_at
 from callgate.clients.files import read
 from callgate.clients.formats import parse
 from callgate.clients.git import tracked
@@ -296,8 +296,7 @@ def _steered(place: Found, entry: Entry, subject: str) -> Iterator[Check]:
 
 def _users_alone(place: Found, words: list[str], subject: str, facts: Facts) -> Iterator[Check]:
     """Whether a project says of the gate what only the user may say."""
-    at = gate_at(words)
-    behind = words[words.index("run", at) + 1 :] if place.place.scope == "project" and "run" in words[at:] else []
+    behind = behind_run(words) if place.place.scope == "project" else []
     if option := users_alone(options(behind), facts.own):
         yield Check(
             "fail",

@@ -109,3 +109,10 @@ def gate_at(words: list[str] | tuple[str, ...]) -> int:
         if word == "--":
             break
     return -1
+
+
+def behind_run(words: list[str] | tuple[str, ...]) -> list[str]:
+    """What stands behind `callgate run` in a command line; empty where it does not start the gate."""
+    at = gate_at(words)
+    words = words[0].split() if len(words) == 1 else list(words)
+    return words[words.index("run", at) + 1 :] if at >= 0 and "run" in words[at:] else []

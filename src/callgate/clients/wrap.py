@@ -9,11 +9,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from callgate.clients.entries import Entry
+from callgate.clients.entries import Entry, behind_run
 from callgate.clients.formats import FormatName, Splice, add_list, prepend, rename, replace_string
 from callgate.clients.launcher import heedless
 from callgate.clients.moving import Move, environment_names, set_names, splices, with_references
-from callgate.clients.steering import HARMLESS, takes_over, unnamed
+from callgate.clients.steering import HARMLESS, options, takes_over, unnamed
 from callgate.clients.table import Shape
 from callgate.clients.tree import Canonical, EntryRefused, Member, Node, canonical
 from callgate.text import visible
@@ -88,7 +88,7 @@ def outdated(entry: Entry, shape: Shape) -> str:
     names = set_names(entry.node, shape)
     if any(name.startswith("PYTHON") and name not in HARMLESS for name in names) and not {"-E", "-P"} <= set(words):
         return "it sets variables of Python, and starts the gate in an older way, which heeds them"
-    if unnamed(names, words):
+    if unnamed(names, [option for option, _ in options(behind_run(entry.command))]):
         return "it sets a variable by which the gate finds its settings and its state"
     return ""
 
