@@ -117,10 +117,40 @@ def test_a_control_that_enforces_where_the_gate_observes_goes_on_withholding() -
     assert not passes(opened(second))
 
 
-def test_no_more_is_carried_than_a_gate_keeps(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_server_that_fills_its_room_takes_nobody_elses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(withheld, "MOST", 3)
     first, second = gate(), gate()
-    for name in ("s", "t"):
-        lists(opened(first, name), "evil")
-    monkeypatch.setattr(withheld, "MOST", 1)
+    channel = opened(first)
+    asks(channel)
+    many = [{"name": f"b{number}", "description": "evil"} for number in range(9)]
+    channel.server(dump(id=1, result={"tools": many}))
+    lists(opened(first, "t"), "evil")
     carry_over(first, second)
-    assert len(second.withheld.names) == 1
+    assert [passes(opened(second), f"b{number}") for number in range(4)] == [False, False, False, True]
+    assert not passes(opened(second, "t"))
+    asks(channel := opened(second))
+    channel.server(dump(id=1, result={"tools": [{"name": "b0"}, {"name": "b8", "description": "evil"}]}))
+    assert (passes(opened(second), "b0"), passes(opened(second), "b8")) == (True, False), "what was shown makes room"
+
+
+def test_what_other_workers_say_counts_like_what_was_seen() -> None:
+    first = gate()
+    told: list[tuple[withheld.Key, str]] = []
+    first.withheld.share(lambda key, rule: told.append((key, rule)), withheld.withholds(first))
+    key = ("s", "p", "tools/call", "b")
+    first.withheld.heard(key, "c/evil")
+    assert not passes(opened(first)) and told == []
+    first.withheld.heard(("s", "p", "tools/call", "d"), "off/evil")
+    first.withheld.heard(("gone", "p", "tools/call", "d"), "c/evil")
+    assert len(first.withheld.names) == 1, "by a control or of a server that this gate does not have"
+    lists(opened(first), "fine now")
+    assert passes(opened(first)) and told == [(key, "")]
+    lists(opened(first), "evil")
+    assert told[1:] == [(key, "c/evil")]
+    second = gate()
+    carry_over(first, second)
+    second.withheld.share(lambda key, rule: told.append((key, f"second {rule}")), withheld.withholds(second))
+    lists(opened(first), "fine now")
+    assert len(told) == 2, "what the old rules show is no news for the others"
+    lists(opened(first), "evil")
+    assert told[2:] == [(key, "second c/evil")]

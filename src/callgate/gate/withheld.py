@@ -21,7 +21,7 @@ Still: TypeAlias = Callable[[str, str], bool]
 """Whether a gate withholds from this server's lists by this rule."""
 
 MOST = 10_000
-"""Names kept; a server that has more withheld than this is refused nothing beyond them."""
+"""Names kept of one server; one that has more withheld than this is refused nothing beyond them."""
 
 _LISTS = {
     "tools/list": ("tools", "name", "tools/call"),
@@ -34,11 +34,13 @@ _CALLS = frozenset(call for _, _, call in _LISTS.values())
 class Withheld:
     """Names by (server, principal, calling method), each with the rule that withheld it."""
 
-    __slots__ = ("_heir", "_still", "_tell", "names")
+    __slots__ = ("_counts", "_heir", "_still", "_tell", "names")
 
     def __init__(self) -> None:
         self.names: dict[Key, str] = {}
         """Empty for nearly every gate: then no call pays for it."""
+        self._counts: dict[str, int] = {}
+        """By server: none takes another's room."""
         self._heir: tuple[Withheld, Still] | None = None
         self._tell: Callable[[Key, str], None] | None = None
         self._still: Still | None = None
@@ -71,9 +73,9 @@ class Withheld:
     def heard(self, key: Key, rule: str) -> None:
         """What another worker learned or forgot."""
         if not rule:
-            self.names.pop(key, None)
-        elif (self._still is None or self._still(key[0], rule)) and len(self.names) < MOST:
-            self.names[key] = rule
+            self._drop(key)
+        elif self._still is None or self._still(key[0], rule):
+            self._keep(key, rule)
 
     def hand_over(self, heir: Withheld, still: Still) -> None:
         """Let `heir` begin with these names, where `still(server, rule)` says that its gate would withhold them.
@@ -87,18 +89,33 @@ class Withheld:
                 heir._add(key, rule)
 
     def _add(self, key: Key, rule: str) -> None:
-        room = len(self.names) < MOST
-        if room:
-            self.names[key] = rule
+        kept = self._keep(key, rule)
         if self._heir is not None:
             if self._heir[1](key[0], rule):
                 self._heir[0]._add(key, rule)
-        elif room and self._tell is not None:
+        elif kept and self._tell is not None:
             self._tell(key, rule)
 
     def _forget(self, key: Key) -> None:
-        if self.names.pop(key, None) is not None and self._heir is None and self._tell is not None:
+        if self._drop(key) and self._heir is None and self._tell is not None:
             self._tell(key, "")
+
+    def _keep(self, key: Key, rule: str) -> bool:
+        """Whether there is room for it."""
+        if key not in self.names:
+            count = self._counts.get(key[0], 0)
+            if count >= MOST:
+                return False
+            self._counts[key[0]] = count + 1
+        self.names[key] = rule
+        return True
+
+    def _drop(self, key: Key) -> bool:
+        """Whether it was there."""
+        if self.names.pop(key, None) is None:
+            return False
+        self._counts[key[0]] -= 1
+        return True
 
     def refuse(self, event: Event, decision: Decision) -> Decision:
         """`decision`, or a denial where the call names something withheld."""
