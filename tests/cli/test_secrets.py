@@ -407,7 +407,7 @@ def test_the_server_gets_the_value(home: Path, tmp_path: Path) -> None:
     refused = started("--sandbox", "none")  # what was moved is for the server as it was: confined
     assert digest not in refused and "was not granted" in refused
     (told,) = [line for line in refused.splitlines() if "callgate secrets grant" in line]
-    words = shlex.split(told[told.index("callgate secrets grant") :])
+    words = shlex.split(told[told.rindex("callgate secrets grant") :])
     assert run(*words[2:])[0] == 0
     assert digest in started("--sandbox", "none")
 

@@ -109,7 +109,7 @@ def test_a_committed_entry_gets_nothing_until_it_is_granted(home: Home, capsys: 
     assert failed["server"] == "vendor"
 
     (told,) = [line for line in said.splitlines() if "callgate secrets grant" in line]
-    words = shlex.split(told[told.index("callgate secrets grant") :])
+    words = shlex.split(told[told.rindex("callgate secrets grant") :])
     assert words[-2:] == home.line(home.project) and VALUE not in told
     assert main(words[1:]) == 0
     assert given(entry, home.project)

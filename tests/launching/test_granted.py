@@ -253,8 +253,9 @@ def settings(place: Path) -> Config:
 
 def test_the_users_own_settings_are_the_users_word(desk: Desk) -> None:
     config = settings(desk.home / "a.toml")
-    with pytest.raises(SecretError, match="a configuration that is not yours"):
+    with pytest.raises(SecretError, match="a configuration that is not yours") as caught:
         desk.starts(config, names=())
+    assert f"callgate secrets grant --config {desk.home}/a.toml --state {desk.state}" in caught.value.next_step
     believed(desk.home / "a.toml", desk.state)
     assert desk.starts(config, names=())["API_KEY"] == VALUE
 

@@ -60,7 +60,7 @@ def check_command(
         start = around.start(seal, reference, wish.variables)
         if (reference, start, wish.command, "") not in found.grants:
             near = found.near(reference, wish.command, "")
-            raise _refused(reference, start, wish.command, "", state, _told(around), near=near)
+            raise _refused(reference, start, wish.command, "", state, config, around, near=near)
 
 
 def circumstances(config: Config, wish: Wish, pinned: Pinning, found: Grants, *, unconfined: bool) -> Circumstances:
@@ -108,7 +108,7 @@ def check_url(config: Config, name: str, url: str, state: Path, environ: Mapping
         start = around.start(grants.seal(state), reference, environ)
         if (reference, start, (), target) not in found.grants:
             near = found.near(reference, (), target)
-            raise _refused(reference, start, (), target, state, _told(around), near=near)
+            raise _refused(reference, start, (), target, state, config, around, near=near)
 
 
 def check_settings(config: Config, state: Path) -> None:
@@ -162,28 +162,36 @@ def _told(around: Circumstances) -> str:
 
 
 def _refused(
-    reference: str, start: str, command: tuple[str, ...], url: str, state: str | Path, told: str, *, near: bool
+    reference: str,
+    start: str,
+    command: tuple[str, ...],
+    url: str,
+    state: str | Path,
+    config: Config,
+    around: Circumstances,
+    *,
+    near: bool,
 ) -> SecretError:
     import shlex
 
     from callgate.text import visible
 
     what = f"{visible(reference, 200)} was not granted to this {'URL' if url else 'command'}"
-    if told:
+    if told := _told(around):
         what += f", started as it is: with {told}"
     if near:
         what += " (it was granted to it otherwise)"
-    words = ["callgate", "secrets", "grant", reference, "--start", start]
-    if os.path.realpath(state) != os.path.realpath(own.usual("state")):
-        words += ["--state", os.path.abspath(state)]
+    usual = os.path.realpath(state) == os.path.realpath(own.usual("state"))
+    where = () if usual else ("--state", os.path.abspath(state))
+    words = ("callgate", "secrets", "grant", reference, "--start", start, *where)
     target = shlex.join((*words, *(("--url", url) if url else ("--", *command))))
     if _holds_a_secret(command or (url,)):
         target = f"{shlex.join(words)} and its command or URL, which holds a credential and is not shown"
-    return SecretError(
-        what,
-        effect="the server was not started, and no store was asked",
-        next_step=f"only if you want this server to have that secret: {visible(target, 4000)}",
-    )
+    next_step = f"only if you want this server to have that secret: {visible(target, 4000)}"
+    if around.configuration:
+        yours = shlex.join(("callgate", "secrets", "grant", "--config", os.path.abspath(config.source), *where))
+        next_step = f"if those settings are yours: {visible(yours, 1000)} ; {next_step}"
+    return SecretError(what, effect="the server was not started, and no store was asked", next_step=next_step)
 
 
 def _holds_a_secret(command: tuple[str, ...]) -> bool:
