@@ -223,6 +223,34 @@ def test_install_grants_what_it_moves_and_uninstall_takes_it_back(
     assert not given(entry, home.path)
 
 
+def test_files_are_put_back_whatever_became_of_the_grants(home: Home, capsys: pytest.CaptureFixture[str]) -> None:
+    home.client({"command": sys.executable, "args": home.line(home.path)[1:], "env": {"TOKEN": VALUE}})
+    before = (home.path / ".cursor/mcp.json").read_bytes()
+    install = ["install", "--yes", "--secrets-to", "age", "--no-hooks", "--no-lock"]
+    assert main(install) == 0
+    (home.state / "grants.json").chmod(0o644)
+    assert main(install) == 3  # and nothing was written over
+    assert main(["uninstall", "--yes"]) == 3
+    assert "grants.json" in capsys.readouterr().err
+    assert (home.path / ".cursor/mcp.json").read_bytes() == before
+    (home.state / "grants.json").unlink()
+    assert main(["uninstall", "--yes"]) == 0
+    assert main(install) == 0 and given(home.entry(), home.path)
+
+
+def test_a_kill_before_the_file_was_written_leaves_no_grant_behind(home: Home) -> None:
+    """Grants come first; what an entry was granted that never got behind the gate ends with the next command."""
+    from callgate.vault.grants import Grant
+    from callgate.vault.grants_file import changing
+
+    left = Grant(REFERENCE, "0" * 32, ("x",), owners=(f"entry\0mcpServers\0gone\0{home.path}/.cursor/mcp.json",))
+    kept = Grant(REFERENCE, "0" * 32, ("y",))
+    with changing(home.state) as draft:
+        draft.add([left, kept])
+    assert main(["install", "--yes", "--no-hooks", "--no-lock"]) == 0
+    assert set(read(home.state).grants) == {kept.key}
+
+
 @needs_bubblewrap
 @pytest.mark.usefixtures("confined")
 @pytest.mark.parametrize("lock", ["--lock", "--no-lock"])
