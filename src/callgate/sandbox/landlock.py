@@ -265,7 +265,8 @@ class _Preparation:
             import subprocess
 
             quiet = subprocess.DEVNULL
-            subprocess.run(["/bin/rm", "-rf", "--", self._own], stdin=quiet, stdout=quiet, stderr=quiet, check=False)
+            command = ["/bin/rm", "-rf", "--", self._own]
+            subprocess.run(command, env={}, stdin=quiet, stdout=quiet, stderr=quiet, check=False)
 
 
 class NoBackend:
