@@ -449,6 +449,9 @@ impl Express {
         took_us: i64,
     ) -> PyResult<Option<i64>> {
         let mut place = self.journal.borrow_mut(py);
+        if place.limit < 0 {
+            return Ok(None);
+        }
         let scope = self.scope.bind(py).getattr(intern!(py, "text"))?;
         let seq = place.seq + 1;
         let mut line = self.line.borrow_mut(py);
@@ -467,7 +470,7 @@ impl Express {
         let digest = record::sha256(&line.0);
         // No Python code runs from here on: a signal handler that raises comes before all of this or after it.
         let Ok(digest) = std::str::from_utf8(&digest) else { return Ok(None) };
-        if place.limit >= 0 && place.end(line.0.len()).is_none() {
+        if place.end(line.0.len()).is_none() {
             // The log makes room, unless it cannot: then the way in Python says so to whoever waits.
             drop(place);
             let made = self.journal.bind(py).call_method1(intern!(py, "make_room"), (line.0.len(),))?;

@@ -30,12 +30,35 @@ pub struct Reader<'a> {
     pub raw: &'a [u8],
     pub at: usize,
     limits: Limits,
+    /// Values read, the message itself among them.
     nodes: usize,
     /// Whether a byte was seen that is not ASCII, or DEL: only then can a pattern be found.
     pub unusual: bool,
 }
 
-/// What of a message its judgement depends on: names and types, in order. Bytes below 0x20 stand in no name.
+/// What stands in a form beside texts. A text holds no byte below 0x20 and ends in a zero, so no two messages that
+/// differ in what their judgement depends on have one form, whatever their names are.
+#[derive(Clone, Copy)]
+#[repr(u8)]
+pub enum Tag {
+    Method = 1,
+    Params,
+    Name,
+    Arguments,
+    Meta,
+    Result,
+    Content,
+    Object,
+    List,
+    End,
+    String,
+    Integer,
+    True,
+    False,
+    Null,
+}
+
+/// What of a message its judgement depends on: names and types, in order.
 pub struct Form {
     pub bytes: Vec<u8>,
     /// Longest form worth keeping.
@@ -51,11 +74,11 @@ impl Form {
         self.bytes.clear();
     }
 
-    pub fn tag(&mut self, tag: u8) -> Option<()> {
+    pub fn tag(&mut self, tag: Tag) -> Option<()> {
         if self.bytes.len() >= self.limit {
             return None;
         }
-        self.bytes.push(tag);
+        self.bytes.push(tag as u8);
         Some(())
     }
 
@@ -93,7 +116,7 @@ impl<'a> Names<'a> {
 
 impl<'a> Reader<'a> {
     pub fn new(raw: &'a [u8], limits: Limits) -> Self {
-        Reader { raw, at: 0, limits, nodes: 0, unusual: false }
+        Reader { raw, at: 0, limits, nodes: 1, unusual: false }
     }
 
     pub fn peek(&self) -> Option<u8> {
@@ -251,26 +274,26 @@ impl<'a> Reader<'a> {
         match self.peek()? {
             b'"' => {
                 self.string()?;
-                form.tag(b's')
+                form.tag(Tag::String)
             }
             b'{' => {
                 if depth >= DEPTH || depth >= self.limits.depth {
                     return None;
                 }
                 self.at += 1;
-                form.tag(b'{')?;
+                form.tag(Tag::Object)?;
                 self.members(|reader, name| {
                     form.text(name)?;
                     reader.value(form, depth + 1)
                 })?;
-                form.tag(b'}')
+                form.tag(Tag::End)
             }
             b'[' => {
                 if depth >= DEPTH || depth >= self.limits.depth {
                     return None;
                 }
                 self.at += 1;
-                form.tag(b'[')?;
+                form.tag(Tag::List)?;
                 // Items of the same form as the one before say nothing new.
                 let (mut before, mut before_end) = (form.bytes.len(), form.bytes.len());
                 self.items(|reader| {
@@ -283,23 +306,23 @@ impl<'a> Reader<'a> {
                     }
                     Some(())
                 })?;
-                form.tag(b']')
+                form.tag(Tag::End)
             }
             b't' => {
                 self.word(b"true")?;
-                form.tag(b't')
+                form.tag(Tag::True)
             }
             b'f' => {
                 self.word(b"false")?;
-                form.tag(b'f')
+                form.tag(Tag::False)
             }
             b'n' => {
                 self.word(b"null")?;
-                form.tag(b'n')
+                form.tag(Tag::Null)
             }
             _ => {
                 self.integer()?;
-                form.tag(b'i')
+                form.tag(Tag::Integer)
             }
         }
     }

@@ -1,6 +1,6 @@
 //! The two messages of the plainest exchange, and their forms.
 
-use crate::json::{Form, Limits, Reader};
+use crate::json::{Form, Limits, Reader, Tag};
 
 /// Members of `_meta` whose value is of no consequence to the gate: only that it is there, and of what type.
 const PASSING: [&[u8]; 1] = [b"progressToken"];
@@ -28,17 +28,17 @@ pub fn call(raw: &[u8], limits: Limits, form: &mut Form) -> Option<Call> {
             b"id" => id = Some(reader.integer()?),
             b"method" => {
                 let text = reader.name()?;
-                form.tag(b'm')?;
+                form.tag(Tag::Method)?;
                 form.text(text)?;
                 method = true;
             }
             b"params" => {
                 reader.take(b'{')?;
-                form.tag(b'p')?;
+                form.tag(Tag::Params)?;
                 reader.members(|reader, member| match member {
                     b"name" => {
                         let text = reader.name()?;
-                        form.tag(b'n')?;
+                        form.tag(Tag::Name)?;
                         form.text(text)?;
                         name = true;
                         Some(())
@@ -47,12 +47,12 @@ pub fn call(raw: &[u8], limits: Limits, form: &mut Form) -> Option<Call> {
                         if reader.peek()? != b'{' {
                             return None;
                         }
-                        form.tag(b'a')?;
+                        form.tag(Tag::Arguments)?;
                         arguments = true;
                         reader.value(form, 2)
                     }
                     b"_meta" => {
-                        form.tag(b'_')?;
+                        form.tag(Tag::Meta)?;
                         reader.take(b'{')?;
                         reader.members(|reader, member| {
                             form.text(member)?;
@@ -61,7 +61,8 @@ pub fn call(raw: &[u8], limits: Limits, form: &mut Form) -> Option<Call> {
                             } else {
                                 reader.verbatim(form, 3)
                             }
-                        })
+                        })?;
+                        form.tag(Tag::End)
                     }
                     _ => None,
                 })?;
@@ -89,20 +90,21 @@ pub fn answer(raw: &[u8], limits: Limits, form: &mut Form) -> Option<Answer> {
             b"id" => id = Some(reader.integer()?),
             b"result" => {
                 reader.take(b'{')?;
-                form.tag(b'r')?;
+                form.tag(Tag::Result)?;
                 reader.members(|reader, member| {
                     form.text(member)?;
                     match member {
                         b"content" => {
                             content = true;
                             reader.take(b'[')?;
-                            form.tag(b'b')?;
+                            form.tag(Tag::Content)?;
                             reader.items(block)
                         }
                         b"resultType" => reader.verbatim(form, 2),
                         _ => reader.value(form, 2),
                     }
                 })?;
+                form.tag(Tag::End)?;
             }
             _ => return None,
         }
