@@ -173,7 +173,7 @@ def test_a_project_brings_its_own_settings_and_state(home: Home, monkeypatch: py
     (state / "grants.json").write_bytes((home.state / "grants.json").read_bytes())
     (state / "grants.json").chmod(0o600)
     code, said = start(home.committed("--state", str(state), "--sandbox", "none"), home.project)
-    assert code == 3 and "was made for another state directory" in said and "LENGTH" not in said
+    assert code == 3 and "was not granted" in said and "LENGTH" not in said
 
 
 def test_settings_that_a_person_calls_theirs(home: Home) -> None:

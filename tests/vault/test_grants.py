@@ -72,9 +72,19 @@ def _edited(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None
     return edit
 
 
+def _here(change: Callable[[dict[str, Any]], object]) -> Callable[[Path], None]:
+    """The same for what was granted in this place."""
+    return _edited(lambda document: [change(one) for one in document["places"].values()])
+
+
 def _to_a_link(path: Path) -> None:
     path.rename(path.with_suffix(".there"))
     path.symlink_to(path.with_suffix(".there"))
+
+
+def _to_a_directory(path: Path) -> None:
+    path.unlink()
+    path.mkdir()
 
 
 def _to_a_pipe(path: Path) -> None:
@@ -87,29 +97,35 @@ ATTACKS: dict[str, Callable[[Path], object]] = {
     "not ours alone: others write": lambda path: path.chmod(0o602),
     "a link": _to_a_link,
     "a pipe": _to_a_pipe,
-    "a directory": lambda path: (path.unlink(), path.mkdir()),
+    "a directory": _to_a_directory,
     "empty": lambda path: path.write_bytes(b""),
     "no map": lambda path: path.write_text("[]"),
     "two documents": lambda path: path.write_bytes(path.read_bytes() * 2),
-    "twice the same member": lambda path: path.write_text(path.read_text().replace('"seal"', '"version": 1, "seal"')),
+    "twice the same member": lambda path: path.write_text(
+        path.read_text().replace('"places"', '"version": 1, "places"')
+    ),
     "another version": _edited(lambda one: one.update(version=2)),
-    "another seal": _edited(lambda one: one.update(seal="0" * 64)),
-    "no seal": _edited(lambda one: one.pop("seal")),
+    "no places": _edited(lambda one: one.pop("places")),
+    "places are a list": _edited(lambda one: one.update(places=[])),
+    "a place is a list": _edited(lambda one: one["places"].update({"0" * 64: []})),
+    "too many places": _edited(lambda one: one["places"].update({str(number): {} for number in range(101)})),
     "a member more": _edited(lambda one: one.update(more=1)),
-    "grants are a map": _edited(lambda one: one.update(grants={})),
-    "a grant is a text": _edited(lambda one: one["grants"].append("keyring://a/b")),
-    "no reference": _edited(lambda one: one["grants"][0].update(reference="")),
-    "a reference is a list": _edited(lambda one: one["grants"][0].update(reference=["keyring://a/b"])),
-    "any command": _edited(lambda one: one["grants"][0].update(command=[])),
-    "a command is a text": _edited(lambda one: one["grants"][0].update(command="npx")),
-    "a command and a URL": _edited(lambda one: one["grants"][0].update(url="https://a.example/")),
-    "a word is a number": _edited(lambda one: one["grants"][0].update(command=["npx", 1])),
-    "any start": _edited(lambda one: one["grants"][0].update(start="")),
-    "a start is a pattern": _edited(lambda one: one["grants"][0].update(start="*" * 32)),
-    "nobody's": _edited(lambda one: one["grants"][0].update(owners=[])),
-    "a grant with a member more": _edited(lambda one: one["grants"][0].update(any=True)),
-    "a configuration is a text": _edited(lambda one: one.update(configurations={"/a": "b"})),
-    "too many": _edited(lambda one: one.update(grants=one["grants"] * 6000)),
+    "a place with a member more": _here(lambda one: one.update(more=1)),
+    "a place without grants": _here(lambda one: one.pop("grants")),
+    "grants are a map": _here(lambda one: one.update(grants={})),
+    "a grant is a text": _here(lambda one: one["grants"].append("keyring://a/b")),
+    "no reference": _here(lambda one: one["grants"][0].update(reference="")),
+    "a reference is a list": _here(lambda one: one["grants"][0].update(reference=["keyring://a/b"])),
+    "any command": _here(lambda one: one["grants"][0].update(command=[])),
+    "a command is a text": _here(lambda one: one["grants"][0].update(command="npx")),
+    "a command and a URL": _here(lambda one: one["grants"][0].update(url="https://a.example/")),
+    "a word is a number": _here(lambda one: one["grants"][0].update(command=["npx", 1])),
+    "any start": _here(lambda one: one["grants"][0].update(start="")),
+    "a start is a pattern": _here(lambda one: one["grants"][0].update(start="*" * 32)),
+    "nobody's": _here(lambda one: one["grants"][0].update(owners=[])),
+    "a grant with a member more": _here(lambda one: one["grants"][0].update(any=True)),
+    "a configuration is a text": _here(lambda one: one.update(configurations={"/a": "b"})),
+    "too many": _here(lambda one: one.update(grants=one["grants"] * 6000)),
     "too large": lambda path: path.write_bytes(path.read_bytes() + b" " * grants.MOST_BYTES),
 }
 
@@ -136,27 +152,35 @@ def test_a_torn_file_is_refused_wherever_it_ends(tmp_path: Path) -> None:
     assert len(read(tmp_path).grants) == 2
 
 
-def test_a_file_that_came_from_elsewhere_is_refused(tmp_path: Path) -> None:
-    """As one that somebody committed: it is whole and private, and was made in another place."""
+def test_what_was_granted_elsewhere_counts_for_nothing_and_is_kept(tmp_path: Path) -> None:
+    """As in a file that somebody committed: it is whole and private, and was made in another place."""
     ours, theirs = tmp_path / "ours", tmp_path / "theirs"
     ours.mkdir()
     theirs.mkdir()
-    shutil.copy2(granted(theirs), ours / FILE_NAME)
-    with pytest.raises(SecretError, match="another state directory"):
-        read(ours)
-    moved = theirs.rename(tmp_path / "moved")
-    with pytest.raises(SecretError, match="another state directory"):
-        read(moved)
+    shutil.copy2(granted(theirs, ONE), ours / FILE_NAME)
+    found = read(ours)
+    assert not found.grants and not found.configurations and not found.sealed
+    granted(ours, TWO)
+    assert set(read(ours).grants) == {TWO.key}
+    shutil.copy2(ours / FILE_NAME, theirs / FILE_NAME)  # one home, seen from two machines
+    assert set(read(theirs).grants) == {ONE.key}
+    with changing(theirs) as draft:
+        draft.revoke([ONE])
+    shutil.copy2(theirs / FILE_NAME, ours / FILE_NAME)
+    assert set(read(ours).grants) == {TWO.key} and not read(theirs).grants
 
 
 @pytest.mark.parametrize("machine", [b"", b"another one\n"])
-def test_a_file_of_another_machine_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: bytes) -> None:
+def test_another_machine_has_grants_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, machine: bytes) -> None:
     granted(tmp_path)
     other = tmp_path / "machine-id"
     other.write_bytes(machine)
     monkeypatch.setattr(grants, "_MACHINE", ("/nowhere", str(other)))
-    with pytest.raises(SecretError, match="another machine"):
-        read(tmp_path)
+    assert not read(tmp_path).grants and not read(tmp_path).sealed
+    granted(tmp_path, ONE)
+    assert set(read(tmp_path).grants) == {ONE.key}
+    monkeypatch.undo()
+    assert set(read(tmp_path).grants) == {ONE.key, TWO.key}
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root gives files away")

@@ -4,8 +4,9 @@ Whoever writes a client's entry chooses the references in it, and the entry may 
 resolved only for a start that it was granted to: this reference, this command word for word (or this URL), in these
 circumstances (`launching.circumstances`), which the grant holds as one digest. Secrets themselves are not in the file.
 
-What a repository brings along must not count, wherever an entry makes callgate look: the file is sealed to its place,
-its user and this machine, and believed only where it is a private file of this user.
+What a repository brings along must not count, wherever an entry makes callgate look: what is granted counts for one
+place, user and machine (its seal), and only in a private file of this user. Several may share a file, as where a home
+directory is on a network or mounted into a container.
 
 On the launch path of servers with secrets: it imports next to nothing.
 """
@@ -28,6 +29,8 @@ FILE_NAME: Final = "grants.json"
 VERSION: Final = 1
 MOST_BYTES: Final = 8 << 20
 MOST_GRANTS: Final = 10_000
+MOST_PLACES: Final = 100
+"""Machines that share a home directory, containers that mount it, places it was copied from."""
 DIGEST: Final = 32
 """Hexadecimal digits of a start."""
 PERSON: Final = "callgate secrets grant"
@@ -66,7 +69,9 @@ class Grants:
     configurations: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     """Real paths, with the owners of each."""
     sealed: bool = False
-    """Whether there is such a file, made here by this user."""
+    """Whether anything was granted here, by this user."""
+    elsewhere: Mapping[str, Any] = field(default_factory=dict, repr=False)
+    """By seal, as it stands there: what other users of this file granted. It counts for nothing here."""
 
     def near(self, reference: str, command: tuple[str, ...], url: str) -> bool:
         """Whether the reference was granted to this command or URL, in other circumstances."""
@@ -109,7 +114,7 @@ def digest(*parts: bytes) -> str:
 
 
 def read(state: str | os.PathLike[str]) -> Grants:
-    """What was granted; nothing where there is no file. Raises SecretError for one that cannot be believed."""
+    """What was granted here; nothing where there is no file. Raises SecretError for one that cannot be believed."""
     path = os.path.join(state, FILE_NAME)
     try:
         # Non-blocking: a named pipe in its place must not hang the start.
@@ -135,22 +140,31 @@ def read(state: str | os.PathLike[str]) -> Grants:
     return _grants(document, path, seal(state))
 
 
-def _grants(document: Any, path: str, expected: str) -> Grants:
-    if not isinstance(document, dict) or document.keys() != {"version", "seal", "grants", "configurations"}:
+def _grants(document: Any, path: str, own: str) -> Grants:
+    if not isinstance(document, dict) or document.keys() != {"version", "places"}:
         raise _unusable(path, "it is damaged")
     if document["version"] != VERSION:
         raise _unusable(path, "it is of another version of callgate")
-    if document["seal"] != expected:
-        raise _unusable(path, "it was made for another state directory, another user or another machine")
-    listed, places = document["grants"], document["configurations"]
-    if not isinstance(listed, list) or not isinstance(places, dict) or len(listed) + len(places) > MOST_GRANTS:
+    places = document["places"]
+    if not isinstance(places, dict) or not all(isinstance(one, dict) for one in places.values()):
+        raise _unusable(path, "it is damaged")
+    if len(places) > MOST_PLACES:
+        raise _unusable(path, f"it is of more than {MOST_PLACES} places")
+    others = {seal: one for seal, one in places.items() if seal != own}
+    here = places.get(own)
+    if here is None:
+        return Grants(elsewhere=others)
+    if here.keys() != {"grants", "configurations"}:
+        raise _unusable(path, "it is damaged")
+    listed, believed = here["grants"], here["configurations"]
+    if not isinstance(listed, list) or not isinstance(believed, dict) or len(listed) + len(believed) > MOST_GRANTS:
         raise _unusable(path, f"it is damaged, or has more than {MOST_GRANTS} grants")
     try:
         grants = [_grant(one) for one in listed]
-        configurations = {_text(place): _texts(owners) for place, owners in places.items()}
+        configurations = {_text(place): _texts(owners) for place, owners in believed.items()}
     except (KeyError, TypeError, ValueError):
         raise _unusable(path, "it is damaged") from None
-    return Grants({one.key: one for one in grants}, configurations, sealed=True)
+    return Grants({one.key: one for one in grants}, configurations, sealed=True, elsewhere=others)
 
 
 def _grant(one: Any) -> Grant:

@@ -26,7 +26,7 @@ class Draft:
     def __init__(self, found: Grants) -> None:
         self.grants = dict(found.grants)
         self.configurations = dict(found.configurations)
-        self.sealed = found.sealed
+        self.elsewhere = found.elsewhere
 
     def add(self, grants: Iterable[Grant]) -> None:
         """Grant these; one that is there already gets their owners too. Raises SecretError."""
@@ -107,8 +107,9 @@ def _lock(descriptor: int) -> None:
 
 def _write(state: Path, draft: Draft) -> None:
     lines = ",\n".join(json.dumps(_plain(one)) for one in draft.grants.values())
-    head = f'{{"version": {VERSION}, "seal": {json.dumps(seal(state))}, "configurations": '
-    data = f'{head}{json.dumps(draft.configurations)},\n"grants": [\n{lines}\n]}}\n'.encode()
+    here = f'{{"configurations": {json.dumps(draft.configurations)},\n"grants": [\n{lines}\n]}}'
+    others = "".join(f"{json.dumps(place)}: {json.dumps(one)},\n" for place, one in draft.elsewhere.items())
+    data = f'{{"version": {VERSION}, "places": {{\n{others}"{seal(state)}": {here}}}}}\n'.encode()
     if len(data) > MOST_BYTES or len(draft.grants) + len(draft.configurations) > MOST_GRANTS:
         raise SecretError(
             f"there would be more than {MOST_GRANTS} grants, or {MOST_BYTES} bytes of them",
