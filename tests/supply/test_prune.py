@@ -276,7 +276,7 @@ def test_the_command(
     assert "removed: 0.0 MiB" in capsys.readouterr().out
     assert there(state) == {"own"}
     (tmp_path / "project").mkdir()
-    assert trust.main(["verify", "--project", str(tmp_path / "project")]) == 0
+    assert trust.main(["verify", "--project", str(tmp_path / "project")]) == 1  # nothing is locked there
     assert known_locks.paths(state) == [str(tmp_path / "project" / "callgate.lock")]
     assert trust.main(["prune", "--forget", str(tmp_path / "project" / "callgate.lock")]) == 0
     assert known_locks.paths(state) == []
