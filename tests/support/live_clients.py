@@ -22,6 +22,8 @@ PORT = 8765
 """Of the stand-in, in a network namespace that holds nothing else."""
 MODEL = f"http://127.0.0.1:{PORT}"
 RUN_S = 90.0
+PATIENCE_S = 60
+"""How long clients wait for a server to begin; without it, ten and five seconds, which a busy machine may need."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,6 +57,7 @@ env_key = "STAND_IN_KEY"
 [mcp_servers.adder]
 command = "{python}"
 args = ['{script}']   # kept, too
+startup_timeout_sec = {PATIENCE_S}
 env = {{ API_TOKEN = "{token}" }}
 """
 
@@ -91,6 +94,7 @@ def _opencode(python: str, script: str, token: str) -> str:
     "adder": {{
       "type": "local",
       "command": ["{python}", "{script}"],
+      "timeout": {PATIENCE_S * 1000},
       "environment": {{"API_TOKEN": "{token}"}},
     }},
   }},
