@@ -67,7 +67,11 @@ def learn_call(channel: Channel, message: Message) -> None:
     head = channel.scope.constant("call", 0, method, name, params["arguments"])
     if head is None:
         return
-    revision = channel.revision if META_VERSION in params.get("_meta", ()) else None
+    revision = None
+    if META_VERSION in params.get("_meta", ()):
+        revision = channel.revision
+        if params["_meta"][META_VERSION] != revision:
+            return  # one that nobody took note of: headers must repeat what the body says, not what is noted
     known.learn_call(channel.conversation.server, raw, method, name, head, revision)
     if clean(head) != head:
         known.clear()  # a secret was added this moment

@@ -57,20 +57,18 @@ class Pool:
     ) -> Request:
         """Send one request. `head` ends with the empty line; for `whole` see Request."""
         request = Request(handler, head, body, repeatable, whole)
-        idle = self._idle
-        if idle:
-            connection = idle.pop()
-            transport = connection.transport
-            if transport is not None and not transport.is_closing():
-                request.reused = True
-                request.connection = connection
-                connection.request = request
-                if len(body) > 65536:
-                    transport.writelines((head, body))
-                else:
-                    transport.write(head + body)
-                return request
-        self.connect(request)
+        connection = self.take()
+        if connection is None:
+            self.connect(request)
+            return request
+        request.reused = True
+        request.connection = connection
+        connection.request = request
+        transport: asyncio.Transport = connection.transport  # type: ignore[assignment]  # `take` gives none without
+        if len(body) > 65536:
+            transport.writelines((head, body))
+        else:
+            transport.write(head + body)
         return request
 
     def take(self) -> Upstream | None:

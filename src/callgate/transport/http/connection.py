@@ -215,7 +215,9 @@ class Connection(asyncio.Protocol):
         try:
             call = quick(self, known, data)
         except Exception as error:  # noqa: BLE001 - as in _start
-            exchange = Exchange(self, known.method, known.endpoint.path, "", [], b"", known.principal, "")
+            exchange = Exchange(
+                self, known.method, known.endpoint.path, "", [], b"", known.principal, known.endpoint.name
+            )
             self._current = exchange
             self._server.failed(exchange, error)
             return True

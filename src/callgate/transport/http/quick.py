@@ -24,7 +24,8 @@ class QuickCall:
     """See the module. `data` is what was sent to the server: its head and the body."""
 
     __slots__ = (
-        "_client", "_data", "channel", "connection", "deadline", "gate", "known", "request_id", "route", "session",
+        "_client", "_data", "_started", "_waiting", "channel", "connection", "deadline", "gate", "known", "request_id",
+        "route", "session",
     )  # fmt: skip
 
     endless = False
@@ -44,11 +45,14 @@ class QuickCall:
         self.route = route
         self.gate = route.gate
         self.deadline = route.deadline
+        self._started = route.now
         self._client = client
         self.known = known
         self.channel = channel
         self.session = session
         self.request_id = request_id
+        # Kept, for by the time it is asked for, another request may have this id.
+        self._waiting = channel.pending[request_id]
         self._data = data
         self.connection = connection
 
@@ -64,6 +68,9 @@ class QuickCall:
         if answer is None:
             return False
         self.connection.quick_done()
+        waiting = self.channel.pending
+        if waiting:  # what a JSON body does not answer, nothing will
+            waiting.pop(self.request_id, None)
         route = self.route
         route.quick_left(self)
         client.quick_answer(answer)
@@ -80,11 +87,12 @@ class QuickCall:
         relay = Relay(self.route, exchange, self.channel, (self.request_id,))
         relay.gate = self.gate
         relay.deadline = self.deadline
-        relay.cancel_on_disconnect = self.channel.modern
+        relay.started = self._started
+        relay.cancel_on_disconnect = self._waiting.modern
         relay.session = self.session
         connection = self.connection
         head = self._data[: len(self._data) - len(body)]
-        request = Request(relay, head, body, self.route.repeats(self.channel, self.request_id), relay.whole)
+        request = Request(relay, head, body, self.route.repeats(self._waiting.method), relay.whole)
         request.connection = connection
         request.reused = True
         relay.request = request

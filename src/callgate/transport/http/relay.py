@@ -42,7 +42,6 @@ class Relay:
         "_plan",
         "_refused",
         "_size",
-        "_started",
         "_status",
         "batch_reply",
         "cancel_on_disconnect",
@@ -58,6 +57,7 @@ class Relay:
         "resumes",
         "route",
         "session",
+        "started",
     )
 
     def __init__(self, route: HttpRoute, exchange: Exchange, channel: Channel, ids: tuple[RequestId, ...]) -> None:
@@ -81,7 +81,7 @@ class Relay:
         self.resumes = False
         """A GET stream that names the last event its client got: answers may come twice."""
         self.deadline = route.deadline
-        self._started = route.now
+        self.started = route.now
         self._parser: SseParser | None = None
         self._last_event: bytes | None = None
         self._body = b""
@@ -241,7 +241,7 @@ class Relay:
             return
         if not self.endless:
             timeout = self.route.config.request_timeout_s
-            self.deadline = min(self.route.deadline, self._started + LONGEST_CALL * timeout)
+            self.deadline = min(self.route.deadline, self.started + LONGEST_CALL * timeout)
         decide = self.channel.server
         out: list[bytes] = []
         for event in events:

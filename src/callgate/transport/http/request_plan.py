@@ -16,6 +16,8 @@ from callgate.transport.http.exchange import Headers
 SESSION_HEADER = b"mcp-session-id"
 HANDSHAKE: Mapping[bytes, str] = {version.encode(): version for version in HANDSHAKE_VERSIONS}
 _SENTINEL = b"=?"
+_UNREADABLE = "\n"
+"""In place of a version that is not plain: no body names it, and it is not none, which the handshake era may send."""
 _REQUEST = Kind.REQUEST
 
 
@@ -69,11 +71,14 @@ class RequestPlan:
             self.repeated = ""
             self._method = None
         if not self.handshake:
-            self.mirrored = (self._version, self._method, self._name)
+            version_said = _UNREADABLE if self._version is None else self._version
+            self.mirrored = (version_said, self._method, self._name)
 
     def mirrors(self, message: Message, claimed: object) -> bool:
         """Whether the headers plainly repeat what the body says; if not, `check_request_headers` says why not."""
-        if message.kind is not _REQUEST or claimed != self._version or message.method != self._method:
+        if self._version is None or claimed != self._version:
+            return False
+        if message.kind is not _REQUEST or message.method != self._method:
             return False
         member = MIRRORED_NAMES.get(message.method)  # type: ignore[arg-type]  # a request has a method
         return member is None or (self._name is not None and message.body["params"].get(member) == self._name)

@@ -134,10 +134,9 @@ class HttpRoute:
         session_id = plan.session_id
         session: Session | None = None
         if session_id is not None:
-            found = self.sessions.find(session_id, known.principal, self.now)
-            if found is True or found is False or not plan.handshake:
+            session = self.sessions.peek(session_id, known.principal)
+            if session is None or not plan.handshake:
                 return None
-            session = found
             channel = session.channel
         else:
             free = self._free.get(known.principal)
@@ -148,11 +147,16 @@ class HttpRoute:
         connection = self.pool.take() if native is not None else None
         if connection is None:
             return None
-        decided = native.request(channel, data, known.before, known.after, plan.lines, *plan.mirrored)  # type: ignore[union-attr]
+        decided = None
+        try:
+            decided = native.request(channel, data, known.before, known.after, plan.lines, *plan.mirrored)  # type: ignore[union-attr]
+        finally:
+            if decided is None:
+                self.pool.give_back(connection)
         if decided is None:
-            self.pool.give_back(connection)
             return None
         if session is not None:
+            self.sessions.used(session_id, session, self.now)  # type: ignore[arg-type]  # a session has an id
             session.busy += 1
         else:
             free.pop()  # type: ignore[union-attr]  # without a session it comes from there
@@ -408,10 +412,9 @@ class HttpRoute:
         self._relays.discard(call)
         self._relays.add(relay)
 
-    def repeats(self, channel: Channel, request_id: RequestId) -> bool:
-        """Whether this request may reach the server twice."""
-        waiting = channel.pending.get(request_id)
-        return waiting is not None and waiting.method in REPEATABLE
+    def repeats(self, method: str) -> bool:
+        """Whether a request of this method may reach the server twice."""
+        return method in REPEATABLE
 
     def free(self, principal: str, channel: Channel) -> None:
         """A modern exchange is answered and its Channel waits for nothing: the next one may have it."""

@@ -58,9 +58,18 @@ class SessionTable:
             return False
         if session.principal != principal:
             return True
+        self.used(session_id, session, now)
+        return session
+
+    def peek(self, session_id: bytes, principal: str) -> Session | None:
+        """The session, if it is known and this caller's; that somebody looked is no use of it."""
+        session = self._sessions.get(session_id)
+        return session if session is not None and session.principal == principal else None
+
+    def used(self, session_id: bytes, session: Session, now: float) -> None:
+        """The session is in use."""
         session.used = now
         self._sessions.move_to_end(session_id)
-        return session
 
     def add(self, session_id: bytes, principal: str, channel: Channel, now: float) -> Session | None:
         """Remember a session; None when there is no room."""
