@@ -10,10 +10,14 @@ use pyo3::types::PyBytes;
 use rustix::event::epoll;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use std::cmp::Reverse;
 use std::os::fd::RawFd;
+use std::time::{Duration, Instant};
 
-/// Turns after which Python is asked whether it has something else to do.
-const TURNS: usize = 1024;
+/// Rounds after which Python is asked whether it has something else to do.
+const ROUNDS: usize = 1024;
+/// The same in time, however slowly messages come; and the longest wait after one.
+const ACTIVE_MS: i32 = 250;
 const EVENTS: usize = 8;
 
 /// One event for Python: the descriptor, what it is about, and the bytes that belong to it.
@@ -44,7 +48,8 @@ fn wait(poller: RawFd, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errn
     let mut numbers = [0; EVENTS];
     let mut count = 0;
     for (number, event) in numbers.iter_mut().zip(&events) {
-        *number = event.data.u64() as u32 as RawFd;
+        let [a, b, c, d, ..] = event.data.u64().to_ne_bytes();
+        *number = RawFd::from_ne_bytes([a, b, c, d]);
         count += 1;
     }
     Ok((count, numbers))
@@ -88,11 +93,12 @@ impl Pump {
         Pump { poller, express, channel, lanes: [lane(up, true), lane(down, false)] }
     }
 
-    /// Relay until there is something for Python: a list of (descriptor, what, bytes). An empty list asks for
-    /// housekeeping; None says that nothing came for `timeout_ms` (-1: never).
+    /// Relay until there is something for Python: a list of (descriptor, what, bytes), what was read before what is
+    /// only ready. An empty list asks for housekeeping; None says that nothing came for `timeout_ms` (-1: never), or
+    /// for `ACTIVE_MS` after something did.
     ///
     /// `up` and `down`: whether that lane is between lines and its pipe takes everything. `alone`: the process has no
-    /// other Python thread, so nobody waits for the interpreter's lock.
+    /// other Python thread that was seen to run, so that the interpreter's lock is kept while it waits a moment.
     fn turn<'py>(
         &mut self,
         py: Python<'py>,
@@ -103,12 +109,16 @@ impl Pump {
     ) -> PyResult<Option<Vec<Told<'py>>>> {
         let ready = [up, down];
         let mut told: Vec<Told<'py>> = Vec::new();
-        for _ in 0..TURNS {
+        let mut wait_ms = timeout_ms;
+        let mut ends: Option<Instant> = None;
+        for _ in 0..ROUNDS {
             let poller = self.poller;
-            let waited = if alone { wait(poller, timeout_ms) } else { py.allow_threads(|| wait(poller, timeout_ms)) };
+            let moment = (0..=ACTIVE_MS).contains(&wait_ms);
+            let waited =
+                if alone && moment { wait(poller, wait_ms) } else { py.allow_threads(|| wait(poller, wait_ms)) };
             let (count, ready_numbers) = match waited {
                 Ok(found) => found,
-                Err(Errno::INTR) => return Ok(Some(told)),
+                Err(Errno::INTR) => break,
                 Err(error) => return Err(failure(error)),
             };
             if count == 0 {
@@ -121,10 +131,15 @@ impl Pump {
                     None => told.push((number, READY, None)),
                 }
             }
-            if !told.is_empty() {
+            let now = Instant::now();
+            if !told.is_empty() || now >= *ends.get_or_insert(now + Duration::from_millis(ACTIVE_MS as u64)) {
                 break;
             }
+            wait_ms = ACTIVE_MS;
         }
+        // A line begun must be ended before anything else is written there, and what was read comes before what is
+        // still in the pipe.
+        told.sort_by_key(|(_, what, _)| Reverse(*what));
         Ok(Some(told))
     }
 

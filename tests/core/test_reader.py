@@ -107,11 +107,13 @@ def test_limits_are_those_of_the_parser_to_the_last(name: str, most: int) -> Non
 
 def arguments_with_odd_names() -> list[Any]:
     """Objects of up to three members whose names look like parts of a form."""
-    names = ["a", "}a", "{", "s}", ""]
+    names = ["a", "b", "}a", "}b", "{", "s}", ""]
     inner: list[Any] = ["x", {}, {"a": "x"}, {"a": "x", "}a": "x"}, {"a": "x", "}b": "x"}, ["x"], ["x", {}], [{}]]
     made = [{"o": value} for value in inner]
-    made += [{"o": value, name: "x"} for value, name in product(inner, names)]
-    made += [{"o": value, name: "x", other: 1} for value, name, other in product(inner, names, ["b", "}b", "]"])]
+    made += [{"o": value, name: last} for value, name, last in product(inner, names, ["x", 1])]
+    for value, name, other in product(inner, names, ["c", "}b", "]"]):
+        if name != other:
+            made.append({"o": value, name: "x", other: 1})
     return made
 
 

@@ -175,7 +175,7 @@ class Relay:
         active = int(_ACTIVE_S * 1000)
         timeout = active
         while self._server_open:
-            # Where nobody else could use the interpreter's lock, it need not be given up for each message.
+            # Where no other thread runs, the interpreter's lock need not be given up for each message.
             told = pump.turn(timeout, up.free, down.free, _other_threads() == 0)
             if told is None:
                 wait = self._idle()
