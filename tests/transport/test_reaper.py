@@ -4,9 +4,9 @@ import os
 import signal
 import subprocess
 import sys
-import time
 
 from callgate.transport.reaper import Reaper, stop_groups, watch
+from tests.support.processes import alive, wait_until
 
 
 def sleeper() -> "subprocess.Popen[bytes]":
@@ -36,7 +36,7 @@ def test_a_killed_reaper_is_replaced_and_knows_what_it_must() -> None:
     reaper.add(first.pid)
     old = reaper.pid
     os.kill(old, signal.SIGKILL)
-    time.sleep(0.1)
+    wait_until(lambda: not alive(old))
     reaper.add(second.pid)
     assert reaper.pid not in (0, old)
     reaper.close()

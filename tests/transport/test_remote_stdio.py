@@ -218,7 +218,10 @@ async def test_a_stream_that_is_cut_is_an_error(tmp_path: Path) -> None:
 async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> None:
     async with odd("slow", tmp_path) as pair:
         pair.modern(7, "hang")
-        await asyncio.sleep(0.3)
+        async with asyncio.timeout(10):
+            while not any(entry.get("method") == "hang" for entry in await log_of(pair)):
+                pair.read.clear()
+                await asyncio.sleep(0.02)
         pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
         async with asyncio.timeout(5):
             while {"closed": 7} not in await log_of(pair):
