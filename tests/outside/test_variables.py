@@ -35,7 +35,8 @@ STEERING = {
     "npm_config_cafile": "x", "npm_config_ca": "x", "npm_config_strict_ssl": "false", "SSL_CERT_FILE": "/tmp/ca.pem",
     "NODE_EXTRA_CA_CERTS": "ca.pem", "PIP_CERT": "/tmp/ca.pem", "NETRC": "x", "REGISTRY_AUTH_FILE": "x",
     "UV_INDEX_PRIVATE_PASSWORD": "p", "UV_INDEX_PRIVATE_USERNAME": "u",  # for whatever host is said to be that index
-    "NODE_TLS_REJECT_UNAUTHORIZED": "0", "SSLKEYLOGFILE": "x", "LANG": "../../evil", "LC_ALL": "/x/evil",
+    "HTTP_PROXY": "http://e", "http_proxy": "http://e", "ALL_PROXY": "http://e", "npm_config_proxy": "http://e",
+    "PIP_PROXY": "http://e", "NODE_TLS_REJECT_UNAUTHORIZED": "0", "SSLKEYLOGFILE": "x", "LANG": "../../evil", "LC_ALL": "/x/evil",
     "GITHUB_TOKEN": "x", "AWS_SECRET_ACCESS_KEY": "x", "HOSTALIASES": "x",
 }  # fmt: skip
 PASSING = {
@@ -132,11 +133,13 @@ def test_variables_that_the_users_npmrc_names(bare: pytest.MonkeyPatch, home: Pa
         "//r.test/:_authToken=${REGISTRY_TOKEN}\nregistry=${COMPANY?}\nscript-shell=${CHOSEN_SHELL}\n"
         "//r.test/:_password=${NODE_OPTIONS}\ncafile=${CA}\n"
     )
-    for name in ("REGISTRY_TOKEN", "COMPANY", "CHOSEN_SHELL", "NODE_OPTIONS", "CA"):
+    with open(home / ".npmrc", "a") as file:  # an entry would say which host gets the token
+        file.write("@own:registry=https://${OWN_HOST}/\n//${OWN_HOST}/:_authToken=${OWN_TOKEN}\n")
+    for name in ("REGISTRY_TOKEN", "COMPANY", "CHOSEN_SHELL", "NODE_OPTIONS", "CA", "OWN_HOST", "OWN_TOKEN"):
         bare.setenv(name, "x")
     found = variables.environment("/usr/bin/npm")
-    assert {"REGISTRY_TOKEN", "COMPANY"} <= found.keys()
-    assert not {"CHOSEN_SHELL", "NODE_OPTIONS", "CA"} & found.keys()
+    assert {"REGISTRY_TOKEN", "COMPANY", "OWN_TOKEN"} <= found.keys()
+    assert not {"CHOSEN_SHELL", "NODE_OPTIONS", "CA", "OWN_HOST"} & found.keys()
 
 
 def test_certificates_of_the_administrator(bare: pytest.MonkeyPatch, tmp_path: Path) -> None:

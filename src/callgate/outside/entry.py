@@ -11,7 +11,8 @@ import stat
 
 from callgate.outside import places
 
-PROXIES = frozenset(("HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY", "ALL_PROXY"))
+_PROXIES = frozenset(("HTTPS_PROXY", "NO_PROXY"))
+"""Not one for what is not encrypted: an entry can name your own registry without TLS, and would see the credential."""
 SOCKETS = ("DOCKER_HOST", "CONTAINER_HOST")
 _NAMES = frozenset(
     """
@@ -19,13 +20,13 @@ _NAMES = frozenset(
     UV_INDEX UV_DEFAULT_INDEX UV_INDEX_URL UV_EXTRA_INDEX_URL UV_FIND_LINKS UV_NO_INDEX UV_INDEX_STRATEGY
     UV_HTTP_TIMEOUT UV_REQUEST_TIMEOUT UV_HTTP_RETRIES UV_OFFLINE UV_NATIVE_TLS UV_SYSTEM_CERTS
     UV_CONCURRENT_DOWNLOADS UV_CONCURRENT_INSTALLS UV_NO_CACHE
-    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_PROXY PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES
+    PIP_INDEX_URL PIP_EXTRA_INDEX_URL PIP_FIND_LINKS PIP_NO_INDEX PIP_TIMEOUT PIP_DEFAULT_TIMEOUT PIP_RETRIES
     PIP_DISABLE_PIP_VERSION_CHECK PIP_NO_INPUT PIP_NO_CACHE_DIR
     """.split()  # noqa: SIM905 - a table of names reads best as one
 )
 _NPM = frozenset(
     """
-    registry proxy https-proxy noproxy fetch-retries fetch-retry-factor fetch-retry-mintimeout fetch-retry-maxtimeout
+    registry https-proxy noproxy fetch-retries fetch-retry-factor fetch-retry-mintimeout fetch-retry-maxtimeout
     fetch-timeout maxsockets legacy-peer-deps strict-peer-deps
     """.split()  # noqa: SIM905
 )
@@ -60,10 +61,10 @@ def npm_passes(setting: str) -> bool:
 
 
 def plain(name: str, value: str) -> bool:
-    """Whether every program gets the variable: proxies, and the language."""
+    """Whether every program gets the variable: the proxy, and the language."""
     if name in ("LANG", "LANGUAGE") or name.startswith("LC_"):
         return _LANGUAGE.issuperset(value) and ".." not in value
-    return name.upper() in PROXIES
+    return name.upper() in _PROXIES
 
 
 def is_own_socket(value: str) -> bool:

@@ -24,7 +24,7 @@ _OWN = frozenset(
 _OWN_PREFIXES = (
     *("LC_", "XDG_", "NPM_CONFIG_", "UV_", "PIP_", "PYENV_", "DOCKER_", "CONTAINER_", "CONTAINERS_", "PODMAN_"),
 )
-_TOLD = ("NPM_CONFIG_", "UV_", "PIP_", "SSL_CERT_", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE")
+_TOLD = ("NPM_CONFIG_", "UV_", "PIP_", "SSL_CERT_", "NODE_EXTRA_CA_CERTS", "REQUESTS_CA_BUNDLE", "ALL_PROXY")
 """Beginnings of names whose absence is told."""
 _LOADERS = ("LD_", "DYLD_", "NODE_", "PYTHON", "NPM_CONFIG_", "UV_", "PIP_")
 _NPM_SETTINGS = "npm_config_userconfig"
@@ -41,7 +41,7 @@ def environment(program: str) -> dict[str, str]:
 
 
 def basic(program: str) -> dict[str, str]:
-    """For a program that is no package client: the user's environment, or else language, proxies and the account's."""
+    """For a program that is no package client: the user's environment, or else language, proxy and the account's."""
     found = dict(os.environ)
     if not caller.own():
         found = {name: value for name, value in os.environ.items() if entry.plain(name, value)} | _account()
@@ -98,8 +98,11 @@ def _of_the_user() -> dict[str, str]:
 def _of_an_entry(program: str) -> dict[str, str]:
     home, name = caller.home(), os.path.basename(program)
     _settings_are_the_users(name, home)
-    # `${NAME}` of a line of the user's own that says where packages come from, or with which credential.
-    named = {one for one, setting in _npmrc_names(f"{home}/.npmrc") if entry.npm_passes(setting)}
+    # `${NAME}` of a line of the user's own that says where packages come from, or with which credential; not one that
+    # says for which host a credential is.
+    pairs = _npmrc_names(f"{home}/.npmrc")
+    hosts = {one for one, setting in pairs if not setting}
+    named = {one for one, setting in pairs if entry.npm_passes(setting)} - hosts
     named = {one for one in named if one.upper() not in _OWN and not one.upper().startswith(_LOADERS)}
     found = {one: value for one, value in os.environ.items() if one in named or entry.passes(one, value)}
     if name in CONTAINER_ENGINES:
@@ -157,14 +160,15 @@ def _line(name: str) -> str:
 
 
 def _npmrc_names(path: str) -> list[tuple[str, str]]:
-    """Variables that an `.npmrc` refers to as `${NAME}`, each with the setting that does."""
+    """Variables that an `.npmrc` refers to as `${NAME}`, each with the setting whose value it is; '' for its name."""
     try:
         with open(path, encoding="utf-8", errors="replace") as file:
             text = file.read(256 * 1024)
     except OSError:
         return []
-    return [
-        (part.partition("}")[0].rstrip("?"), line.partition("=")[0].strip())
-        for line in text.splitlines()
-        for part in line.split("${")[1:]
-    ]
+    found = []
+    for line in text.splitlines():
+        setting, _, value = line.partition("=")
+        for within, of in ((setting, ""), (value, setting.strip())):
+            found += [(part.partition("}")[0].rstrip("?"), of) for part in within.split("${")[1:]]
+    return found
