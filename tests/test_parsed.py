@@ -146,6 +146,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(settings: Path, tmp_path
         '[servers.a]\nurl = "https://a.example/mcp"\nheaders = { Authorization = "Bearer TOKEN-1" }\n',
         '[servers.a]\ncommand = ["a", "--api-key", "TOKEN-1"]\n',
         '[servers.a]\ncommand = ["a"]\nenvironment = { KEY = "TOKEN-1" }\n',
+        '[launch]\nvariables = { npm_config__auth = "TOKEN-1" }\n',
         '[launch]\negress_proxy = "http://me:TOKEN-1@10.0.0.1:3128"\n',
         '# the old key was TOKEN-1\n[launch]\nunpinned = "refuse"\n',
     ],

@@ -25,7 +25,7 @@ MOST_BYTES = 1 << 20
 """Largest configuration that is kept."""
 _NAME = 100
 _HEAD = f"callgate-parsed-2 {__version__} {sys.implementation.cache_tag}\n".encode()
-_MAY_HOLD_SECRETS = frozenset({"command", "environment", "headers", "url"})
+_MAY_HOLD_SECRETS = frozenset({"command", "environment", "headers", "url", "variables"})
 
 
 def read(directory: str, path: str, content: bytes) -> dict[str, Any] | None:
