@@ -150,7 +150,7 @@ def test_a_directory_that_cannot_be_written_is_no_error(settings: Path, tmp_path
         '[launch]\negress_proxy = "http://me:TOKEN-1@10.0.0.1:3128"\n',
         '# the old key was TOKEN-1\n[launch]\nunpinned = "refuse"\n',
     ],
-    ids=["header", "argument", "variable", "proxy", "comment"],
+    ids=["header", "argument", "variable", "program", "proxy", "comment"],
 )
 def test_no_secret_of_a_configuration_is_copied(settings: Path, tmp_path: Path, text: str) -> None:
     settings.write_text(text)
