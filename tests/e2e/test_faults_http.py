@@ -174,7 +174,10 @@ def test_a_modern_client_that_leaves_cancels_at_a_stdio_server(own: Gateway) -> 
     message = modern.call("d3", "wait-for-cancel", seconds=30)
     with socket.create_connection(("127.0.0.1", own.port)) as client:
         client.sendall(raw_post(PIPE, message))
-        time.sleep(0.5)
+        wait_until(
+            lambda: modern.post(own.port, PIPE, modern.call("d5", "is-waiting")).text() == "True",
+            what="the call",
+        )
     wait_until(
         lambda: modern.post(own.port, PIPE, modern.call("d4", "was-cancelled")).text() == "True",
         what="the cancellation",
