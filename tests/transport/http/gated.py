@@ -17,6 +17,7 @@ from callgate.config import AuditConfig, Config, ListenConfig, ServerConfig
 from callgate.gate.control import Control
 from callgate.gate.engine import Gate
 from callgate.protocol.limits import Limits
+from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.client import Pool, Request
 from callgate.transport.http.connection import Connection
 from callgate.transport.http.quick import QuickCall
@@ -91,10 +92,14 @@ class Unhurried(HttpRoute):
 
 
 class Gated:
-    """A gate before a server, with clients' connections. `way` is one of WAYS."""
+    """A gate before a server, with clients' connections. `way` is one of WAYS.
 
-    def __init__(self, way: str, state: Path, *controls: Control) -> None:
+    `sealed`: it is one of several workers, so that clients see other session ids than the server.
+    """
+
+    def __init__(self, way: str, state: Path, *controls: Control, sealed: bool = False) -> None:
         self.way = way
+        self.seal = SessionSeal(b"k" * 32, 0) if sealed else None
         self.controls = controls
         self.state_dir = state
         self.journal = open_journal(state, AuditConfig(), process="test")
@@ -128,9 +133,13 @@ class Gated:
 
     def site(self) -> Site:
         policy = RequestPolicy(ListenConfig())
-        return Site(
-            ListenConfig(), self.config.limits, policy, policy, {b"/s/mcp": Endpoint("s", self.route, "/s/mcp")}
-        )
+        route = AffinityRoute(self.route, self.seal, WorkerSockets([])) if self.seal is not None else self.route
+        endpoints = {b"/s/mcp": Endpoint("s", route, "/s/mcp")}
+        return Site(ListenConfig(), self.config.limits, policy, policy, endpoints)
+
+    def session(self, session_id: str, principal: str = "alice") -> str:
+        """The session id as its client knows it."""
+        return self.seal.seal(session_id.encode(), principal).decode() if self.seal is not None else session_id
 
     def open(self) -> None:
         wire, connection = Wire(), Connection(self.server)

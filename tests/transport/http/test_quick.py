@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from callgate import native
+from callgate.transport.http.affinity import SessionSeal
 from tests.transport.http.gated import INITIALIZE, MODERN, TIMEOUT_S, WAYS, Event, Gated, post
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")
@@ -40,9 +41,10 @@ def result(number: int) -> bytes:
 class Three:
     """The same events in each way, and what came of them."""
 
-    def __init__(self, place: Path, *controls: Any) -> None:
-        self.sites = [Gated(way, place / way, *controls) for way in WAYS]
+    def __init__(self, place: Path, sealed: bool) -> None:
+        self.sites = [Gated(way, place / way, sealed=sealed) for way in WAYS]
         self.quick = self.sites[0]
+        self.session = ("X-Callgate-Principal: alice", f"Mcp-Session-Id: {self.quick.session('s-1')}")
 
     def do(self, *events: Event) -> None:
         for event in events:
@@ -66,7 +68,7 @@ class Three:
             for _ in range(3):
                 for clients in ((0, 1), (2, 3)):
                     for client in clients:
-                        legacy = called(client + 1, *SESSION, method=method)
+                        legacy = called(client + 1, *self.session, method=method)
                         self.send(client, legacy if client < 2 else modern(client + 1, method=method))
                     for client in clients:
                         self.answer(at(self.quick, client), result(client + 1))
@@ -84,9 +86,9 @@ class Three:
 
 @pytest.fixture
 def told(tmp_path: Path) -> Callable[..., None]:
-    def tell(story: Callable[[Three], None], *controls: Any) -> None:
+    def tell(story: Callable[[Three], None], *, sealed: bool = False) -> None:
         async def run() -> None:
-            story(Three(tmp_path, *controls))
+            story(Three(tmp_path, sealed))
 
         asyncio.run(run())
 
@@ -292,3 +294,29 @@ def test_a_defect_leaves_nothing_half_done(told: Any) -> None:
         assert idle
 
     told(story)
+
+
+def test_one_of_several_workers_takes_it_for_its_own_sessions_and_seals_what_grows(told: Any) -> None:
+    def story(three: Three) -> None:
+        three.learn()
+        sealed = three.quick.session("s-1")
+        assert sealed != "s-1"
+        three.send(0, called(5, *three.session))
+        assert three.quick.is_quick(0)
+        assert b"mcp-session-id: s-1\r\n" in three.quick.pool.ends[at(three.quick, 0)][1].out.lower()
+        three.answer(at(three.quick, 0), result(5), "Mcp-Session-Id: s-1\r\n")
+        assert three.answers(0)[-1].endswith(result(5))
+        assert f"mcp-session-id: {sealed}\r\n".encode() in three.answers(0)[-1]
+        assert b": s-1\r\n" not in three.quick.wires[0].out
+        elsewhere = SessionSeal(b"k" * 32, 1).seal(b"s-1", "alice").decode()
+        for _ in range(2):
+            three.send(0, called(5, "X-Callgate-Principal: alice", f"Mcp-Session-Id: {elsewhere}"))
+            assert b"404 Not Found" in three.answers(0)[-1], "that worker is gone"
+        three.send(1, called(6, "X-Callgate-Principal: bob", f"Mcp-Session-Id: {sealed}"))
+        assert b"404 Not Found" in three.answers(1)[-1]
+        three.send(2, modern(7))
+        assert three.quick.is_quick(2)
+        three.answer(at(three.quick, 2), result(7))
+        three.done()
+
+    told(story, sealed=True)

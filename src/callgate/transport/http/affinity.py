@@ -10,13 +10,17 @@ from __future__ import annotations
 
 import hashlib
 import hmac
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from callgate.gate import answers
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Exchange, Headers, Route, Sink
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
 from callgate.transport.http.server import PRINCIPAL_HEADER
+
+if TYPE_CHECKING:
+    from callgate.transport.http.connection import Connection, KnownRequest, Quick
+    from callgate.transport.http.quick import QuickCall
 
 SESSION_HEADER = b"mcp-session-id"
 HOME_OF_STREAMS = 0
@@ -72,14 +76,18 @@ class WorkerSockets:
 
 
 class _Place:
-    """Where a request belongs, and its header as the route there is to see it. Depends on the header alone."""
+    """Where a request belongs, and its header as the route there is to see it. Depends on the header alone.
 
-    __slots__ = ("headers", "memo", "worker")
+    `known` is what the short way of that route gets, once it was asked.
+    """
+
+    __slots__ = ("headers", "known", "memo", "worker")
 
     def __init__(self, worker: int, headers: Headers, memo: dict[object, Any] | None) -> None:
         self.worker = worker
         self.headers = headers
         self.memo = memo
+        self.known: KnownRequest | None = None
 
 
 class AffinityRoute:
@@ -89,6 +97,9 @@ class AffinityRoute:
         self.route = route
         self._seal = seal
         self._sockets = sockets
+        self._quick: Quick | None = getattr(route, "quick_call", None)
+        self.quick_call: Quick | None = self._quick_here if self._quick is not None else None
+        """The route's short way, for requests that stay here."""
 
     def handle(self, exchange: Exchange) -> None:
         memo = exchange.memo
@@ -108,8 +119,20 @@ class AffinityRoute:
         exchange.headers = place.headers
         exchange.memo = place.memo
         if exchange.sink is not None:
-            exchange.sink = _Sealing(exchange.sink, self._seal)
+            exchange.sink = self._sealing(exchange.sink)
         self.route.handle(exchange)
+
+    def _quick_here(self, client: Connection, known: KnownRequest, data: bytes) -> QuickCall | None:
+        place: _Place | None = known.memo.get(self)
+        if place is None or place.worker != self._seal.worker or self._quick is None:
+            return None
+        below = place.known
+        if below is None:
+            below = place.known = known.seen_as(place.headers, place.memo, self._sealing)
+        return self._quick(client, below, data)
+
+    def _sealing(self, sink: Sink) -> Sink:
+        return _Sealing(sink, self._seal)
 
     def _place(self, exchange: Exchange) -> _Place | None:
         """None for a session id that this gate did not hand to this principal."""

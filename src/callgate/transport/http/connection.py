@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httptools
 
-from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders
+from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders, Sink
 from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, lowered, status_line
 from callgate.transport.http.known_heads import body_start, split
 from callgate.transport.http.quick import QuickCall
@@ -49,7 +49,9 @@ class KnownRequest:
     `before` and `after` are its halves, set when it is remembered.
     """
 
-    __slots__ = ("after", "before", "endpoint", "headers", "memo", "method", "principal", "query", "quick", "site")
+    __slots__ = (
+        "after", "before", "endpoint", "headers", "memo", "method", "principal", "query", "quick", "site", "through",
+    )  # fmt: skip
 
     def __init__(
         self, site: Site, headers: Headers, method: bytes, endpoint: Endpoint, principal: str, query: str
@@ -64,6 +66,19 @@ class KnownRequest:
         self.memo: dict[object, Any] = {}
         self.quick: Quick | None = getattr(endpoint.route, "quick_call", None) if method == b"POST" else None
         """The route's short way."""
+        self.through: Callable[[Sink], Sink] | None = None
+        """What answers that are not quick pass on their way to the connection."""
+
+    def seen_as(
+        self, headers: Headers, memo: dict[object, Any] | None, through: Callable[[Sink], Sink]
+    ) -> KnownRequest:
+        """The same as a route behind another one sees it."""
+        seen = KnownRequest(self.site, headers, self.method, self.endpoint, self.principal, self.query)
+        seen.before, seen.after = self.before, self.after
+        if memo is not None:
+            seen.memo = memo
+        seen.through = through
+        return seen
 
 
 class _Stop(Exception):

@@ -80,8 +80,9 @@ class QuickCall:
         """What else happens than a plain answer is a matter for the three objects that this one stands for."""
         client, known = self._client, self.known
         body = self._data[self._data.find(b"\r\n\r\n") + 4 :]
+        sink = client if known.through is None else known.through(client)
         exchange = Exchange(
-            client, known.method, known.endpoint.path, known.query, known.headers, body, known.principal,
+            sink, known.method, known.endpoint.path, known.query, known.headers, body, known.principal,
             known.endpoint.name, known.memo,
         )  # fmt: skip
         relay = Relay(self.route, exchange, self.channel, (self.request_id,))
