@@ -24,7 +24,7 @@ from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding
 from callgate.protocol.limits import Limits
 from callgate.vault import active
 from callgate.vault.redaction import Redactor
-from tests.audit.evidence import new_journal, report_of
+from tests.audit.evidence import new_journal, report_of, run_python
 from tests.core.messages import MODERN, PLAIN_REQUEST, PLAIN_RESPONSE, REQUEST, RESPONSE, answer, call, near, needs_core
 from tests.gate.fakes import control
 
@@ -354,6 +354,42 @@ def test_a_control_is_asked_again_once_its_state_changed(tmp_path: Path) -> None
     allowed = True
     assert isinstance(side.channels[0].client(call(12)), bytes)
     side.close()
+
+
+WRITE_UNTIL_FULL = """
+import resource, sys
+from pathlib import Path
+from callgate.protocol.limits import Limits
+from tests.core.messages import answer, call
+from tests.core.test_lane import Side, cleared, decided, say
+sides = [Side(Path(sys.argv[1]) / name, [cleared()], lane, Limits()) for name, lane in (("a", True), ("b", False))]
+limit = lambda size: resource.setrlimit(resource.RLIMIT_FSIZE, (size, resource.RLIM_INFINITY))
+passed = [0, 0]
+for number in range(900):
+    if number == 300:
+        limit(200_000)
+    if number == 600:
+        assert sides[0].journal.lost == sides[1].journal.lost > 0
+        limit(resource.RLIM_INFINITY)
+    for server in (0, 1):  # the second one only observes
+        passed[server] += isinstance(say(sides, "client", call(number), server), bytes)
+        say(sides, "server", answer(number), server)
+assert 0 < passed[0] < passed[1] == 900, passed
+assert decided(sides[0]) > 600
+assert sides[0].new_records() == sides[1].new_records()
+for side in sides:
+    side.close()
+"""
+
+
+def test_a_full_disk_refuses_the_same_and_loses_the_same(tmp_path: Path) -> None:
+    needs_core()
+    _, complaint = run_python(WRITE_UNTIL_FULL, str(tmp_path)).communicate(timeout=60)
+    assert not complaint, complaint.decode()
+    for name in ("a", "b"):
+        log = report_of(tmp_path / name)
+        assert log.verified, log.found.problems
+        assert log.found.lost > 0
 
 
 def test_a_closed_log_takes_nothing(both: Both) -> None:
