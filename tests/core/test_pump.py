@@ -7,6 +7,8 @@ import fcntl
 import os
 import select
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -212,3 +214,49 @@ def test_a_signal_ends_a_wait(pipes: Pipes) -> None:
         assert seen == [signal.SIGALRM]
     finally:
         signal.signal(signal.SIGALRM, before)
+
+
+TICKING = """
+import os, sys
+from callgate.audit.writer import Journal
+from callgate.cli.main import main
+def tick(self, before=Journal.tick):
+    os.write(2, b"tick\\n")
+    return before(self)
+Journal.tick = tick
+sys.exit(main())
+"""
+ECHO = """
+import sys
+for line in sys.stdin.buffer:
+    number = line.partition(b'"id":')[2].partition(b",")[0]
+    sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\\n' % number)
+    sys.stdout.buffer.flush()
+"""
+
+
+@pytest.mark.parametrize("lane", ["on", "off"])
+def test_evidence_is_synced_between_messages_that_keep_coming(tmp_path: Path, lane: str) -> None:
+    """Calls of an unlisted tool, which Python judges each: at every one there is something to do."""
+    if lane == "on":
+        needs_core()
+    process = subprocess.Popen(
+        [sys.executable, "-c", TICKING, "run", "--name", "t", "--", sys.executable, "-c", ECHO],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path), "CALLGATE_NATIVE": lane},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    try:
+        for number in range(60):
+            process.stdin.write(call(number) + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline()
+            time.sleep(0.02)
+        os.set_blocking(process.stderr.fileno(), False)
+        ticks = (process.stderr.read() or b"").count(b"tick\n")
+    finally:
+        process.kill()
+        process.communicate()
+    assert ticks >= 3

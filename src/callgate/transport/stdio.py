@@ -55,7 +55,6 @@ _NOT_ITS_OWN = (0, 126)
 _DRAIN_S = 0.5
 _ACTIVE_S = 0.25
 """Sleep while there was traffic a moment ago; then evidence is synced, hangs are looked for, and we sleep long."""
-_TICK_TURNS = 1023
 _IN = 1  # POLLIN and EPOLLIN agree, as do POLLOUT and EPOLLOUT
 _OUT = 4
 
@@ -149,16 +148,16 @@ class Relay:
         handlers = self._handlers
         active = _ACTIVE_S * self._unit
         timeout: float | None = active
-        turns = 0
+        sync_at = monotonic() + _ACTIVE_S
         while self._server_open:
             events = poll(timeout)
             if events:
                 for fd, _ in events:
                     if handlers[fd]() is False:
                         self._ended(fd)
-                turns += 1
-                if not turns & _TICK_TURNS:
-                    self._sync_evidence()  # under load there is no idle time for it
+                if monotonic() >= sync_at:
+                    self._sync_evidence()  # between messages that keep coming there is no idle time for it
+                    sync_at = monotonic() + _ACTIVE_S
                 timeout = active
             else:
                 timeout = self._idle()
@@ -174,6 +173,7 @@ class Relay:
         lanes = {up.source: up, down.source: down}
         active = int(_ACTIVE_S * 1000)
         timeout = active
+        sync_at = monotonic() + _ACTIVE_S
         while self._server_open:
             # Where no other thread runs, the interpreter's lock need not be given up for each message.
             told = pump.turn(timeout, up.free, down.free, _other_threads() == 0)
@@ -185,8 +185,9 @@ class Relay:
                 passed = pump.take_passed()
                 if passed[1]:
                     down.refused = 0
-                if not told:
-                    self._sync_evidence()  # under load there is no idle time for it
+                if monotonic() >= sync_at:
+                    self._sync_evidence()  # between messages that keep coming there is no idle time for it
+                    sync_at = monotonic() + _ACTIVE_S
                 for fd, what, data in told:
                     if what == READY:
                         going = handlers[fd]()
