@@ -80,14 +80,13 @@ def test_it_leaves_nothing_behind(machine: Machine, results: dict[str, list[str]
     assert set(machine.check(["sh", "-c", script], user=USER, seconds=120).split()) == {"callgate-root"}
 
 
-def test_a_server_of_this_machine_answers_in_it(machine: Machine) -> None:
+def test_a_server_of_this_machine_answers_in_it_and_another_image_under_its_name_is_not_started(
+    machine: Machine,
+) -> None:
     ran = ask(machine, "--sandbox", "docker", user=USER)
     assert answered(ran), ran.text
     assert launch(machine, USER)["sandbox"]["backend"] == "docker"
 
-
-def test_another_image_under_that_name_is_not_started(machine: Machine) -> None:
-    assert answered(ask(machine, "--sandbox", "docker", user=USER))
     (kept,) = machine.check(["find", state(USER), "-name", "docker-root-*"]).split()
     name = f"callgate-root:{kept.rpartition('-')[2]}"
     swap = f"tar -c --files-from=/dev/null | docker import --change 'ENTRYPOINT [\"/usr/bin/false\"]' - {name}"
