@@ -119,7 +119,7 @@ class Gated:
         self.server = HttpServer(self.site(), lambda kind, fields: self.notes.append((kind, fields)), trusted=True)
         self.wires: list[Wire] = []
         self.connections: list[Connection] = []
-        self.lost: set[int] = set()
+        self.lost: set[Wire] = set()
         self.quick = 0
         for _ in range(CLIENTS):
             self.open()
@@ -147,12 +147,15 @@ class Gated:
         self.wires.append(wire)
         self.connections.append(connection)
 
-    def send(self, number: int, data: bytes) -> None:
-        if not self.wires[number].closed:
-            self.connections[number].data_received(data)
-            self.quick += self.is_quick(number)
+    def send(self, number: int, *pieces: bytes) -> None:
+        """What a client sends."""
+        for data in pieces:
+            if not self.wires[number].closed:
+                self.connections[number].data_received(data)
+                self.quick += self.is_quick(number)
 
     def say(self, number: int, pieces: list[bytes]) -> None:
+        """What the server sends on its connection of this number."""
         connection, wire = self.pool.ends[number]
         for piece in pieces:
             if not wire.closed:
@@ -168,8 +171,8 @@ class Gated:
         """Tell everybody of closed connections, as the loop does after the callback that closed them."""
         ends = [*zip(self.connections, self.wires, strict=True), *self.pool.ends]
         for connection, wire in ends:
-            if wire.closed and id(wire) not in self.lost:
-                self.lost.add(id(wire))
+            if wire.closed and wire not in self.lost:
+                self.lost.add(wire)
                 connection.connection_lost(None)
                 self.settle()
                 return

@@ -96,9 +96,9 @@ def asked_on(out: bytes) -> list[Any]:
 
 def result(request_id: Any, choose: random.Random) -> bytes:
     found: dict[str, Any] = {"content": [{"type": "text", "text": choose.choice(["a", "b", "ü", "y" * 300])}]}
-    found.update(
-        choose.choice([{}] * 12 + [{"resultType": "complete"}, {"isError": False}, {"structuredContent": {"a": 1}}])
-    )
+    members: list[dict[str, Any]] = [{}] * 12
+    members += [{"resultType": "complete"}, {"isError": False}, {"structuredContent": {"a": 1}}]
+    found.update(choose.choice(members))
     odd = choose.random()
     if odd < 0.03:
         found = {"isError": True, **found}
@@ -188,12 +188,13 @@ def chosen(choose: random.Random, site: Gated) -> Event:
         else:
             data = other_request(choose, sessions)
         odd = choose.random()
+        pieces = [data]
         if odd < 0.03:
-            data += legacy_call(choose, sessions)
+            pieces = [data + legacy_call(choose, sessions)]
         elif odd < 0.05:
             at = choose.randrange(1, len(data))
-            return lambda one: (one.send(client, data[:at]), one.send(client, data[at:]))
-        return lambda one: one.send(client, data)
+            pieces = [data[:at], data[at:]]
+        return lambda one: one.send(client, *pieces)
     if kind < 0.87:
         return lambda one: one.leave(client)
     if kind < 0.88:
@@ -216,6 +217,12 @@ def chosen(choose: random.Random, site: Gated) -> Event:
         return lambda one: one.connections[client].pause_writing()
     if kind < 0.96:
         return lambda one: one.connections[client].resume_writing()
+    if kind < 0.965:
+        return lambda one: setattr(one.journal, "limit", -1)
+    if kind < 0.97:
+        return lambda one: one.journal._set_limit()
+    if kind < 0.973:
+        return lambda one: setattr(one.server, "draining", not one.server.draining)
     return lambda one: None
 
 
@@ -239,6 +246,11 @@ async def _same(seed: int, sealed: bool, steps: int = 150) -> int:
             expected = first.state()
             for site in sites[1:]:
                 assert site.state() == expected, (seed, step, site.way)
+        for site in sites:  # the gate shuts down
+            for relay in tuple(site.route._relays):
+                relay.end("the gate is shutting down")
+            site.settle()
+            assert site.state() == first.state(), (seed, site.way)
         evidence = [site.evidence() for site in sites]
         assert evidence[1] == evidence[0]
         assert evidence[2] == evidence[0]
