@@ -3,7 +3,7 @@
 use crate::json::{Form, Limits, Reader, Tag};
 
 /// Members of `_meta` whose value is of no consequence to the gate: only that it is there, and of what type.
-const PASSING: [&[u8]; 1] = [b"progressToken"];
+const PASSING: [&[u8]; 4] = [b"progressToken", b"traceparent", b"tracestate", b"baggage"];
 
 pub struct Call {
     pub id: i64,

@@ -80,6 +80,18 @@ def test_it_takes_what_it_is_for() -> None:
         assert forms.reads_answer(raw), raw
 
 
+def test_what_names_the_one_call_is_no_part_of_its_form() -> None:
+    forms = needs_core().Forms(Limits())
+    for number in range(3):
+        meta = {"progressToken": f"t{number}", "traceparent": f"00-{number}-b-01", "baggage": f"k={number}"}
+        assert forms.learn_call("s", call(number, _meta=meta), "tools/call", "echo", b"head", None)
+    assert len(forms) == 1
+    assert forms.learn_call("s", call(_meta={"progressToken": 1}), "tools/call", "echo", b"head", None)
+    assert forms.learn_call("s", call(_meta={"other": 1}), "tools/call", "echo", b"head", None)
+    assert forms.learn_call("s", call(_meta={"other": 2}), "tools/call", "echo", b"head", None)
+    assert len(forms) == 4
+
+
 @pytest.mark.parametrize(("name", "most"), [("nodes", 14), ("depth", 5), ("keys", 5), ("string_bytes", 12)])
 def test_limits_are_those_of_the_parser_to_the_last(name: str, most: int) -> None:
     """Whatever passes the reader at each size, the parser takes; and both do at the size that is just allowed."""
