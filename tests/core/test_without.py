@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -11,10 +10,9 @@ from pathlib import Path
 import pytest
 
 from callgate import native
+from tests.core.messages import needs_core
 
 ROOT = Path(__file__).resolve().parents[2]
-REQUIRED = bool(os.environ.get("CALLGATE_REQUIRE_PROGRAMS"))
-"""Read here: no test sees the settings of whoever runs them."""
 PARTS = (
     "tests/gate/test_channel.py",
     "tests/gate/test_express.py",
@@ -23,16 +21,12 @@ PARTS = (
 )
 
 
-def test_it_is_built_where_it_can_be() -> None:
-    if not REQUIRED or shutil.which("cargo") is None:
-        pytest.skip("only where everything is required, and cargo is there")
-    assert native.core is not None, "run tools/build-native and see what it says"
+def test_it_is_built_where_it_must_be() -> None:
+    assert needs_core().INTERFACE == native.INTERFACE
 
 
 def test_one_that_was_built_for_another_interface_is_not_used(monkeypatch: pytest.MonkeyPatch) -> None:
-    if native.core is None:
-        pytest.skip("the native lane is not built")
-    monkeypatch.setattr(native.core, "INTERFACE", native.INTERFACE + 1)
+    monkeypatch.setattr(needs_core(), "INTERFACE", native.INTERFACE + 1)
     assert native._load() is None
 
 
