@@ -296,6 +296,41 @@ def test_a_defect_leaves_nothing_half_done(told: Any) -> None:
     told(story)
 
 
+@pytest.mark.parametrize("rounds", [1, 2])
+def test_a_defect_on_the_way_of_an_answer_is_told_at_once(told: Any, rounds: int) -> None:
+    def story(three: Three) -> None:
+        python = three.sites[2]
+        three.learn()
+        (session,) = python.route.sessions.sessions()
+
+        def fails(_raw: bytes) -> bytes:
+            raise RuntimeError("a defect")
+
+        patched = Patched(session.channel, fails)
+        session.channel = patched  # type: ignore[assignment]  # a channel but for one method
+        for number in range(rounds):
+            python.send(0, called(5 + number, *SESSION))
+            # The second answer of a kind comes with a head that is known: all at once.
+            python.answer(at(python, 0), result(5 + number), f"X-Round: {rounds}\r\n")
+            assert python.wires[0].out.count(b"502 Bad Gateway") == number + 1
+        assert b"RuntimeError at test_quick.py" in python.wires[0].out
+        assert session.busy == 0
+        assert not python.route._relays
+
+    told(story)
+
+
+class Patched:
+    """A channel whose `server` is another."""
+
+    def __init__(self, channel: Any, server: Any) -> None:
+        self._channel = channel
+        self.server = server
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._channel, name)
+
+
 def test_one_of_several_workers_takes_it_for_its_own_sessions_and_seals_what_grows(told: Any) -> None:
     def story(three: Three) -> None:
         three.learn()

@@ -182,7 +182,7 @@ class Upstream(asyncio.Protocol):
         if whole is not None and plan.plain and body and not request.paused:
             self.request = request.connection = None
             self._pool.release(self)
-            whole(plan, body)
+            _tell(request, whole, plan, body)
             return
         self.plan = plan
         request.handler.on_head(known.status, known.headers)
@@ -255,7 +255,7 @@ class Upstream(asyncio.Protocol):
             self.close()
         if request is not None:
             request.connection = None
-            request.handler.on_end()
+            _tell(request, request.handler.on_end)
 
     def quick_done(self) -> None:
         """The call that was under way has its answer."""
@@ -276,6 +276,14 @@ class Upstream(asyncio.Protocol):
         self._pool.forget(self)
         if self.transport is not None:
             self.transport.abort()
+
+
+def _tell(request: Request, hear: Callable[..., None], *what: object) -> None:
+    """A defect in what becomes of an answer must cost one request, and its client no time."""
+    try:
+        hear(*what)
+    except Exception as error:  # noqa: BLE001 - as the connection's _start
+        request.handler.on_error(f"callgate failed on the server's answer ({place_of(error)})")
 
 
 def _reason(error: httptools.HttpParserError) -> str:
