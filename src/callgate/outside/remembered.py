@@ -11,9 +11,6 @@ import os
 from collections.abc import Mapping
 from typing import Any
 
-import jiter
-import orjson
-
 from callgate.frozen import dataclass, field
 
 NAME = "programs.json"
@@ -36,6 +33,8 @@ def read(state: str) -> Remembered:
     try:
         with open(os.path.join(state, NAME), "rb") as file:
             data = file.read(_BYTES + 1)
+        import jiter  # only for who has remembered something
+
         found = jiter.from_json(data, catch_duplicate_keys=True) if len(data) <= _BYTES else None
         if not isinstance(found, dict) or found.get("made_in") != _here(state):
             return Remembered()
@@ -51,6 +50,8 @@ def read(state: str) -> Remembered:
 
 def write(state: str, remembered: Remembered) -> None:
     """Keep it. Where that fails nothing is kept: what needs it says so."""
+    import orjson
+
     beside = os.path.join(state, f".{NAME}.{os.getpid()}")
     try:
         document = {

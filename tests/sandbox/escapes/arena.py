@@ -33,6 +33,7 @@ from calls import LIBC, call  # noqa: E402 - of the hostile program
 from index import PROBES  # noqa: E402
 from probes import MARK  # noqa: E402
 
+from callgate.outside import caller  # noqa: E402
 from callgate.sandbox.backend import Backend, Prepared, Running  # noqa: E402
 from callgate.sandbox.project_guard import guards  # noqa: E402
 from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec  # noqa: E402
@@ -432,6 +433,7 @@ def main(argv: list[str]) -> int:
         secret = MARK + secrets.token_hex(8)
         environment = {**os.environ, "LAUNCHER_SECRET": secret, "LD_LIBRARY_PATH": "/nonexistent"}
         os.execve(sys.executable, sys.orig_argv, environment)
+    caller.is_the_user()  # no client started this; its home is the one that the range made
     name, folder, *chosen = argv
     print(json.dumps(run(name, Path(folder), chosen or list(PROBES))))
     return 0
