@@ -39,7 +39,7 @@ lint: $(VENV)/.lint  ## style, types, the rooms of the house, the documents
 	$(BIN)/mypy
 	$(BIN)/lint-imports --no-logo
 	$(BIN)/python tools/check_docs.py --static
-	@if command -v cargo-clippy cargo-fmt >/dev/null && [ -f .build/core/Cargo.lock ]; then \
+	@if [ -f .build/core/Cargo.lock ] && cargo clippy --version >/dev/null 2>&1 && cargo fmt --version >/dev/null 2>&1; then \
 	  cargo fmt --manifest-path core/Cargo.toml --check && \
 	  cargo clippy --quiet --release --manifest-path .build/core/Cargo.toml --target-dir .build/core/target -- -D warnings; \
 	fi
