@@ -22,6 +22,25 @@ const FORM_BYTES: usize = 2048;
 /// Forms of each kind; a full table is emptied.
 const REMEMBERED: usize = 1024;
 
+/// What time it is, in ns: since some start, and since 1970.
+#[derive(Clone, Copy)]
+pub struct Clock {
+    pub monotonic: i64,
+    pub realtime: i64,
+}
+
+impl Clock {
+    pub fn now() -> Self {
+        Clock { monotonic: nanoseconds(ClockId::Monotonic), realtime: nanoseconds(ClockId::Realtime) }
+    }
+
+    /// Later than `self`, by one look at the one clock: `self` is so young that nobody has set the other since.
+    pub fn later(self) -> Self {
+        let monotonic = nanoseconds(ClockId::Monotonic);
+        Clock { monotonic, realtime: self.realtime + (monotonic - self.monotonic) }
+    }
+}
+
 fn nanoseconds(clock: ClockId) -> i64 {
     let now = clock_gettime(clock);
     now.tv_sec * 1_000_000_000 + now.tv_nsec
@@ -78,11 +97,53 @@ impl KnownCall {
 }
 
 /// The eight bytes of a memory that another process may change.
-fn number_in(py: Python<'_>, memory: &PyObject) -> Option<u64> {
-    let buffer = PyBuffer::<u8>::get(memory.bind(py)).ok()?;
+fn number_in(py: Python<'_>, memory: &PyBuffer<u8>) -> Option<u64> {
     let mut bytes = [0; 8];
-    buffer.copy_to_slice(py, &mut bytes).ok()?;
+    let cells = memory.as_slice(py)?;
+    if cells.len() != bytes.len() {
+        return None;
+    }
+    for (byte, cell) in bytes.iter_mut().zip(cells) {
+        *byte = cell.get();
+    }
     Some(u64::from_ne_bytes(bytes))
+}
+
+/// What is known of forms, at most `REMEMBERED`: a full memory is emptied.
+struct Memory<T> {
+    all: HashMap<Vec<u8>, Arc<T>>,
+    /// The one asked for last: nearly always the next one, too.
+    last: Option<(Vec<u8>, Arc<T>)>,
+}
+
+impl<T> Memory<T> {
+    fn new() -> Self {
+        Memory { all: HashMap::new(), last: None }
+    }
+
+    fn get(&mut self, form: &[u8]) -> Option<Arc<T>> {
+        if let Some((last, known)) = &self.last {
+            if last == form {
+                return Some(Arc::clone(known));
+            }
+        }
+        let known = Arc::clone(self.all.get(form)?);
+        self.last = Some((form.to_vec(), Arc::clone(&known)));
+        Some(known)
+    }
+
+    fn insert(&mut self, form: Vec<u8>, known: T) {
+        if self.all.len() >= REMEMBERED {
+            self.all.clear();
+        }
+        self.last = None;
+        self.all.insert(form, Arc::new(known));
+    }
+
+    fn clear(&mut self) {
+        self.last = None;
+        self.all.clear();
+    }
 }
 
 /// What was found plain, for one gate.
@@ -91,8 +152,9 @@ pub struct Forms {
     limits: Limits,
     max_call: usize,
     max_answer: usize,
-    calls: HashMap<Vec<u8>, Arc<KnownCall>>,
-    answers: HashMap<Vec<u8>, Arc<[u8]>>,
+    calls: Memory<KnownCall>,
+    /// The constant text of the record.
+    answers: Memory<Vec<u8>>,
     form: Form,
 }
 
@@ -112,8 +174,8 @@ impl Forms {
             },
             max_call: of("request_bytes")?,
             max_answer: of("response_bytes")?,
-            calls: HashMap::new(),
-            answers: HashMap::new(),
+            calls: Memory::new(),
+            answers: Memory::new(),
             form: Form::new(FORM_BYTES),
         })
     }
@@ -125,7 +187,7 @@ impl Forms {
     }
 
     fn __len__(&self) -> usize {
-        self.calls.len() + self.answers.len()
+        self.calls.all.len() + self.answers.all.len()
     }
 
     /// Whether the lane can read a request of this form.
@@ -157,10 +219,7 @@ impl Forms {
         }
         let (cleared, stamp) = (AtomicBool::new(false), AtomicU64::new(0));
         let known = KnownCall { method, name, head, revision, cleared, stamp };
-        if self.calls.len() >= REMEMBERED {
-            self.calls.clear();
-        }
-        self.calls.insert(self.form.bytes.clone(), Arc::new(known));
+        self.calls.insert(self.form.bytes.clone(), known);
         true
     }
 
@@ -172,10 +231,7 @@ impl Forms {
         if self.form.text(method.as_bytes()).and_then(|()| self.form.text(name.as_bytes())).is_none() {
             return false;
         }
-        if self.answers.len() >= REMEMBERED {
-            self.answers.clear();
-        }
-        self.answers.insert(self.form.bytes.clone(), head.into());
+        self.answers.insert(self.form.bytes.clone(), head);
         true
     }
 }
@@ -209,7 +265,7 @@ pub struct Express {
     journal: Py<Place>,
     clears: PyObject,
     /// A memory whose bytes change before a call that was cleared is cleared no longer.
-    stamp: Option<PyObject>,
+    stamp: Option<PyBuffer<u8>>,
     scan: PyObject,
     server: Py<PyString>,
     in_flight: usize,
@@ -237,13 +293,14 @@ impl Express {
         scope: PyObject,
         journal: Py<Place>,
         clears: PyObject,
-        stamp: Option<PyObject>,
+        stamp: Option<Bound<'_, PyAny>>,
         scan: PyObject,
         server: Py<PyString>,
         in_flight: usize,
         ascii_is_clear: bool,
         blake3: bool,
     ) -> PyResult<Self> {
+        let stamp = stamp.map(|memory| PyBuffer::get(&memory)).transpose()?;
         let line = Py::new(py, Line(Vec::with_capacity(1024)))?;
         Ok(Express {
             forms,
@@ -264,7 +321,7 @@ impl Express {
 
     /// Decide a request of the client. True: it may go on as it is.
     fn call(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
-        Ok(self.decide(channel, raw, None)?.is_some())
+        Ok(self.decide(channel, raw, None, Clock::now())?.is_some())
     }
 
     /// The same over HTTP, where headers repeat what the body says: `version` (None: of the handshake era), `method`
@@ -277,7 +334,7 @@ impl Express {
         method: Option<&str>,
         name: Option<&str>,
     ) -> PyResult<Option<i64>> {
-        self.decide(channel, raw, Some((version, method, name)))
+        self.decide(channel, raw, Some((version, method, name)), Clock::now())
     }
 
     /// A whole request with a head that was read before (`before` and `after` are its halves): its id, and the bytes to
@@ -295,7 +352,8 @@ impl Express {
         name: Option<&str>,
     ) -> PyResult<Option<(i64, Bound<'py, PyBytes>)>> {
         let Some(body) = head::body(before, after, data) else { return Ok(None) };
-        let Some(id) = self.decide(channel, body, Some((version, method, name)))? else { return Ok(None) };
+        let mirrored = Some((version, method, name));
+        let Some(id) = self.decide(channel, body, mirrored, Clock::now())? else { return Ok(None) };
         Ok(Some((id, joined(channel.py(), &[lines, b"\r\n"], body)?)))
     }
 
@@ -311,14 +369,21 @@ impl Express {
         date: &[u8],
     ) -> PyResult<Option<Bound<'py, PyBytes>>> {
         let Some(body) = head::body(before, after, data) else { return Ok(None) };
-        if !self.answer(channel, body)? {
+        if !self.decide_answer(channel, body, Clock::now())? {
             return Ok(None);
         }
         joined(channel.py(), &[lines, date], body).map(Some)
     }
 
     /// Decide an answer of the server. True: it may go on as it is.
-    pub fn answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
+    fn answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
+        self.decide_answer(channel, raw, Clock::now())
+    }
+}
+
+impl Express {
+    /// Decide an answer. True: it may go on as it is.
+    pub fn decide_answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8], clock: Clock) -> PyResult<bool> {
         let py = channel.py();
         if self.journal.borrow(py).limit < 0 {
             return Ok(false); // as above
@@ -339,7 +404,7 @@ impl Express {
                 if form.text(asked.0.as_bytes()).and_then(|()| form.text(asked.1.as_bytes())).is_none() {
                     return Ok(false);
                 }
-                answers.get(form.bytes.as_slice()).cloned()
+                answers.get(&form.bytes)
             };
             let Some(head) = head else { return Ok(false) };
             (found, waiting, head)
@@ -351,18 +416,22 @@ impl Express {
             let waiting = waiting.borrow();
             (waiting.seq, waiting.started_ns)
         };
-        let took = (nanoseconds(ClockId::Monotonic) - started) / 1000;
-        if self.record(py, &head, found.id, raw, about, took)?.is_none() {
+        let took = (clock.monotonic - started) / 1000;
+        if self.record(py, &head, found.id, raw, about, took, clock)?.is_none() {
             return Ok(false);
         }
         pending.del_item(found.id)?;
         Ok(true)
     }
-}
 
-impl Express {
     /// Decide a request; its id, where it may go on as it is. `mirrored`: what HTTP headers say of it.
-    pub fn decide(&self, channel: &Bound<'_, PyAny>, raw: &[u8], mirrored: Option<Mirrored>) -> PyResult<Option<i64>> {
+    pub fn decide(
+        &self,
+        channel: &Bound<'_, PyAny>,
+        raw: &[u8],
+        mirrored: Option<Mirrored>,
+        clock: Clock,
+    ) -> PyResult<Option<i64>> {
         let py = channel.py();
         if self.journal.borrow(py).limit < 0 {
             return Ok(None); // each record is the log's own business
@@ -388,13 +457,13 @@ impl Express {
         if !self.cleared(py, &known)? {
             return Ok(None);
         }
-        let Some(seq) = self.record(py, &known.head, found.id, raw, 0, 0)? else { return Ok(None) };
+        let Some(seq) = self.record(py, &known.head, found.id, raw, 0, 0, clock)? else { return Ok(None) };
         let modern = known.revision.is_some();
         let waiting = Pending {
             method: known.method.clone_ref(py),
             name: known.name.clone_ref(py),
             seq,
-            started_ns: nanoseconds(ClockId::Monotonic),
+            started_ns: clock.monotonic,
             modern,
         };
         channel.setattr(intern!(py, "modern"), modern)?;
@@ -423,8 +492,7 @@ impl Express {
         }
         let found = message::call(raw, *limits, form)?;
         form.text(self.server.to_str(py).ok()?.as_bytes())?;
-        let known = calls.get(form.bytes.as_slice())?;
-        Some((found, Arc::clone(known)))
+        Some((found, calls.get(&form.bytes)?))
     }
 
     /// Whether no pattern is in it.
@@ -439,6 +507,7 @@ impl Express {
     }
 
     /// Put an allowed message on record; its `seq`. None where the log wants to do more than take a line.
+    #[allow(clippy::too_many_arguments)]
     fn record(
         &self,
         py: Python<'_>,
@@ -447,6 +516,7 @@ impl Express {
         data: &[u8],
         about: i64,
         took_us: i64,
+        clock: Clock,
     ) -> PyResult<Option<i64>> {
         let mut place = self.journal.borrow_mut(py);
         if place.limit < 0 {
@@ -463,7 +533,7 @@ impl Express {
             scope: scope.downcast::<PyBytes>()?.as_bytes(),
             seq,
             data,
-            time_us: nanoseconds(ClockId::Realtime) / 1000,
+            time_us: clock.realtime / 1000,
             took_us,
         };
         record::write(&mut line.0, &entry, self.blake3);

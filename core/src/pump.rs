@@ -3,16 +3,16 @@
 //! It reads what is there, lets plain lines through in one write, and gives everything else to Python: other
 //! descriptors, the ends of streams, lines that are not plain, what a pipe did not take.
 
-use crate::express::Express;
+use crate::express::{Clock, Express};
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
 use rustix::event::epoll;
 use rustix::fd::BorrowedFd;
 use rustix::io::Errno;
+use rustix::time::{clock_gettime, ClockId};
 use std::cmp::Reverse;
 use std::os::fd::RawFd;
-use std::time::{Duration, Instant};
 
 /// Rounds after which Python is asked whether it has something else to do.
 const ROUNDS: usize = 1024;
@@ -43,16 +43,26 @@ fn failure(error: Errno) -> PyErr {
 
 /// How many descriptors are ready, and which: Python registers each under its own number.
 fn wait(poller: RawFd, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errno> {
-    let mut events = epoll::EventVec::with_capacity(EVENTS);
-    epoll::wait(descriptor(poller), &mut events, timeout_ms)?;
+    wait_into(poller, &mut epoll::EventVec::with_capacity(EVENTS), timeout_ms)
+}
+
+/// The same, with room for the events that is there already.
+fn wait_into(poller: RawFd, events: &mut epoll::EventVec, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errno> {
+    epoll::wait(descriptor(poller), events, timeout_ms)?;
     let mut numbers = [0; EVENTS];
     let mut count = 0;
-    for (number, event) in numbers.iter_mut().zip(&events) {
+    for (number, event) in numbers.iter_mut().zip(&*events) {
         let [a, b, c, d, ..] = event.data.u64().to_ne_bytes();
         *number = RawFd::from_ne_bytes([a, b, c, d]);
         count += 1;
     }
     Ok((count, numbers))
+}
+
+/// A clock that costs next to nothing and is some milliseconds late.
+fn milliseconds() -> i64 {
+    let now = clock_gettime(ClockId::MonotonicCoarse);
+    now.tv_sec * 1000 + now.tv_nsec / 1_000_000
 }
 
 struct Lane {
@@ -70,6 +80,7 @@ pub struct Pump {
     express: Py<Express>,
     channel: PyObject,
     lanes: [Lane; 2],
+    events: epoll::EventVec,
 }
 
 #[pymethods]
@@ -90,7 +101,13 @@ impl Pump {
             client,
             passed: false,
         };
-        Pump { poller, express, channel, lanes: [lane(up, true), lane(down, false)] }
+        Pump {
+            poller,
+            express,
+            channel,
+            lanes: [lane(up, true), lane(down, false)],
+            events: epoll::EventVec::with_capacity(EVENTS),
+        }
     }
 
     /// Relay until there is something for Python: a list of (descriptor, what, bytes), what was read before what is
@@ -110,12 +127,16 @@ impl Pump {
         let ready = [up, down];
         let mut told: Vec<Told<'py>> = Vec::new();
         let mut wait_ms = timeout_ms;
-        let mut ends: Option<Instant> = None;
+        let mut began = Clock::now();
+        let mut ends: Option<i64> = None;
         for _ in 0..ROUNDS {
             let poller = self.poller;
             let moment = (0..=ACTIVE_MS).contains(&wait_ms);
-            let waited =
-                if alone && moment { wait(poller, wait_ms) } else { py.allow_threads(|| wait(poller, wait_ms)) };
+            let waited = if alone && moment {
+                wait_into(poller, &mut self.events, wait_ms)
+            } else {
+                py.allow_threads(|| wait(poller, wait_ms))
+            };
             let (count, ready_numbers) = match waited {
                 Ok(found) => found,
                 Err(Errno::INTR) => break,
@@ -124,15 +145,21 @@ impl Pump {
             if count == 0 {
                 return Ok(None);
             }
+            if !moment {
+                began = Clock::now();
+            }
             for number in ready_numbers.into_iter().take(count) {
                 let lane = self.lanes.iter_mut().zip(ready).find(|(lane, ready)| lane.source == number && *ready);
                 match lane {
-                    Some((lane, _)) => lane.relay(py, self.express.get(), self.channel.bind(py), &mut told)?,
+                    Some((lane, _)) => {
+                        let clock = began.later();
+                        lane.relay(py, self.express.get(), self.channel.bind(py), clock, &mut told)?;
+                    }
                     None => told.push((number, READY, None)),
                 }
             }
-            let now = Instant::now();
-            if !told.is_empty() || now >= *ends.get_or_insert(now + Duration::from_millis(ACTIVE_MS as u64)) {
+            let now = milliseconds();
+            if !told.is_empty() || now >= *ends.get_or_insert(now + i64::from(ACTIVE_MS)) {
                 break;
             }
             wait_ms = ACTIVE_MS;
@@ -159,6 +186,7 @@ impl Lane {
         py: Python<'py>,
         express: &Express,
         channel: &Bound<'py, PyAny>,
+        clock: Clock,
         told: &mut Vec<Told<'py>>,
     ) -> PyResult<()> {
         let count = match rustix::io::read(descriptor(self.source), &mut self.buffer) {
@@ -179,8 +207,8 @@ impl Lane {
         while let Some(length) = memchr::memchr(b'\n', &chunk[plain..]) {
             let line = &chunk[plain..plain + length];
             let decided = match self.client {
-                true => express.decide(channel, line, None).map(|id| id.is_some()),
-                false => express.answer(channel, line),
+                true => express.decide(channel, line, None, clock).map(|id| id.is_some()),
+                false => express.decide_answer(channel, line, clock),
             };
             match decided {
                 Ok(true) => plain += length + 1,

@@ -56,7 +56,10 @@ class Generation:
 
     def close(self) -> None:
         """Unmap. Other processes and other objects keep theirs."""
-        self.map.close()
+        try:
+            self.map.close()
+        except BufferError:
+            pass  # the native lane still looks at it; it is unmapped with the last who does
         os.close(self._descriptor)
 
 
