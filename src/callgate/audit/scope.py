@@ -152,24 +152,28 @@ class Scope:
         by itself: where values are kept, where an object stands in `content`, where the answer failed.
         """
         journal = self._journal
-        if journal.keeps_values or "error" in content or content.get("isError") is True:
+        if journal.keeps_values or _failure(content):
             return None
-        heads = journal.server_heads if direction else journal.client_heads
-        if journal.digest_only:
-            content = _NOTHING
-        return heads.get((hook, method, name, "allow", *content, *map(type, content.values())))
+        heads, key, _ = self._place(hook, direction, method, name, content)
+        return heads.get(key)
 
     def constant(self, hook: str, direction: int, method: str, name: str, content: dict[str, Any]) -> bytes | None:
         """What `head` stands for, as text, also where an object stands in `content`."""
         journal = self._journal
-        if journal.keeps_values or "error" in content or content.get("isError") is True:
+        if journal.keeps_values or _failure(content):
             return None
-        if journal.digest_only:
-            content = _NOTHING
-        key = (hook, method, name, "allow", *content, *map(type, content.values()))
-        heads = journal.server_heads if direction else journal.client_heads
-        head = heads.get(key) or journal.texts.head(key, direction, content, "")
+        heads, key, described = self._place(hook, direction, method, name, content)
+        head = heads.get(key) or journal.texts.head(key, direction, described, "")
         return dumps(head) if head is not None else None
+
+    def _place(
+        self, hook: str, direction: int, method: str, name: str, content: dict[str, Any]
+    ) -> tuple[dict[tuple[object, ...], Fragment], tuple[object, ...], dict[str, Any]]:
+        """Where the head of an allowed message of this form stands, under which key, and what it describes."""
+        journal = self._journal
+        described = _NOTHING if journal.digest_only else content
+        heads = journal.server_heads if direction else journal.client_heads
+        return heads, (hook, method, name, "allow", *described, *map(type, described.values())), described
 
     def record(self, head: Fragment, request_id: str | int | None, data: bytes, about: int, duration_us: int) -> int:
         """Record an allowed message of the form that `head` stands for; its `seq`. See `decision`.

@@ -244,7 +244,10 @@ class HttpRoute:
         if body is not None:
             passed = express.call(channel, body, raw)
             if passed is not None:
-                self._passed(exchange, plan, channel, session, body, passed)
+                if type(passed) is bytes:
+                    self._let_through(exchange, plan, channel, session, body["id"])
+                else:
+                    _respond_outcome(exchange, passed)  # type: ignore[arg-type]  # not bytes, so an Outcome
                 return
         message = channel.decode_client(raw, body)
         if type(message) is not Message:
@@ -300,31 +303,12 @@ class HttpRoute:
     def _let_through(
         self, exchange: Exchange, plan: RequestPlan, channel: Channel, session: Session | None, request_id: int
     ) -> None:
-        """A call that the native lane has decided."""
+        """A call that was decided a short way, here or in the native lane, and goes on as it came."""
         if not channel.revision:
             channel.revision = plan.revision
         relay = Relay(self, exchange, channel, (request_id,))
         relay.cancel_on_disconnect = channel.modern
         self._send(relay, plan, exchange.body, session, channel.pending[request_id].method in REPEATABLE)
-
-    def _passed(
-        self,
-        exchange: Exchange,
-        plan: RequestPlan,
-        channel: Channel,
-        session: Session | None,
-        body: dict[str, Any],
-        passed: bytes | Outcome,
-    ) -> None:
-        """A call that was decided the short way: it is of the handshake era, and none of those that need more."""
-        if type(passed) is not bytes:
-            _respond_outcome(exchange, passed)  # type: ignore[arg-type]  # not bytes, so an Outcome
-            return
-        if not channel.revision:
-            channel.revision = plan.revision
-        relay = Relay(self, exchange, channel, (body["id"],))
-        relay.cancel_on_disconnect = False
-        self._send(relay, plan, passed, session, body["method"] in REPEATABLE)
 
     def _post_batch(
         self,
