@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from typing import Any
 
@@ -9,6 +10,7 @@ import pytest
 
 from callgate.config import ControlConfig
 from callgate.gate.verdicts import ALLOW, Annotate, Ask, Deny, Finding, Remove, ReplaceValue, Rewrite
+from callgate.gate.watchdog import BUSY_S, INTERVAL_S, WATCHDOG
 from tests.gate.fakes import control, gate_of
 
 FINDING = Finding("x/y", "tool-poisoning", "found")
@@ -95,7 +97,7 @@ def test_a_control_that_hangs_is_interrupted_and_denies(hook: Any) -> None:
     decision = decide(control("slow", call=hook), says(ALLOW, "after"))
     assert decision.outcome == "deny"
     assert "in time" in decision.reason
-    assert time.monotonic() - started < 15
+    assert time.monotonic() - started < 25  # a sleep of 30 seconds was not waited for
 
 
 def test_a_control_that_is_merely_slow_to_be_scheduled_is_let_be() -> None:
@@ -112,10 +114,42 @@ def test_the_watchdog_sleeps_when_nothing_happens() -> None:
     gate, _ = gate_of(says(ALLOW))
     gate.decide(gate.always["call"], None, "enforce")  # type: ignore[arg-type]
     assert gate.watchdog.armed
-    deadline = time.monotonic() + 5
+    deadline = time.monotonic() + 30
     while gate.watchdog.armed and time.monotonic() < deadline:
         time.sleep(0.05)
     assert not gate.watchdog.armed
+
+
+def elsewhere(hook: Any) -> threading.Thread:
+    thread = threading.Thread(target=decide, args=(control("slow", call=hook),))
+    thread.start()
+    return thread
+
+
+def test_a_decision_on_another_thread_leaves_the_watchdog_usable() -> None:
+    """Only the main thread has a watchdog; what others decide must not cost it that."""
+    elsewhere(lambda event: ALLOW).join()
+    assert decide(control("slow", call=spins)).rule == "control-failed/slow"
+
+
+def test_a_control_that_hangs_on_another_thread_interrupts_nothing_of_the_main_thread() -> None:
+    entered, ended = threading.Event(), threading.Event()
+
+    def hangs(event: Any) -> Any:
+        entered.set()
+        ended.wait()
+        return ALLOW
+
+    thread = elsewhere(hangs)
+    try:
+        assert entered.wait(30)
+        WATCHDOG.arm()
+        begun, computed = time.monotonic(), time.thread_time()
+        while time.thread_time() - computed < 3 * BUSY_S or time.monotonic() - begun < 4 * INTERVAL_S:
+            assert WATCHDOG.armed and WATCHDOG.busy
+    finally:
+        ended.set()
+        thread.join()
 
 
 @pytest.mark.parametrize(("verdict", "outcome"), [(Deny("no"), "would-deny"), (Rewrite(()), "would-rewrite")])

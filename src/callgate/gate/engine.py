@@ -232,6 +232,9 @@ class Gate:
             self.native.clear()
 
 
+WATCHDOG.guarded = Gate.decide.__code__  # all controls are called there
+
+
 def _plain_finding(error: ProtocolError) -> Finding:
     return Finding(error.rule, "parser-differential", error.what)
 

@@ -9,7 +9,9 @@ from __future__ import annotations
 
 import atexit
 import signal
+from threading import get_ident, main_thread
 from time import monotonic, thread_time
+from types import CodeType, FrameType
 
 INTERVAL_S = 0.5
 """How often the timer looks."""
@@ -26,9 +28,11 @@ class ControlTimeout(BaseException):
 class Watchdog:
     """Counts control calls; see the module. Only the main thread can be guarded (signal handlers run there)."""
 
-    __slots__ = ("_cpu", "_last", "_usable", "_wall", "armed", "busy", "calls")
+    __slots__ = ("_cpu", "_last", "_usable", "_wall", "armed", "busy", "calls", "guarded")
 
     def __init__(self) -> None:
+        self.guarded: CodeType | None = None
+        """The function that calls controls. Nothing else is ever interrupted, whatever another thread counts here."""
         self.calls = 0
         """Raised by the engine before each control call."""
         self.busy = False
@@ -45,18 +49,14 @@ class Watchdog:
         return self._usable
 
     def arm(self) -> None:
-        """Start the timer unless it runs. Called before controls run."""
-        if self.armed or not self._usable:
+        """Start the timer unless it runs. Called before controls run; a decision on another thread goes unguarded."""
+        if self.armed or not self._usable or get_ident() != main_thread().ident:
             return
         handler = signal.getsignal(signal.SIGALRM)
         if handler not in (signal.SIG_DFL, None) and not isinstance(getattr(handler, "__self__", None), Watchdog):
             self._usable = False  # somebody else's timer: it stays theirs, and there is no watchdog
             return
-        try:
-            signal.signal(signal.SIGALRM, self._tick)
-        except ValueError:
-            self._usable = False  # not the main thread
-            return
+        signal.signal(signal.SIGALRM, self._tick)
         self.armed = True
         self._last = -1
         atexit.unregister(self.disarm)
@@ -69,17 +69,23 @@ class Watchdog:
             signal.setitimer(signal.ITIMER_REAL, 0)
             self.armed = False
 
-    def _tick(self, number: int, frame: object) -> None:
-        del number, frame
+    def _tick(self, number: int, frame: FrameType | None) -> None:
+        del number
         if not self.busy:
             if self._last == self.calls:
                 self.disarm()
         elif self._last != self.calls:
             self._cpu = thread_time()
             self._wall = monotonic()
-        elif thread_time() - self._cpu >= BUSY_S or monotonic() - self._wall >= BLOCKED_S:
+        elif (thread_time() - self._cpu >= BUSY_S or monotonic() - self._wall >= BLOCKED_S) and self._deciding(frame):
             raise ControlTimeout
         self._last = self.calls
+
+    def _deciding(self, frame: FrameType | None) -> bool:
+        """Whether it is this thread that runs a control."""
+        while frame is not None and frame.f_code is not self.guarded:
+            frame = frame.f_back
+        return frame is not None
 
 
 WATCHDOG = Watchdog()
