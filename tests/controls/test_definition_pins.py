@@ -183,6 +183,15 @@ def _pinned(before: Any, shown: Any) -> Any:
 # calls
 
 
+def test_a_withheld_tool_is_refused_by_name_where_the_call_leaves_out_its_id(state: Path) -> None:
+    peer = Peer(state)
+    peer.list(A, B)
+    peer.list(BAD, B)
+    for name, outcome in (("a", "deny"), ("b", "allow")):
+        call = {"jsonrpc": "2.0", "method": "tools/call", "params": {"name": name, "arguments": {}}}
+        assert send(peer.channel, peer.journal, "client", encoded(call)).outcome == outcome
+
+
 def test_a_withheld_tool_is_refused_by_name_and_the_rest_of_the_server_goes_on(state: Path) -> None:
     peer = Peer(state)
     assert peer.list(A, B) == ["a", "b"]

@@ -351,6 +351,28 @@ def test_what_is_withheld_from_a_list_cannot_be_called_by_name() -> None:
     assert isinstance(channel.client(call(6, "b")), bytes)
 
 
+def test_a_call_without_an_id_is_judged_as_the_call_it_is() -> None:
+    """A lax server carries out what is no notification by its method, and answers nobody."""
+    seen: list[str] = []
+
+    def verdict(event: Event) -> Any:
+        seen.append(event.name)
+        return Deny("no") if event.name == "bad" else ALLOW
+
+    channel, journal = channel_of(control("a", call=verdict), control("c", pattern=b"evil", catalog=_withhold_evil))
+    channel.client(dump(id=1, method="tools/list"))
+    channel.server(dump(id=1, result={"tools": [{"name": "b", "description": "evil"}]}))
+    for name, passes in (("a", True), ("b", False), ("bad", False)):
+        result = channel.client(dump(method="tools/call", params={"name": name, "arguments": {}}))
+        assert isinstance(result, bytes) is passes
+        if not passes:
+            assert (refused(result).forward, refused(result).reply) == (None, None)
+    assert isinstance(channel.client(dump(method="tools/call", params={"name": ["b"]})), Outcome)
+    assert isinstance(channel.client(dump(method="prompts/get", params={"name": "b"})), bytes)
+    assert seen == ["", "a", "b", "bad", "b"]
+    assert [record[3] for record in journal.decisions[2:5]] == ["a", "b", "bad"]
+
+
 def test_what_one_principal_sees_changes_nothing_for_another() -> None:
     gate, _ = gate_of(control("c", pattern=b"evil", catalog=_withhold_evil))
     for principal, text in (("a", "evil"), ("b", "fine")):

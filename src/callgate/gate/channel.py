@@ -173,10 +173,7 @@ class Channel:
         if kind is _REQUEST:
             return self._request(message)
         if kind is _NOTIFICATION:
-            method = message.method or ""
-            if method == "notifications/cancelled":
-                self._cancelled(message, self.pending, _CLIENT)
-            return self._pass("call", _CLIENT, message, method, "", None, message.body.get("params"))
+            return self._client_notification(message)
         return self._client_answer(message)
 
     def server_message(self, message: Message) -> bytes | Outcome:
@@ -299,6 +296,21 @@ class Channel:
                 return self.no_evidence(_SERVER, message, method, waiting.modern)
         return message.data
 
+    def _client_notification(self, message: Message) -> bytes | Outcome:
+        method = message.method or ""
+        params = message.body.get("params")
+        name = ""
+        if method == "notifications/cancelled":
+            self._cancelled(message, self.pending, _CLIENT)
+        elif params and (member := NAME_MEMBERS.get(method)) is not None:
+            # A request that leaves out its id: a lax server carries it out all the same.
+            name = params.get(member)
+            if type(name) is not str:
+                if name is not None:
+                    return self.refuse(name_not_text(member), _CLIENT, None, message.data)
+                name = ""
+        return self._pass("call", _CLIENT, message, method, name, None, params)
+
     def _client_answer(self, message: Message) -> bytes | Outcome:
         request_id = message.id
         content = message.body.get("result") or message.body.get("error")
@@ -336,10 +348,14 @@ class Channel:
         content: Any,
     ) -> bytes | Outcome:
         """A message nobody waits for an answer to: notifications, answers to the server."""
-        asked = self.gate.asked(hook, message.hits)
-        if asked:
+        gate = self.gate
+        asked = gate.asked(hook, message.hits)
+        names_withheld = hook == "call" and gate.withheld.names
+        if asked or names_withheld:
             event = Event(hook, direction, message, self.conversation, method, name, waiting)
-            decision = self.gate.decide(asked, event, self.conversation.mode)
+            decision = gate.decide(asked, event, self.conversation.mode)
+            if names_withheld:
+                decision = gate.withheld.refuse(event, decision)
             if decision is not CLEAR:
                 return self._settle(decision, event, content, None)
         about = waiting.seq if waiting else 0
