@@ -87,6 +87,21 @@ def test_every_member_of_a_decision(tmp_path: Path) -> None:
     assert answer["content"] == {"content": "array", "isError": "boolean"}
 
 
+def test_a_session_opened_by_an_answer_is_named_from_then_on(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    scope = journal.scope(server="s", principal="ann", transport="http")
+    scope.revision = "2025-11-25"
+    for data in (b"{}", b" " * 5000):  # both kinds of digest
+        decide(scope, data=data)
+    scope.belongs_to("s-1")
+    for data in (b"{}", b" " * 5000):
+        decide(scope, data=data)
+    journal.close()
+    found = [(record["scope"]["session"], record["scope"]["revision"]) for record in records_in(journal.path)[1:5]]
+    assert found == [("", "2025-11-25")] * 2 + [("s-1", "2025-11-25")] * 2
+    assert report_of(tmp_path).verified
+
+
 def test_both_directions_of_one_hook_are_kept_apart(tmp_path: Path) -> None:
     journal = new_journal(tmp_path)
     scope = journal.scope(server="s", principal="p", transport="stdio")

@@ -84,9 +84,18 @@ class Scope:
     def revision(self, revision: str) -> None:
         if revision != self._revision:
             self._revision = revision
-            self._record["scope"] = self._journal.texts.scope(self._who, revision)
-            self.text = dumps(self._record["scope"])
-            self._large = None
+            self._renew()
+
+    def belongs_to(self, session: str) -> None:
+        """Name this session in the records from now on: one that was opened by an answer."""
+        principal, server, _, transport = self._who
+        self._who = (principal, server, session, transport)
+        self._renew()
+
+    def _renew(self) -> None:
+        self._record["scope"] = self._journal.texts.scope(self._who, self._revision)
+        self.text = dumps(self._record["scope"])
+        self._large = None
 
     def decision(
         self,

@@ -13,6 +13,8 @@ from callgate.config import ServerConfig
 from callgate.errors import ConfigError
 from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.transport.http.route import _configured
+from callgate.transport.http.sessions import session_label
+from tests.audit.evidence import records_in
 from tests.gate.fakes import control, gate_of
 from tests.transport.http.harness import META, call, modern, post, wait_until
 
@@ -135,6 +137,28 @@ def test_a_session_has_one_channel_and_one_owner(serve: Any) -> None:
     answer = gateway.ask(post(call(1), "Mcp-Session-Id: session-1"))
     assert answer.status == 404
     assert len(upstream.requests) == before
+
+
+def test_evidence_names_the_session_from_the_answer_that_opens_it(serve: Any) -> None:
+    gateway, _ = serve(sessions)
+    gateway.ask(post(INITIALIZE))
+    gateway.ask(post(call(1), "Mcp-Session-Id: session-1"))
+    gateway.ask(post(call(1)))
+    journal = gateway.route.gate.journal
+    gateway.thread.call(journal.close)
+    found = [
+        (record["method"], record["direction"], record["scope"]["session"])
+        for record in records_in(journal.path)
+        if record["kind"] == "decision"
+    ]
+    label = session_label(b"session-1")
+    assert found[:4] == [
+        ("initialize", "client", ""),
+        ("initialize", "server", label),
+        ("tools/call", "client", label),
+        ("tools/call", "server", label),
+    ]
+    assert {session for _, _, session in found[4:]} == {""}
 
 
 def test_an_unknown_session_is_the_servers_to_judge(serve: Any) -> None:

@@ -417,7 +417,8 @@ class HttpRoute:
         if found is True:
             return None
         if found is False:
-            channel.conversation.session = session_label(session_id)
+            channel.conversation.session = label = session_label(session_id)
+            channel.scope.belongs_to(label)
             found = self.sessions.add(session_id, exchange.principal, channel, self.now) or True
         if found is True:
             return None
