@@ -351,6 +351,46 @@ def test_what_is_withheld_from_a_list_cannot_be_called_by_name() -> None:
     assert isinstance(channel.client(call(6, "b")), bytes)
 
 
+def test_a_list_that_reaches_nobody_gives_nothing_back() -> None:
+    """What was withheld stays so until a list that passes shows it again."""
+    refuses = control("d", pattern=b"nonsense", catalog=lambda event: Deny("no"))
+    joiner = control("j", pattern=b"_", catalog=_joined_description)
+    channel, journal = channel_of(control("c", pattern=b"evil", catalog=_withhold_evil), refuses, joiner)
+
+    def listed(description: str) -> None:
+        channel.client(dump(id=1, method="tools/list"))
+        channel.server(dump(id=1, result={"tools": [{"name": "b", "description": description}]}))
+
+    listed("evil")
+    for refused_list in ("nonsense", "non_sense", "nonsense and evil"):
+        listed(refused_list)
+        assert journal.outcomes()[-1] == "deny"
+        assert isinstance(channel.client(call(2, "b")), Outcome)
+    journal.full = True
+    listed("fine")
+    listed("fi_ne")
+    journal.full = False
+    assert isinstance(channel.client(call(2, "b")), Outcome)
+    listed("fine")
+    assert isinstance(channel.client(call(2, "b")), bytes)
+
+
+def test_what_only_the_second_look_withholds_cannot_be_called_by_name_either() -> None:
+    """A text that is hidden from the first look by what another control takes out of it."""
+    joiner = control("j", pattern=b"_", catalog=_joined_description)
+    channel, _ = channel_of(joiner, control("c", pattern=b"evil", catalog=_withhold_evil))
+    channel.client(dump(id=1, method="tools/list"))
+    listing = channel.server(dump(id=1, result={"tools": [{"name": "b", "description": "ev_il"}, {"name": "a"}]}))
+    assert outcome(listing)["result"]["tools"] == [{"name": "a"}]
+    assert isinstance(channel.client(call(2, "b")), Outcome)
+    assert isinstance(channel.client(call(3, "a")), bytes)
+
+
+def _joined_description(event: Any) -> Rewrite:
+    at = event.message.body["result"]["tools"][0]["description"].index("_")
+    return Rewrite((ReplaceSpan("/result/tools/0/description", at, at + 1, ""),))
+
+
 def test_a_call_without_an_id_is_judged_as_the_call_it_is() -> None:
     """A lax server carries out what is no notification by its method, and answers nobody."""
     seen: list[str] = []

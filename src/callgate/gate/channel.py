@@ -275,8 +275,6 @@ class Channel:
             decision = gate.decide(asked, event, self.conversation.mode)
             if decision is not CLEAR:
                 return self._settle(decision, event, result, None)
-        if hook == "catalog" and gate.withheld.names:
-            gate.withheld.learn(Event(hook, _SERVER, message, self.conversation, method, name, waiting), CLEAR)
         try:
             self.scope.decision(
                 hook,
@@ -294,6 +292,8 @@ class Channel:
         except AuditError:
             if self.enforce:
                 return self.no_evidence(_SERVER, message, method, waiting.modern)
+        if hook == "catalog" and gate.withheld.names:
+            gate.withheld.learn(Event(hook, _SERVER, message, self.conversation, method, name, waiting), CLEAR)
         return message.data
 
     def _client_notification(self, message: Message) -> bytes | Outcome:
@@ -379,10 +379,9 @@ class Channel:
         direction = event.direction
         method = event.method
         waiting = event.request
-        if event.hook == "catalog":
-            self.gate.withheld.learn(event, decision)
+        rounds = [(event, decision)]
         if decision.outcome == "rewrite" and decision.edits:
-            message = self._rewrite(event, decision)
+            message = self._rewrite(event, decision, rounds)
         if decision.labels:
             self.conversation.labels |= decision.labels
         outcome = decision.outcome
@@ -410,8 +409,10 @@ class Channel:
             )
         except AuditError:
             if self.enforce:
+                self._learn(rounds, shown=False)
                 return self.no_evidence(direction, message, method, modern=self.modern)
             seq = 0
+        self._learn(rounds, shown=outcome != "deny")
         if outcome == "deny":
             return self._denied(direction, message, method, waiting, decision)
         if table is not None:
@@ -420,8 +421,18 @@ class Channel:
             table[message.id] = waiting  # type: ignore[index]  # a request has an id
         return message.data if message is original else Outcome(message.data, None, decision.rule, HTTP_OK)
 
-    def _rewrite(self, event: Event, decision: Decision) -> Message:
-        """Apply edits and inspect what they made, until nothing more is to be changed."""
+    def _learn(self, rounds: list[tuple[Event, Decision]], *, shown: bool) -> None:
+        """What is withheld from a list that was judged in these rounds."""
+        if rounds[0][0].hook == "catalog":
+            for event, decision in rounds:
+                self.gate.withheld.learn(event, decision, shown=shown)
+                shown = False  # the rounds after the first only take more away
+
+    def _rewrite(self, event: Event, decision: Decision, rounds: list[tuple[Event, Decision]]) -> Message:
+        """Apply edits and inspect what they made, until nothing more is to be changed.
+
+        `rounds` gets what was inspected again, and what the controls said of it.
+        """
         gate = self.gate
         message = event.message
         edits = decision.edits
@@ -450,6 +461,7 @@ class Channel:
                 event.hook, event.direction, message, self.conversation, event.method, event.name, event.request
             )
             again = gate.decide(gate.asked_again(event.hook, message.hits), changed, self.conversation.mode)
+            rounds.append((changed, again))
             if again.outcome in ("deny", "ask"):
                 decision.findings += again.findings
                 decision.deny(again.reason, again.rule)

@@ -45,8 +45,11 @@ class Withheld:
         self._tell: Callable[[Key, str], None] | None = None
         self._still: Still | None = None
 
-    def learn(self, event: Event, decision: Decision) -> None:
-        """Note what `decision` removes from the list in `event`, and forget what it shows."""
+    def learn(self, event: Event, decision: Decision, *, shown: bool = True) -> None:
+        """Note what `decision` removes from the list in `event`, and forget what it shows.
+
+        Not `shown`: the list as a whole reaches nobody, so nothing in it is to be forgotten.
+        """
         place = _LISTS.get(event.method)
         if place is None:
             return
@@ -54,17 +57,17 @@ class Withheld:
         items: Any = event.message.body["result"].get(member) if "result" in event.message.body else None
         if type(items) is not list:
             return
-        removed = decision.withheld if decision.outcome == "rewrite" else {}
+        removed = decision.withheld
         server, principal = event.conversation.server, event.conversation.principal
         for number, item in enumerate(items):
             name = item.get(key) if type(item) is dict else None
             if type(name) is not str:
                 continue
             rule = removed.get(f"/result/{member}/{number}")
-            if rule is None:
-                self._forget((server, principal, call, name))
-            else:
+            if rule is not None:
                 self._add((server, principal, call, name), rule)
+            elif shown:
+                self._forget((server, principal, call, name))
 
     def share(self, tell: Callable[[Key, str], None], still: Still) -> None:
         """Tell what is learned here (`rule` is empty for what is forgotten), and hear of others what `still` says."""
