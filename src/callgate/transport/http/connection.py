@@ -3,7 +3,9 @@
 Requests are answered in order, one at a time. Parsing is llhttp in its strict mode: conflicting or
 repeated framing headers, bare line feeds, folded lines and stray control characters are errors, and
 an error closes the connection, so that nobody can smuggle a second request past a reader that frames
-differently. Timeouts are plain deadlines that the server's sweep looks at; there is no timer per request.
+differently. Timeouts are plain deadlines that the server's sweep looks at; there is no timer per request:
+`deadline` for a client that says nothing, `message_deadline` for a request that is being read, `unread_deadline` for
+an answer that is not. They are kept apart, so that nothing a client sends gives it more time to read.
 """
 
 from __future__ import annotations
@@ -30,10 +32,10 @@ MAX_TARGET = 8 * 1024
 """Bytes of a request target (414)."""
 MAX_FIELDS = 128
 """Header fields of one request (431)."""
-BODY_BYTES_PER_S = 16 * 1024
-"""A body may take the header timeout plus its size at this pace (408)."""
+BYTES_PER_S = 16 * 1024
+"""A body may take the header timeout plus its size at this pace (408); who reads an answer slower is dropped."""
 LINGER_S = 2.0
-"""How long a refused client's remaining bytes are read and dropped, so that it sees the refusal."""
+"""How long a refused client's remaining bytes are read and dropped once it has the refusal, so that it sees it."""
 PIPELINE = 8
 """Requests that may wait behind the one in progress before reading pauses."""
 
@@ -115,8 +117,11 @@ class Connection(asyncio.Protocol):
         "_stage",
         "_stopped",
         "_target",
+        "_unread",
         "deadline",
+        "message_deadline",
         "transport",
+        "unread_deadline",
         "write_paused",
     )
 
@@ -138,8 +143,9 @@ class Connection(asyncio.Protocol):
         self._chunked = False
         self._http10 = False
         self._ignored = False
+        self._unread = 0
         self.write_paused = False
-        self.deadline = 0.0
+        self.deadline = self.message_deadline = self.unread_deadline = 0.0
 
     # -- asyncio.Protocol ------------------------------------------------------------------------
 
@@ -269,18 +275,21 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.write_paused = True
-        self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+        self._unread = self.transport.get_write_buffer_size()
+        self.unread_deadline = self._server.now + self._server.site.listen.idle_timeout_s
 
     def resume_writing(self) -> None:
         self.write_paused = False
+        self.unread_deadline = 0.0
         exchange = self._current
-        if exchange is None:
+        if exchange is not None:
+            if exchange.on_drain is not None:
+                exchange.on_drain()
+        elif self._stopped and not self._queue:
+            self._linger()
+        else:
             self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
             self._pump()
-            return
-        self.deadline = 0.0
-        if exchange.on_drain is not None:
-            exchange.on_drain()
 
     # -- httptools -------------------------------------------------------------------------------
 
@@ -360,7 +369,7 @@ class Connection(asyncio.Protocol):
         self._stage = _IDLE
         self._deadline_stage = _IDLE
         self._fed = 0
-        self.deadline = 0.0
+        self.deadline = self.message_deadline = 0.0
         head = self._head
         pieces = self._body
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
@@ -542,9 +551,9 @@ class Connection(asyncio.Protocol):
         """A message has begun or its body is under way: it must be complete in time."""
         self._deadline_stage = self._stage
         listen = self._server.site.listen
-        self.deadline = self._server.now + listen.header_timeout_s
+        self.message_deadline = self._server.now + listen.header_timeout_s
         if self._stage == _BODY:
-            self.deadline += max(self._head.length, 65536) / BODY_BYTES_PER_S
+            self.message_deadline += max(self._head.length, 65536) / BYTES_PER_S
 
     def _expected(self, expect: bytes) -> None:
         """`Expect`: say 100 when the body is wanted and it is this request's turn; refuse before it is sent."""
@@ -578,7 +587,7 @@ class Connection(asyncio.Protocol):
         else:
             exchange = self._as_asked(self._parser.get_method() if self._stage == _BODY else b"")
         self._stage = _IDLE
-        self.deadline = 0.0
+        self.deadline = self.message_deadline = 0.0
         self._queue.append((exchange, refusal, True, False))
         if self._current is None:
             self._pump()
@@ -595,19 +604,46 @@ class Connection(asyncio.Protocol):
         self._stopped = True
         self._queue.clear()
         transport = self.transport
-        if self._reading_paused or transport.is_closing() or not transport.can_write_eof():
-            transport.close()
-            return
-        self.deadline = self._server.now + LINGER_S
-        transport.write_eof()
-
-    def timed_out(self) -> None:
-        """The sweep found `deadline` in the past."""
-        self.deadline = 0.0
-        if self._stage != _IDLE and not self._stopped and not self.write_paused:
-            self._stop(Refusal(408, "http-timeout", "the request was not complete in time"))
+        self.message_deadline = 0.0
+        self._linger()
+        if self._half_closes:
+            transport.write_eof()
         else:
+            transport.close()
+
+    @property
+    def _half_closes(self) -> bool:
+        """Whether what the client still sends can be read after the last answer."""
+        transport = self.transport
+        return transport.can_write_eof() and not self._reading_paused and not transport.is_closing()
+
+    def _linger(self) -> None:
+        """All is said. What the client has not read of it yet, it gets."""
+        seconds = LINGER_S + self.transport.get_write_buffer_size() / BYTES_PER_S
+        if not self._half_closes:  # and over TLS, nobody knows what is on its way still
+            seconds = self._server.site.listen.idle_timeout_s
+        self.deadline = 0.0 if self.write_paused else self._server.now + seconds
+
+    def sweep(self, now: float) -> None:
+        """Look at the clock: end what has taken too long."""
+        if 0.0 < self.unread_deadline < now:
+            self._unread_for_long(now)
+        elif 0.0 < self.message_deadline < now:
+            self.message_deadline = 0.0
+            self._stop(Refusal(408, "http-timeout", "the request was not complete in time"))
+        elif 0.0 < self.deadline < now:
+            self.deadline = 0.0
+            if not self.write_paused and not self.message_deadline:
+                self.transport.abort()
+
+    def _unread_for_long(self, now: float) -> None:
+        """Drop a client that does not read on; one that does, if slowly, may."""
+        timeout = self._server.site.listen.idle_timeout_s
+        before, self._unread = self._unread, self.transport.get_write_buffer_size()
+        if before - self._unread < timeout * BYTES_PER_S:
             self.transport.abort()
+        else:
+            self.unread_deadline = now + timeout
 
     def drain(self) -> None:
         """No further request after the one in progress."""

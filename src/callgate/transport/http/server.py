@@ -91,6 +91,7 @@ class HttpServer:
     async def listen(self, sock: socket.socket, tls: ssl.SSLContext | None = None) -> None:
         """Accept on a bound socket."""
         loop = asyncio.get_running_loop()
+        limits = self.site.listen
         if sock.family == socket.AF_UNIX:
             listener: asyncio.AbstractServer = await loop.create_unix_server(
                 lambda: Connection(self), sock=sock, backlog=BACKLOG
@@ -98,7 +99,8 @@ class HttpServer:
         else:
             listener = await loop.create_server(
                 lambda: Connection(self), sock=sock, backlog=BACKLOG, ssl=tls,
-                ssl_handshake_timeout=self.site.listen.header_timeout_s if tls else None,
+                ssl_handshake_timeout=limits.header_timeout_s if tls else None,
+                ssl_shutdown_timeout=limits.idle_timeout_s if tls else None,
             )  # fmt: skip
         self._listeners.append(listener)
         if self._sweeper is None:
@@ -129,8 +131,7 @@ class HttpServer:
             self.date_line = b"date: " + formatdate(second, usegmt=True).encode() + b"\r\n"
             self._refusals.summarise(now)
         for connection in tuple(self.connections):
-            if 0.0 < connection.deadline < now:
-                connection.timed_out()
+            connection.sweep(now)
         listen = self.site.listen
         pause = min(1.0, listen.header_timeout_s / 4, listen.idle_timeout_s / 4)
         self._sweeper = asyncio.get_running_loop().call_later(pause, self._sweep)
