@@ -12,7 +12,7 @@ from callgate.errors import AuditError
 from callgate.gate.channel import Channel
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
-from callgate.gate.verdicts import ALLOW, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
+from callgate.gate.verdicts import ALLOW, Annotate, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
 from callgate.protocol.limits import Limits
 from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
 
@@ -319,6 +319,19 @@ def test_a_rewritten_message_is_inspected_again() -> None:
     channel, _ = channel_of(joiner, bomb)
     channel.client(call())
     assert json.loads(refused(channel.server(answer(text="bo_mb"))).forward or b"")["result"]["isError"] is True
+
+
+def test_what_the_second_look_notes_is_on_record_and_raises_its_labels() -> None:
+    def note(event: Event) -> Annotate:
+        return Annotate((Finding("n/bomb", "tool-poisoning", "a bomb"),), frozenset({"bombs"}))
+
+    joiner = control("joiner", pattern=b"_", content=_without_underscore)
+    for text in ("bo_mb", "bomb bo_mb"):
+        channel, journal = channel_of(joiner, control("n", pattern=b"bomb", content=note))
+        channel.client(call())
+        channel.server(answer(text=text))
+        assert [finding.rule for finding in journal.decisions[-1][8]] == ["n/bomb"]
+        assert channel.conversation.labels == {"bombs"}
 
 
 def _without_underscore(event: Any) -> Rewrite:

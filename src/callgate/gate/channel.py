@@ -466,7 +466,12 @@ class Channel:
                 decision.findings += again.findings
                 decision.deny(again.reason, again.rule)
                 return message
+            # What is news only now, for the first look said the rest.
+            said = {(finding.rule, finding.message, finding.evidence) for finding in decision.findings}
+            news = [one for one in again.findings if (one.rule, one.message, one.evidence) not in said]
+            decision.labels |= again.labels
             if again.outcome != "rewrite" or not again.edits:
+                decision.findings += news
                 return message
             decision.findings += again.findings
             edits = again.edits
