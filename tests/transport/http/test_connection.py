@@ -298,6 +298,26 @@ def _shrink(gateway: Any, size: int) -> None:
     gateway.server.site = replace(gateway.server.site, limits=Limits(request_bytes=size))
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_a_limit_that_comes_with_the_body_holds(serve: Any, chunked: bool) -> None:
+    gateway, upstream = serve()
+    body = json.dumps(call(1, x="x" * 2000)).encode()
+    data = post(body)
+    if chunked:
+        data = HEAD + b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+    with gateway.client() as client:
+        client.send(data[:-6])
+        assert wait_until(
+            lambda: gateway.thread.call(lambda: any(c.message_deadline for c in gateway.server.connections))
+        )
+        gateway.thread.call(lambda: _shrink(gateway, 1000))
+        client.send(data[-6:])
+        assert client.answer().status == 413
+        assert client.at_end()
+    assert upstream.requests == []
+    assert refused(gateway)[0]["route"] == "s"
+
+
 def test_connection_limit(serve: Any) -> None:
     gateway, _ = serve(**small(connections=3))
     held = [gateway.client() for _ in range(3)]

@@ -223,6 +223,58 @@ def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Up
     assert gate.stop() == 0
 
 
+def test_a_reload_in_the_middle_of_a_request_leaves_nobody_waiting(serving: Any, upstream: Upstream) -> None:
+    """A request that is judged by the old rules only by half is judged by the new ones, whole."""
+    other = Upstream(echo)
+    moved, gone = post(call(1), path="/moved/mcp"), post(call(2), path="/gone/mcp")
+    gate = serving({"moved": url(upstream), "gone": url(upstream)})
+    with Client(gate.port) as first, Client(gate.port) as second:
+        for client, data in ((first, moved), (second, gone)):
+            client.send(modern(0, path="/moved/mcp"))
+            assert client.answer().status == 200
+            client.send(data[:-9])
+        gate.write({"moved": url(other), "new": url(upstream)})
+        gate.signal(signal.SIGHUP)
+        assert gate.said("was read again")
+        first.send(moved[-9:])
+        second.send(gone[-9:])
+        first.socket.settimeout(5)
+        second.socket.settimeout(5)
+        assert first.answer().json()["id"] == 1
+        assert second.answer().status == 404
+    assert [request.json()["id"] for request in other.requests] == [1]
+    assert gate.stop() == 0
+    other.close()
+
+
+def test_a_request_that_waits_its_turn_through_a_reload_is_answered(serving: Any, upstream: Upstream) -> None:
+    release = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        release.wait(10)
+        echo(request, peer)
+
+    upstream.respond = respond
+    other = Upstream(echo)
+    gate = serving({"slow": url(upstream), "moved": url(upstream), "gone": url(upstream)})
+    with Client(gate.port) as client:
+        client.send(
+            b"".join(post(call(number), path=f"/{name}/mcp") for number, name in enumerate(("slow", "moved", "gone")))
+        )
+        assert wait_until(lambda: len(upstream.requests) == 1)
+        gate.write({"slow": url(upstream), "moved": url(other)})
+        gate.signal(signal.SIGHUP)
+        assert gate.said("was read again")
+        release.set()
+        client.socket.settimeout(5)
+        assert client.answer().json()["id"] == 0
+        assert client.answer().json()["id"] == 1
+        assert client.answer().status == 404
+    assert [request.json()["id"] for request in other.requests] == [1]
+    assert gate.stop() == 0
+    other.close()
+
+
 def test_what_was_withheld_stays_withheld_through_reloads(serving: Any, upstream: Upstream) -> None:
     tool: dict[str, Any] = {"name": "t", "inputSchema": {"type": "object"}}
 

@@ -113,6 +113,7 @@ class Connection(asyncio.Protocol):
         "_refusal",
         "_sent",
         "_server",
+        "_site",
         "_size",
         "_stage",
         "_stopped",
@@ -340,6 +341,14 @@ class Connection(asyncio.Protocol):
             elif version != "1.1":
                 self._stop(Refusal(505, "http-version", "only HTTP/1.1 and HTTP/1.0 are spoken here"))
                 raise _Stop
+        self._judge(head, head.length)
+        if head.expect is not None:
+            self._expected(head.expect)
+
+    def _judge(self, head: RequestHead, length: int) -> None:
+        """Who asks, and for what; or why not."""
+        server = self._server
+        self._site = site = server.site
         endpoints = site.endpoints
         target = self._target
         self._endpoint = endpoint = endpoints.get(target) or endpoints.get(target.partition(b"?")[0])
@@ -348,11 +357,9 @@ class Connection(asyncio.Protocol):
             self._refusal = principal
         else:
             self._principal: str = principal  # type: ignore[assignment]  # type() narrows no union for mypy
-            if head.length > site.limits.request_bytes:
+            if length > site.limits.request_bytes:
                 self._stop(_too_large(site.limits.request_bytes))
                 raise _Stop
-        if head.expect is not None:
-            self._expected(head.expect)
 
     def on_body(self, body: bytes) -> None:
         self._fed = 0
@@ -366,11 +373,13 @@ class Connection(asyncio.Protocol):
     def on_message_complete(self) -> None:
         if self._ignored:
             return
+        head = self._head
+        if self._site is not self._server.site and self._refusal is None:
+            self._judge(head, self._size)  # other rules came with the body, and the route may be closed by now
         self._stage = _IDLE
         self._deadline_stage = _IDLE
         self._fed = 0
         self.deadline = self.message_deadline = 0.0
-        head = self._head
         pieces = self._body
         body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         endpoint = self._endpoint
@@ -439,7 +448,11 @@ class Connection(asyncio.Protocol):
         self._pumping = True
         queue = self._queue
         while queue and self._current is None and not self.write_paused:
-            self._start(*queue.popleft())
+            exchange, target, close, http10 = queue.popleft()
+            if type(target) is not Refusal:  # other rules may have come while it waited, and its route be closed
+                endpoint = self._server.site.endpoints.get(exchange.path.encode())
+                target = NOT_FOUND if endpoint is None else endpoint.route
+            self._start(exchange, target, close, http10)
         self._pumping = False
         if self._reading_paused and not queue and not self.transport.is_closing():
             self._reading_paused = False
