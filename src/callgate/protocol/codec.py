@@ -17,6 +17,7 @@ import orjson
 
 from callgate.errors import LimitExceeded, ProtocolError
 from callgate.protocol import keys
+from callgate.protocol.fragments import id_of_answer
 from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.methods import LIST_METHODS, NAME_MEMBERS
@@ -85,20 +86,25 @@ class Codec:
         size = len(raw)
         if size > self._max_bytes[direction]:
             raise self._too_large(size, direction)
-        if size <= self._small and (size <= _SHALLOW or self._shallow(raw)):
-            try:
-                data = orjson.dumps(body := orjson.loads(raw))
-            except ValueError as error:
-                if size <= _SHALLOW:
-                    raise _explain(raw, error) from None
-            else:
-                if data == raw:
-                    return self._inspected(body, data, walk=False)
         try:
-            body, data, walk = self._parse(raw)
-        except ValueError as error:
-            raise _explain(raw, error) from None
-        return self._inspected(body, data, walk)
+            if size <= self._small and (size <= _SHALLOW or self._shallow(raw)):
+                try:
+                    data = orjson.dumps(body := orjson.loads(raw))
+                except ValueError as error:
+                    if size <= _SHALLOW:
+                        raise _explain(raw, error) from None
+                else:
+                    if data == raw:
+                        return self._inspected(body, data, walk=False)
+            try:
+                body, data, walk = self._parse(raw)
+            except ValueError as error:
+                raise _explain(raw, error) from None
+            return self._inspected(body, data, walk)
+        except ProtocolError as error:
+            if error.request_id is None and direction is Direction.SERVER:
+                _address(error, raw)
+            raise
 
     def plain(self, raw: bytes) -> dict[str, Any] | None:
         """The object of nearly every message: small, serialised as we would serialise it, with no pattern in it.
@@ -266,7 +272,7 @@ class Codec:
             found = body.get("id")
             if error.request_id is None and type(found) in (str, int):
                 error.request_id = found
-            error.is_answer = "method" not in body
+            error.is_answer = "method" not in body or "result" in body or "error" in body
             raise
 
     def _params(self, params: Any) -> None:
@@ -337,6 +343,20 @@ def parse_leniently(raw: bytes) -> Any:
         return orjson.loads(raw)
     except ValueError:
         return None
+
+
+def _address(error: ProtocolError, raw: bytes) -> None:
+    """Note who waits for a refused message of a server, as a careless reader or its first and last bytes have it.
+
+    A wrong guess costs nothing: only a caller who waits for exactly this id is told that the answer was refused.
+    """
+    body = parse_leniently(raw)
+    if type(body) is dict:
+        found, is_answer = body.get("id"), "method" not in body or "result" in body
+    else:
+        found, is_answer = id_of_answer(raw), True
+    if type(found) in (str, int):
+        error.request_id, error.is_answer = found, is_answer
 
 
 def one_line(data: bytes) -> bytes:

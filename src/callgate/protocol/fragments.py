@@ -1,4 +1,4 @@
-"""The id of a message that was too long to keep, from its first or last bytes.
+"""The id of a message that was too long to keep, or cannot be read, from its first or last bytes.
 
 Serialisers write the envelope's small members before or after the long one, so the id of an over-long
 answer usually stands at one edge. A guess that is wrong costs nothing: it is used only to tell a caller
@@ -33,6 +33,16 @@ def id_at_tail(tail: bytes) -> RequestId | None:
         return None
     value = tail[at + len(_KEY) : -1].strip()
     return _value(value, len(value))
+
+
+def id_of_answer(raw: bytes) -> RequestId | None:
+    """The id that an unreadable message seems to answer; None where it seems to ask something itself."""
+    head = raw[:EDGE_BYTES].removeprefix(b"\xef\xbb\xbf")
+    begins = [at for at in (head.find(b'"result"'), head.find(b'"error"')) if at >= 0]
+    if not begins or 0 <= head.find(b'"method"') < min(begins):
+        return None
+    found = id_at_head(head)
+    return id_at_tail(raw[-EDGE_BYTES:]) if found is None else found
 
 
 def _value(text: bytes, end: int) -> RequestId | None:
