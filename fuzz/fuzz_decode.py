@@ -17,10 +17,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["callgate"]):
+    from callgate.config import Limits
     from callgate.errors import ProtocolError
     from callgate.protocol import pointer
     from callgate.protocol.codec import LEXICAL, Codec
-    from callgate.protocol.limits import Limits
     from callgate.protocol.message import Direction, Message
     from callgate.protocol.surfaces import surfaces
 

@@ -14,6 +14,7 @@ import sys
 import atheris
 
 with atheris.instrument_imports(include=["callgate"]):
+    from callgate.config import Limits
     from callgate.errors import ProtocolError
     from callgate.protocol.codec import Codec
     from callgate.protocol.headers import (
@@ -23,7 +24,6 @@ with atheris.instrument_imports(include=["callgate"]):
         mirrored_headers,
         param_headers,
     )
-    from callgate.protocol.limits import Limits
     from callgate.protocol.message import Direction, Kind, Message
 
 CODEC = Codec(Limits())

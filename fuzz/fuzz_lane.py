@@ -15,10 +15,10 @@ from typing import Any
 import atheris
 
 with atheris.instrument_imports(include=["callgate"]):
+    from callgate.config import Limits
     from callgate.errors import ProtocolError
     from callgate.native import core
     from callgate.protocol.codec import Codec
-    from callgate.protocol.limits import Limits
     from callgate.protocol.message import Direction, Kind, Message
 
 LIMITS = Limits(depth=20, nodes=300, keys=30, string_bytes=300, name_bytes=40, batch=4)

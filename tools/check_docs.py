@@ -100,7 +100,7 @@ def check_block(language: str, text: str) -> str:
         except ValueError as error:
             return f"not JSON: {error}"
     if language == "toml":
-        from callgate.config import parse
+        from callgate.config.document import parse
         from callgate.errors import ConfigError
 
         try:

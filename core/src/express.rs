@@ -160,7 +160,7 @@ pub struct Forms {
 
 #[pymethods]
 impl Forms {
-    /// `limits` is a `callgate.protocol.limits.Limits`.
+    /// `limits` is a `callgate.config.Limits`.
     #[new]
     fn new(limits: &Bound<'_, PyAny>) -> PyResult<Self> {
         let of = |name: &str| limits.getattr(name)?.extract::<usize>();

@@ -4,7 +4,7 @@
 //! read are the bytes that serialising the parsed message gives. Whatever it does not accept is not wrong: the
 //! parser in Python judges it.
 
-/// How a message may be built. The same limits as in `callgate.protocol.limits`.
+/// How a message may be built. The same limits as in `callgate.config`.
 #[derive(Clone, Copy)]
 pub struct Limits {
     pub depth: usize,

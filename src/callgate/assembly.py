@@ -8,7 +8,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callgate.config import Config, state_directory
+from callgate.config import Config
+from callgate.config.places import state_directory
 
 if TYPE_CHECKING:
     from callgate.audit import Journal

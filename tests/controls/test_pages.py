@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Limits, parse
+from callgate.config import Limits
+from callgate.config.document import parse
 from callgate.controls import hidden_characters, message_limits, terminal_escapes
 from callgate.controls.registry import METAS, build_controls
 from tests.controls.harness import encoded, open_channel, send

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.config import Config, SecretConfig, ServerConfig, parse
+from callgate.config import Config, SecretConfig, ServerConfig
+from callgate.config.document import parse
 from callgate.controls import secret_redaction
 from callgate.controls.registry import build_controls
 from callgate.errors import ConfigError

@@ -14,14 +14,13 @@ from hypothesis import strategies as st
 
 from callgate.audit import Journal
 from callgate.audit.spool import HEADER_BYTES
-from callgate.config import Config, ServerConfig
+from callgate.config import Config, Limits, ServerConfig
 from callgate.gate.channel import Channel
 from callgate.gate.control import ControlMeta, Pattern
 from callgate.gate.engine import Gate
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding
-from callgate.protocol.limits import Limits
 from callgate.vault import active
 from callgate.vault.redaction import Redactor
 from tests.audit.evidence import new_journal, report_of, run_python
@@ -359,7 +358,7 @@ def test_a_control_is_asked_again_once_its_state_changed(tmp_path: Path) -> None
 WRITE_UNTIL_FULL = """
 import resource, sys
 from pathlib import Path
-from callgate.protocol.limits import Limits
+from callgate.config import Limits
 from tests.core.messages import answer, call
 from tests.core.test_lane import Side, cleared, decided, say
 sides = [Side(Path(sys.argv[1]) / name, [cleared()], lane, Limits()) for name, lane in (("a", True), ("b", False))]

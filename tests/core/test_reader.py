@@ -10,9 +10,9 @@ import pytest
 from hypothesis import example, given, settings
 
 from callgate.audit.shapes import shape
+from callgate.config import Limits
 from callgate.errors import ProtocolError
 from callgate.protocol.codec import Codec, one_line
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message
 from tests.core.messages import REQUEST, RESPONSE, answer, call, near, needs_core
 

@@ -8,12 +8,12 @@ from typing import Any
 import orjson
 import pytest
 
+from callgate.config import Limits
 from callgate.errors import AuditError
 from callgate.gate.channel import Channel
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
-from callgate.protocol.limits import Limits
 from tests.gate.fakes import FakeJournal, channel_of, control, gate_of
 
 MODERN = {"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientCapabilities": {}}

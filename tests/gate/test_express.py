@@ -11,14 +11,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.audit.shapes import shape
-from callgate.config import Config
+from callgate.config import Config, Limits
 from callgate.gate import express
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding, Remove, Rewrite
-from callgate.protocol.limits import Limits
 from callgate.vault import active
 from callgate.vault.redaction import Redactor
 from tests.audit.evidence import new_journal, records_in

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from callgate.config import parse
+from callgate.config.document import parse
 from callgate.errors import TrustError
 from callgate.launching import first_run
 

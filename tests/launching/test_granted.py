@@ -11,7 +11,8 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Config, LaunchConfig, SecretConfig, load, parse
+from callgate.config import Config, LaunchConfig, SecretConfig
+from callgate.config.reader import load, parse
 from callgate.errors import SecretError
 from callgate.frozen import replace
 from callgate.launching import granting, own

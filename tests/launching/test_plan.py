@@ -9,7 +9,8 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Config, SandboxConfig, ServerConfig, parse
+from callgate.config import Config, SandboxConfig, ServerConfig
+from callgate.config.document import parse
 from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, SecretError, TrustError
 from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan

@@ -8,9 +8,9 @@ import orjson
 import pytest
 from hypothesis import HealthCheck, example, given, settings
 
+from callgate.config import Limits
 from callgate.errors import ProtocolError
 from callgate.protocol.codec import LEXICAL, Codec
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message
 from tests.protocol import readers
 from tests.protocol.documented import RULES

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 import callgate
+from callgate.config import Limits
 from callgate.errors import LimitExceeded, ProtocolError
 from callgate.protocol.codec import Codec
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction
 from tests.protocol.documented import PAGE, RULES
 

@@ -8,9 +8,9 @@ from typing import Any
 import orjson
 import pytest
 
+from callgate.config import Limits
 from callgate.errors import ProtocolError
 from callgate.protocol.codec import Codec
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message
 
 MEMBERS: dict[str, Any] = {

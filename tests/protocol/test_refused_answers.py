@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
+from callgate.config import Limits
 from callgate.errors import ProtocolError
 from callgate.protocol.codec import Codec
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction
 from tests.gate.fakes import channel_of
 
@@ -102,8 +102,3 @@ def test_what_answers_nobody_names_nobody(raw: bytes) -> None:
 
 def test_what_a_client_sends_is_not_guessed_at() -> None:
     assert refused(b'{"jsonrpc":"2.0","id":7,"method":"ping","method":"a"}', Direction.CLIENT).request_id is None
-
-
-def test_a_client_that_sends_both_is_told_by_the_id_of_its_request() -> None:
-    error = refused(b'{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}', Direction.CLIENT)
-    assert (error.rule, error.request_id, error.is_answer) == ("jsonrpc-hybrid", 7, False)

@@ -10,7 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callgate.config import SandboxConfig, parse
+from callgate.config import SandboxConfig
+from callgate.config.document import parse
 from callgate.sandbox.choose import make
 from callgate.sandbox.learn import Observation, observe, strace
 from callgate.sandbox.learn_proposal import Proposal, propose, toml

@@ -10,9 +10,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
-from callgate.config import ServerConfig
+from callgate.config import Limits, ServerConfig
 from callgate.protocol.headers import encode_value
-from callgate.protocol.limits import Limits
 from callgate.protocol.methods import MIRRORED_NAMES
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.stdio_upstream import StdioRoute

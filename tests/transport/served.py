@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import replace
 
-from callgate.config import ListenConfig
-from callgate.protocol.limits import Limits
+from callgate.config import Limits, ListenConfig
 from callgate.transport.http.exchange import Route
 from callgate.transport.http.request_policy import RequestPolicy
 from callgate.transport.http.server import Endpoint, HttpServer, Site

@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from callgate.protocol.limits import Limits
+from callgate.config import Limits
 from callgate.protocol.message import Direction
 from callgate.transport.lane import Lane
 from callgate.transport.sink import Sink

@@ -11,10 +11,10 @@ from typing import Any
 
 import pytest
 
+from callgate.config import Limits
 from callgate.errors import ConfigError
 from callgate.gate.verdicts import Deny, Finding
 from callgate.launching.headers import LiveHeaders
-from callgate.protocol.limits import Limits
 from callgate.transport.remote_stdio import RemoteStdio
 from tests.gate.fakes import FakeJournal, control, gate_of
 from tests.support.processes import free_port, running

@@ -5,8 +5,8 @@ import random
 
 import pytest
 
+from callgate.config import Limits
 from callgate.gate.verdicts import Allow, Deny, Finding
-from callgate.protocol.limits import Limits
 from callgate.transport.bridge import encode
 from tests.gate.fakes import control, gate_of
 from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to

@@ -7,8 +7,8 @@ import time
 
 import pytest
 
+from callgate.config import Limits
 from callgate.gate.verdicts import ALLOW, Deny, Finding, ReplaceValue, Rewrite
-from callgate.protocol.limits import Limits
 from tests.gate.fakes import control
 from tests.transport.exchanges import BOTH, Client, exists, route_to
 

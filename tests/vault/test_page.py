@@ -6,7 +6,7 @@ import re
 import tomllib
 from pathlib import Path
 
-from callgate.config import parse as parse_config
+from callgate.config.document import parse as parse_config
 from callgate.vault.delivery import deliver, resolve_headers
 from callgate.vault.fields import MOST_BYTES
 from callgate.vault.known_tokens import HOSTS

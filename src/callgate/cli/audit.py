@@ -14,7 +14,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from callgate.audit.query import Entry, Filter, Follower, all_records, find, newest_records
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import AuditError, ConfigError
 from callgate.text import visible
 

@@ -10,7 +10,9 @@ from pathlib import Path
 from callgate.cli.settled import settle
 from callgate.clients.surroundings import HOOK_FILES
 from callgate.clients.table import BY_NAME
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import ConfigError
 from callgate.text import visible
 

@@ -27,7 +27,8 @@ from callgate.clients.launcher import launcher, launcher_or_name
 from callgate.clients.machine import Machine, find
 from callgate.clients.records import FILE_NAME as RECORDS
 from callgate.clients.records import Records
-from callgate.config import Config, SandboxConfig, state_directory
+from callgate.config import Config, SandboxConfig
+from callgate.config.places import state_directory
 from callgate.errors import CallgateError
 from callgate.text import visible
 from callgate.vault import grants

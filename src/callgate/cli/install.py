@@ -37,7 +37,8 @@ from callgate.clients.moving import Keeper
 from callgate.clients.plan import Plan, Step, Wish, plan_install
 from callgate.clients.records import Records
 from callgate.clients.table import BY_NAME
-from callgate.config import Config, state_directory
+from callgate.config import Config
+from callgate.config.places import state_directory
 from callgate.errors import CallgateError, ConfigError
 from callgate.text import visible
 from callgate.vault.grants import read as read_grants

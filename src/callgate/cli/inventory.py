@@ -17,7 +17,8 @@ from callgate.clients.probe import speaks_mcp
 from callgate.clients.processes import Machine as Running
 from callgate.clients.processes import look
 from callgate.clients.records import Records
-from callgate.config import Config, state_directory
+from callgate.config import Config
+from callgate.config.places import state_directory
 from callgate.errors import CallgateError
 from callgate.text import visible
 

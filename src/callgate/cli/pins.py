@@ -13,7 +13,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
 from callgate.cli.pins_diff import changes_lines
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import ConfigError
 from callgate.store.database import Store
 from callgate.text import visible

@@ -218,7 +218,7 @@ def _collect_again() -> None:
 
 def _planned(config: Config, name: str, arguments: Arguments) -> Launch:
     """What is to be started. A refusal is evidence too."""
-    from callgate.config import state_path
+    from callgate.config.places import state_path
     from callgate.launching.plan import Wish, plan
 
     wish = Wish(
@@ -256,7 +256,7 @@ def _here() -> str:
 def _take_over_hooks(config: Config, journal: Journal) -> None:
     """What hooks decided since the last log was open belongs into the evidence."""
     from callgate.clients import hook_spool
-    from callgate.config import state_path
+    from callgate.config.places import state_path
 
     state = state_path(config)
     if hook_spool.waiting(state):
@@ -275,7 +275,7 @@ def _start(launch: Launch, spawn: Callable[..., Child]) -> tuple[Child, Running 
 
 
 def _remote(arguments: Arguments) -> int:
-    from callgate.config import state_directory
+    from callgate.config.places import state_directory
     from callgate.launching.granted import check_url
     from callgate.launching.headers import LiveHeaders
     from callgate.launching.urls import resolved_url
@@ -319,12 +319,17 @@ def _remote(arguments: Arguments) -> int:
 
 
 def _configuration(arguments: Arguments) -> Config:
-    from callgate.config import Config, load, user_config_file
+    from callgate.config import Config
+    from callgate.config.places import user_config_file
     from callgate.frozen import replace
 
     path = arguments.config or user_config_file()
     state = os.path.abspath(arguments.state) if arguments.state else ""
-    config = load(path, kept=True, state=state) if path else Config()
+    config = Config()
+    if path:
+        from callgate.config.reader import load
+
+        config = load(path, kept=True, state=state)
     if state:
         config = replace(config, state_dir=state)
     return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it

@@ -21,15 +21,9 @@ from callgate.cli.sandbox_text import (
     report_record,
 )
 from callgate.cli.settled import settle
-from callgate.config import (
-    Config,
-    SandboxConfig,
-    SecretConfig,
-    ServerConfig,
-    load,
-    state_directory,
-    user_config_file,
-)
+from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, TrustError
 from callgate.text import visible
 
@@ -323,7 +317,7 @@ def _append(path: Path, name: str, table: str) -> None:
     """Add the table to a configuration that has none for this server, and that still reads afterwards."""
     import tomllib
 
-    from callgate.config import parse
+    from callgate.config.document import parse
 
     text = path.read_text(encoding="utf-8") if path.exists() else ""
     joined = text + ("" if not text or text.endswith("\n") else "\n") + ("\n" if text else "") + table

@@ -19,7 +19,7 @@ from callgate.clients.git import tracked
 from callgate.clients.machine import Found, Machine
 from callgate.clients.machine import find as find_files
 from callgate.clients.tree import ClientFileError, Node
-from callgate.config import state_directory, user_config_file
+from callgate.config.places import state_directory, user_config_file
 from callgate.errors import ConfigError
 from callgate.text import visible
 from callgate.vault.find import Finding, Fingerprints, Hit, Report, Search

@@ -13,7 +13,7 @@ from callgate.clients.files import read
 from callgate.clients.formats import FormatName, parse
 from callgate.clients.machine import Machine, find
 from callgate.clients.tree import ClientFileError, Node
-from callgate.config import user_config_file
+from callgate.config.places import user_config_file
 from callgate.errors import SecretError
 from callgate.vault import move_env
 from callgate.vault.reference import Reference, is_reference, split

@@ -19,7 +19,7 @@ from callgate.clients.plan import Plan, Wish, plan_install
 from callgate.clients.records import Records
 from callgate.clients.table import Shape
 from callgate.clients.tree import Node
-from callgate.config import user_config_file
+from callgate.config.places import user_config_file
 from callgate.vault.find import Fingerprints
 from callgate.vault.find_files import readers
 from callgate.vault.move import StoreKeeper

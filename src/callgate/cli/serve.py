@@ -9,7 +9,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from callgate.config import Config, ServerConfig, load, parse_address, state_directory, user_config_file
+from callgate.config import Config, ServerConfig
+from callgate.config.gate import parse_address
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import ConfigError
 from callgate.launching.granted import check_settings
 

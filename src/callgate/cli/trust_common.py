@@ -11,7 +11,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from callgate.cli.settled import settle
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import CallgateError, ConfigError
 from callgate.supply import known_locks, lockfile
 from callgate.supply.code_diff import CodeDiff, summary

@@ -9,7 +9,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from callgate.config import Config, load, state_directory, user_config_file
+from callgate.config import Config
+from callgate.config.places import state_directory, user_config_file
+from callgate.config.reader import load
 from callgate.errors import ConfigError, TrustError
 from callgate.text import visible
 

@@ -36,9 +36,9 @@ from callgate.protocol.methods import META_VERSION, NAME_MEMBERS
 
 if TYPE_CHECKING:
     from callgate.audit import Scope
+    from callgate.config import Limits
     from callgate.gate.conversation import Conversation
     from callgate.gate.engine import Gate
-    from callgate.protocol.limits import Limits
 
 _REMEMBERED = 256
 """Answered or cancelled requests kept, so that a replay or a late answer is recognised."""

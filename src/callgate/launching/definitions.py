@@ -16,12 +16,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from callgate.config import Config, LaunchConfig
+from callgate.config import Config, LaunchConfig, Limits
 from callgate.errors import CallgateError, ProtocolError, TrustError
 from callgate.launching.launch import Launch
 from callgate.launching.plan import Wish, plan
 from callgate.protocol.codec import Codec
-from callgate.protocol.limits import Limits
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.supply import lockfile
 from callgate.supply.lockfile import LockedServer, LockFile

@@ -16,7 +16,8 @@ import os
 from collections import deque
 from collections.abc import Callable
 
-from callgate.config import ServerConfig, state_directory
+from callgate.config import ServerConfig
+from callgate.config.places import state_directory
 from callgate.errors import AuditError, CallgateError, LaunchError
 from callgate.gate.engine import Gate
 from callgate.gate.events import LaunchEvent

@@ -6,7 +6,8 @@ import asyncio
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from callgate.config import ServerConfig, state_directory
+from callgate.config import ServerConfig
+from callgate.config.places import state_directory
 from callgate.launching.headers import LiveHeaders
 from callgate.transport.http.exchange import Route
 from callgate.transport.sse_beside import SseBesideHttp

@@ -13,10 +13,9 @@ from typing import Any, TypeAlias
 
 from callgate.audit import open_journal
 from callgate.audit.reader import chains, read_lines
-from callgate.config import AuditConfig, Config, ListenConfig, ServerConfig
+from callgate.config import AuditConfig, Config, Limits, ListenConfig, ServerConfig
 from callgate.gate.control import Control
 from callgate.gate.engine import Gate
-from callgate.protocol.limits import Limits
 from callgate.transport.http.affinity import AffinityRoute, SessionSeal, WorkerSockets
 from callgate.transport.http.client import Pool, Request
 from callgate.transport.http.connection import Connection

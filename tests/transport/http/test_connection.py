@@ -10,8 +10,7 @@ from typing import Any
 
 import pytest
 
-from callgate.config import ListenConfig
-from callgate.protocol.limits import Limits
+from callgate.config import Limits, ListenConfig
 from callgate.transport.http import refusals
 from tests.transport.http.harness import call, modern, post, wait_until
 

@@ -136,7 +136,7 @@ def test_what_was_admitted_is_admitted_again_and_nothing_more(serve: Any) -> Non
 def test_limits_and_new_rules_hold_for_known_heads(serve: Any) -> None:
     from dataclasses import replace
 
-    from callgate.protocol.limits import Limits
+    from callgate.config import Limits
 
     gateway, _ = serve()
     small, large = post(call(1, x="x" * 100)), post(call(1, x="x" * 900))
@@ -188,7 +188,7 @@ def test_known_answers_are_still_decided(serve: Any) -> None:
 
 
 def test_a_known_head_lets_no_larger_answer_through_than_a_new_one(serve: Any) -> None:
-    from callgate.protocol.limits import Limits
+    from callgate.config import Limits
 
     sizes = iter([10, 10, 10, 5000, 10])
 

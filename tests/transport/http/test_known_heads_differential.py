@@ -10,8 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from callgate.config import ListenConfig
-from callgate.protocol.limits import Limits
+from callgate.config import Limits, ListenConfig
 from callgate.transport.http import connection, upstream
 from callgate.transport.http.answer_plan import AnswerPlan
 from callgate.transport.http.client import Pool

@@ -11,11 +11,10 @@ from typing import Any
 
 import pytest
 
-from callgate.config import Config, ListenConfig
+from callgate.config import Config, Limits, ListenConfig
 from callgate.gate.control import ControlMeta
 from callgate.gate.events import Event
 from callgate.gate.verdicts import ALLOW, Deny, ReplaceValue, Rewrite
-from callgate.protocol.limits import Limits
 from tests.transport.http.harness import META, call, modern, post, wait_until
 
 

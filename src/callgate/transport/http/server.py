@@ -10,9 +10,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from email.utils import formatdate
 
-from callgate.config import ListenConfig
+from callgate.config import Limits, ListenConfig
 from callgate.gate import answers
-from callgate.protocol.limits import Limits
 from callgate.transport.http.connection import NOT_FOUND, Connection, KnownRequest
 from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE

@@ -16,7 +16,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
-from callgate.config import Config, ServerConfig, state_directory
+from callgate.config import Config, ServerConfig
+from callgate.config.places import state_directory
 from callgate.errors import AuditError, CallgateError
 from callgate.gate.engine import Gate
 from callgate.gate.withheld import Key, carry_over, withholds

@@ -1,3 +1,7 @@
+"""Configuration files: what is read of them, and what a start keeps for the next."""
+
+from __future__ import annotations
+
 import marshal
 import os
 from pathlib import Path
@@ -5,9 +9,44 @@ from typing import Any
 
 import pytest
 
-from callgate import config, parsed
-from callgate.config import Config, load
+from callgate.config import Config, reader
+from callgate.config.reader import load
 from callgate.errors import ConfigError
+
+
+def test_an_empty_file_is_a_configuration(tmp_path: Path) -> None:
+    file = tmp_path / "callgate.toml"
+    file.write_text("")
+    config = load(file)
+    assert config == Config(source=str(file))
+    assert config.mode == "enforce"
+    assert config.listen.host == "127.0.0.1"
+
+
+def test_unreadable_files_are_explained(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="no configuration"):
+        load(tmp_path / "none.toml")
+    broken = tmp_path / "broken.toml"
+    broken.write_text("mode = \n")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(broken)
+    broken.write_bytes(b"\xff\xfe")
+    with pytest.raises(ConfigError, match="not valid TOML"):
+        load(broken)
+
+
+def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
+    file = tmp_path / "callgate.toml"
+    file.write_text('state_dir = "state"\n[listen]\ntoken_file = "token"\n')
+    config = load(file)
+    assert config.state_dir == str(tmp_path / "state")
+    assert config.listen.token_file == str(tmp_path / "token")
+
+
+def test_a_configuration_without_end_is_not_read() -> None:
+    with pytest.raises(ConfigError, match="larger than"):
+        load("/dev/zero")
+
 
 TEXT = '[launch]\nunpinned = "refuse"\n[servers.s.sandbox]\nread = ["/srv/a"]\ncpus = 1.5\n'
 
@@ -32,13 +71,13 @@ def start(path: Path, **options: Any) -> Config:
 def parser(monkeypatch: pytest.MonkeyPatch) -> list[bytes]:
     """What was parsed, in order."""
     seen: list[bytes] = []
-    real = config._from_toml
+    real = reader._from_toml
 
     def counted(path: Any, content: bytes) -> dict[str, Any]:
         seen.append(content)
         return real(path, content)
 
-    monkeypatch.setattr(config, "_from_toml", counted)
+    monkeypatch.setattr(reader, "_from_toml", counted)
     return seen
 
 
@@ -74,13 +113,16 @@ def test_another_files_document_is_never_taken(settings: Path, tmp_path: Path) -
 FORGED = {"launch": {"sandbox": "none"}}
 
 
-@pytest.mark.parametrize("how", ["mode", "link", "cut", "other version", "rubbish", "no document", "pipe", "owner"])
+@pytest.mark.parametrize(
+    "how",
+    ["mode", "link", "cut", "other version", "rubbish", "no document", "no place", "half a letter", "pipe", "owner"],
+)
 def test_what_is_not_ours_and_whole_counts_as_absent(
     settings: Path, tmp_path: Path, how: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     start(settings)
     (file,) = kept(tmp_path)
-    forged = parsed._HEAD + parsed._digest(TEXT.encode()) + marshal.dumps(FORGED)
+    forged = reader._HEAD + reader._digest(TEXT.encode()) + marshal.dumps(FORGED)
     file.write_bytes(forged)
     assert start(settings).launch.sandbox == "none"  # so this is what must not come from anybody else
     if how == "mode":
@@ -91,17 +133,24 @@ def test_what_is_not_ours_and_whole_counts_as_absent(
     elif how == "cut":
         file.write_bytes(forged[:-3])
     elif how == "other version":
-        file.write_bytes(forged.replace(parsed._HEAD[:18], b"callgate-parsed-0 "))
+        file.write_bytes(forged.replace(reader._HEAD[:18], b"callgate-parsed-0 "))
     elif how == "rubbish":
-        file.write_bytes(parsed._HEAD + parsed._digest(TEXT.encode()) + b"\xff\xff")
+        file.write_bytes(reader._HEAD + reader._digest(TEXT.encode()) + b"\xff\xff")
     elif how == "no document":
-        file.write_bytes(parsed._HEAD + parsed._digest(TEXT.encode()) + marshal.dumps(["launch"]))
+        file.write_bytes(reader._HEAD + reader._digest(TEXT.encode()) + marshal.dumps(["launch"]))
+    elif how in ("no place", "half a letter"):
+        settings.write_text(TEXT + "# é")
+        start(settings)
+        size = len(settings.read_bytes())
+        place = {"no place": ("a", "b"), "half a letter": (size - 1, size)}[how]
+        made = reader._HEAD + reader._digest(settings.read_bytes()) + marshal.dumps({"launch": {"sandbox": place}})
+        file.write_bytes(made)
     elif how == "pipe":
         file.unlink()
         os.mkfifo(file, 0o600)
     else:
         monkeypatch.setattr(os, "geteuid", lambda: os.getuid() + 1)
-        monkeypatch.setattr(config, "state_path", config._state_place)  # it would refuse the directory
+        monkeypatch.setattr(reader, "state_path", reader.state_place)  # it would refuse the directory
     assert start(settings).launch.sandbox == "auto"
 
 
@@ -121,7 +170,7 @@ def test_it_is_kept_where_the_command_line_says(settings: Path, tmp_path: Path) 
 
 
 @pytest.mark.parametrize(
-    "text", ["launch = 1979-05-27", "x = ", "mode = 'quick'", "\x00", "# " + "x" * parsed.MOST_BYTES]
+    "text", ["launch = 1979-05-27", "x = ", "mode = 'quick'", "\x00", "# " + "x" * reader._MOST_KEPT]
 )
 def test_what_cannot_be_kept_is_as_without(settings: Path, tmp_path: Path, text: str) -> None:
     settings.write_text(text)
@@ -144,19 +193,38 @@ def test_a_directory_that_cannot_be_written_is_no_error(settings: Path, tmp_path
     "text",
     [
         '[servers.a]\nurl = "https://a.example/mcp"\nheaders = { Authorization = "Bearer TOKEN-1" }\n',
+        '[servers.a]\nurl = "https://a.example/TOKEN-1/mcp"\n',
         '[servers.a]\ncommand = ["a", "--api-key", "TOKEN-1"]\n',
-        '[servers.a]\ncommand = ["a"]\nenvironment = { KEY = "TOKEN-1" }\n',
+        '[servers.a]\ncommand = ["a"]\nenvironment = { "é" = "é", KEY = "TOKEN-1", NONE = "" }\n',
         '[launch]\nvariables = { npm_config__auth = "TOKEN-1" }\n',
-        '[launch]\negress_proxy = "http://me:TOKEN-1@10.0.0.1:3128"\n',
+        '[servers.a]\ncommand = ["a"]\nsandbox.egress_proxy = "http://me:TOKEN-1@10.0.0.1:3128"\n',
         '# the old key was TOKEN-1\n[launch]\nunpinned = "refuse"\n',
     ],
-    ids=["header", "argument", "variable", "program", "proxy", "comment"],
+    ids=["header", "address", "argument", "variable", "program", "proxy", "comment"],
 )
-def test_no_secret_of_a_configuration_is_copied(settings: Path, tmp_path: Path, text: str) -> None:
+def test_no_secret_is_copied_and_yet_nothing_parsed_again(
+    settings: Path, tmp_path: Path, parser: list[bytes], text: str
+) -> None:
     settings.write_text(text)
-    document = config._from_toml(settings, text.encode())
-    parsed.write(str(tmp_path / "state"), str(settings), text.encode(), document)
-    assert b"TOKEN-1" not in b"".join(file.read_bytes() for file in kept(tmp_path))
+    assert start(settings) == start(settings)
+    assert len(parser) == 1
+    assert start(settings) == load(settings)
+    (file,) = kept(tmp_path)
+    assert b"TOKEN-1" not in file.read_bytes()
+
+
+@pytest.mark.parametrize("written", ['"TOKEN\\u002d1"', '"""TOKEN\\\n  -1"""', '["TOKEN-1", 1]', "86421357"])
+def test_a_secret_that_does_not_stand_in_the_file_as_it_is_meant_is_not_kept(
+    settings: Path, tmp_path: Path, parser: list[bytes], written: str
+) -> None:
+    settings.write_text(f"[launch]\nvariables = {{ npm_config__auth = {written} }}\n".replace("\\n", "\n"))
+    for number in (1, 2):
+        try:
+            assert start(settings).launch.variables == {"npm_config__auth": "TOKEN-1"}
+        except ConfigError as error:
+            assert "must be a string" in error.what
+        assert len(parser) == number
+    assert not kept(tmp_path)
 
 
 def test_what_holds_none_is_kept(settings: Path, tmp_path: Path) -> None:

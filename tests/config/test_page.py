@@ -9,23 +9,23 @@ from typing import Any
 
 import pytest
 
-from callgate import config as module
 from callgate.config import (
+    DEFAULT_LISTEN,
     AuditConfig,
     Config,
     ControlConfig,
     LaunchConfig,
+    Limits,
     ListenConfig,
     SandboxConfig,
     SecretConfig,
     ServerConfig,
-    parse,
 )
+from callgate.config.document import parse
 from callgate.errors import ConfigError
-from callgate.protocol.limits import Limits
 from callgate.sandbox import spec
 
-PAGE = Path(__file__).parents[3] / "docs" / "configuration.md"
+PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
 SECTIONS: dict[str, tuple[type, set[str], set[str]]] = {
     "Top level": (Config, {"listen", "limits", "audit", "controls", "servers", "launch", "source"}, set()),
     "listen": (ListenConfig, {"host", "port"}, {"address"}),
@@ -74,7 +74,7 @@ def test_defaults_are_true() -> None:
                 continue  # said in words
             written = tomllib.loads(f"x = {default.strip('`')}")["x"]
             if key == "address":
-                assert written == module.DEFAULT_LISTEN
+                assert written == DEFAULT_LISTEN
                 continue
             if section == "servers.NAME.sandbox" and key in OF_THE_SANDBOX:
                 assert written == OF_THE_SANDBOX[key]
