@@ -214,6 +214,44 @@ def test_an_unreadable_answer_becomes_an_error_for_its_caller() -> None:
     assert not channel.pending
 
 
+def test_everybody_a_refused_batch_would_have_answered_is_told() -> None:
+    answers = b"[" + answer(1) + b"," + answer("two") + b"," + dump(id=3, method="ping") + b"]"
+    unreadable = answers.replace(b'"ping"', b"[]")
+    for revision, batch in (("2025-06-18", answers), ("2025-03-26", unreadable), ("2025-06-18", unreadable)):
+        channel, journal = channel_of()
+        channel.revision = revision
+        for id in (1, "two", 3, 4):
+            channel.client(call(id))
+        told = json.loads(refused(channel.server(batch)).forward or b"")
+        assert [one["id"] for one in told] == [1, "two"]
+        assert all(one["error"]["code"] == -31403 for one in told)
+        assert list(channel.pending) == [3, 4]
+        assert journal.decisions[-1][5] == batch
+        assert json.loads(refused(channel.server(b"[" + answer(4) + b",[]]")).forward or b"")["id"] == 4
+
+
+def test_a_refused_batch_answers_nobody_who_does_not_wait() -> None:
+    channel, _ = channel_of()
+    channel.client(call(1))
+    for batch in (b"[]", b"[" + answer(2) + b"]", b"[[1]]", b'[{"id":true}]', b'[{"id":[1]}]', b"[1", b"[" * 900):
+        assert refused(channel.server(batch)).forward is None
+    assert list(channel.pending) == [1]
+
+
+def test_an_unreadable_answer_of_the_client_ends_what_the_server_waits_for() -> None:
+    """Its id is the server's: told to the client, it would mean a request of its own."""
+    channel, _ = channel_of()
+    channel.client(call(5))
+    channel.server(dump(id=5, method="roots/list"))
+    out = refused(channel.client(dump(id=5, result=[])))
+    assert json.loads(out.reply or b"")["id"] is None
+    told = json.loads(out.forward or b"")
+    assert (told["id"], told["error"]["data"]["rule"]) == (5, "jsonrpc-result")
+    assert not channel.asked
+    assert 5 in channel.pending
+    assert refused(channel.client(dump(id=5, result=[]))).forward is None
+
+
 def test_garbage_is_refused_and_the_channel_goes_on() -> None:
     channel, journal = channel_of()
     assert refused(channel.server(b"Listening on port 3000")).forward is None

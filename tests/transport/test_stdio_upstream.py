@@ -253,6 +253,19 @@ async def test_batches_belong_to_one_revision() -> None:
         assert client.post(batch).status == 400
 
 
+@pytest.mark.parametrize(
+    ("revision", "second"), [("2025-06-18", "x"), ("2025-06-18", "broken"), ("2025-03-26", "broken")]
+)
+async def test_everybody_a_refused_batch_would_have_answered_is_told(revision: str, second: str) -> None:
+    async with route_to("pairs") as (route, _):
+        client = Client(route)
+        await client.initialize(revision)
+        asked = [client.request(1, "x"), client.request(2, second)]
+        told = [(await one.end()).json for one in asked]
+        assert [one["id"] for one in told] == [1, 2]
+        assert all("the server's answer was refused" in one["error"]["message"] for one in told)
+
+
 async def test_refusals_and_rewrites_of_controls() -> None:
     finding = Finding("c/r", "tool-poisoning", "no")
 

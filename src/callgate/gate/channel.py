@@ -504,13 +504,23 @@ class Channel:
         text = f"{error.what}; {error.next_step}" if error.next_step else error.what
         if direction is _CLIENT:
             status = HTTP_TOO_LARGE if error.rule == "limit-request-bytes" else HTTP_BAD_REQUEST
-            reply = answers.error(request_id, error.rpc_code, f"Refused by callgate: {text}", error.rule)
+            # The id of an answer is the server's: to the client it would mean a request of its own.
+            known = None if error.is_answer else request_id
+            reply = answers.error(known, error.rpc_code, f"Refused by callgate: {text}", error.rule)
             return Outcome(None, reply, error.rule, status)
         # What the server said is not repeated; its caller, if one waits, learns that the answer was refused.
+        answered = _answered_in(data) if data.startswith(b"[") else []
+        if error.is_answer and request_id is not None and request_id not in answered:
+            answered.append(request_id)
+        text_of_answer = f"Refused by callgate: the server's answer was refused: {text}"
+        told = [
+            answers.error(one, answers.DENIED, text_of_answer, error.rule)
+            for one in answered
+            if self.pending.pop(one, None) is not None
+        ]
         forward: bytes | None = None
-        if error.is_answer and request_id is not None and self.pending.pop(request_id, None) is not None:
-            text = f"the server's answer was refused: {text}"
-            forward = answers.error(request_id, answers.DENIED, f"Refused by callgate: {text}", error.rule)
+        if told:
+            forward = told[0] if len(told) == 1 else b"[" + b",".join(told) + b"]"
         back: bytes | None = None
         if request_id is not None and not error.is_answer:
             code = -32601 if error.rule == "server-request" else error.rpc_code
@@ -522,7 +532,12 @@ class Channel:
         too_large = isinstance(error, LimitExceeded) and error.rule.endswith("-bytes")
         body = None if self.enforce or too_large else parse_leniently(raw)
         if body is None:
-            return self.refuse(error, direction, error.request_id, raw)
+            outcome = self.refuse(error, direction, error.request_id, raw)
+            asked = error.request_id if direction is _CLIENT and error.is_answer else None
+            if asked is not None and self.asked.pop(asked, None) is not None:
+                text = f"Refused by callgate: the client's answer was refused: {error.what}"
+                outcome.forward = answers.error(asked, answers.DENIED, text, error.rule)
+            return outcome
         finding = replace(self.gate.finding_of(error), message=f"passed uninspected: {error.what}")
         request_id = body.get("id") if type(body) is dict else None
         if type(request_id) not in (str, int):
@@ -580,7 +595,8 @@ class Channel:
 
     def _batch(self, messages: list[Message], direction: Direction) -> bytes | Outcome:
         if self.revision != "2025-03-26":
-            return self.refuse(no_batches(self.revision), direction)
+            data = b"[" + b",".join(message.data for message in messages) + b"]"
+            return self.refuse(no_batches(self.revision), direction, None, data)
         forward: list[bytes] = []
         replies: list[bytes] = []
         rule = ""
@@ -694,6 +710,15 @@ def _forbid_caching(body: dict[str, Any]) -> None:
             result["ttlMs"] = 0
         if "cacheScope" in result:
             result["cacheScope"] = "private"
+
+
+def _answered_in(batch: bytes) -> list[RequestId]:
+    """The ids that a batch of the server seems to answer."""
+    items = parse_leniently(batch)
+    if type(items) is not list:
+        return []
+    found = (item.get("id") for item in items if type(item) is dict and "method" not in item)
+    return list(dict.fromkeys(one for one in found if type(one) is int or type(one) is str))
 
 
 def _same_envelope(message: Message, original: Message) -> bool:

@@ -16,7 +16,7 @@ from callgate.errors import LimitExceeded, ProtocolError
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec, one_line
+from callgate.protocol.codec import Codec, one_line, parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.transport.lane import REFUSED_IN_A_ROW
@@ -137,8 +137,8 @@ class Link:
         elif self.channel.revision == "2025-03-26":
             for one in message:
                 self._decide(one)
-        else:
-            self.channel.server(data)  # refused and on record
+        elif isinstance(refused := self.channel.server(data), Outcome) and refused.forward is not None:
+            self._tell(refused.forward)
 
     def _decide(self, message: Message) -> None:
         decided = self.channel.server_message(message)
@@ -169,15 +169,21 @@ class Link:
                 self.upstream.stop(0.0)
             if decided.reply is not None:
                 self.upstream.send(decided.reply)
-            if decided.forward is None or request_id is None:
-                return
-            decided = decided.forward
+            if decided.forward is not None:
+                self._tell(decided.forward)
+            return
         decided = decided.replace(b"\r", b" ")  # legal JSON white space, but the end of a line in SSE
         if request_id is None:
             self._face.message(decided, None)
         else:
             self._forget(request_id)
             self._face.answer(request_id, decided, Kind.ERROR)
+
+    def _tell(self, errors: bytes) -> None:
+        """One error of the gate's own, or several: they take the place of answers that were refused."""
+        body = parse_leniently(errors)
+        for one in body if type(body) is list else [body]:
+            self.unanswered(one["id"], encode(one))
 
     def too_long(self, edges: list[bytes], *, endless: bool) -> None:
         """Lines over the limit were dropped. Where their ids can be read, who waits is told."""

@@ -226,6 +226,28 @@ def batches() -> None:
             answer(message, {})
 
 
+def pairs() -> None:
+    """Answers two requests at a time, in a batch, whatever the revision; `broken` makes the second answer none."""
+    held = []
+    for message in requests():
+        if not initialize(message):
+            held.append(message)
+        if len(held) == 2:
+            made = [{"jsonrpc": "2.0", "id": one["id"], "result": {}} for one in held]
+            if held[1]["method"] == "broken":
+                made[1]["result"] = None
+            send(made)
+            held.clear()
+
+
+def null_params() -> None:
+    """Sends a progress notification whose params are null before each answer."""
+    for message in requests():
+        if not initialize(message):
+            send({"jsonrpc": "2.0", "method": "notifications/progress", "params": None})
+            answer(message, {"echo": message.get("params")})
+
+
 def noisy() -> None:
     """On notifications/start, sends 2,000 numbered log messages of 1 KB."""
     for message in requests():
