@@ -102,3 +102,8 @@ def test_what_answers_nobody_names_nobody(raw: bytes) -> None:
 
 def test_what_a_client_sends_is_not_guessed_at() -> None:
     assert refused(b'{"jsonrpc":"2.0","id":7,"method":"ping","method":"a"}', Direction.CLIENT).request_id is None
+
+
+def test_a_client_that_sends_both_is_told_by_the_id_of_its_request() -> None:
+    error = refused(b'{"jsonrpc":"2.0","id":7,"method":"ping","result":{}}', Direction.CLIENT)
+    assert (error.rule, error.request_id, error.is_answer) == ("jsonrpc-hybrid", 7, False)

@@ -102,7 +102,7 @@ class Codec:
                 raise _explain(raw, error) from None
             return self._inspected(body, data, walk)
         except ProtocolError as error:
-            if error.request_id is None and direction is Direction.SERVER:
+            if direction is Direction.SERVER and (error.request_id is None or error.rule == "jsonrpc-hybrid"):
                 _address(error, raw)
             raise
 
@@ -272,7 +272,7 @@ class Codec:
             found = body.get("id")
             if error.request_id is None and type(found) in (str, int):
                 error.request_id = found
-            error.is_answer = "method" not in body or "result" in body or "error" in body
+            error.is_answer = "method" not in body
             raise
 
     def _params(self, params: Any) -> None:
@@ -352,7 +352,7 @@ def _address(error: ProtocolError, raw: bytes) -> None:
     """
     body = parse_leniently(raw)
     if type(body) is dict:
-        found, is_answer = body.get("id"), "method" not in body or "result" in body
+        found, is_answer = body.get("id"), "method" not in body or "result" in body or "error" in body
     else:
         found, is_answer = id_of_answer(raw), True
     if type(found) in (str, int):
