@@ -11,6 +11,7 @@ from typing import Protocol
 from callgate.errors import LimitExceeded
 from callgate.protocol.message import RequestId
 from callgate.protocol.sse import SseParser
+from callgate.transport.http.body import joined
 from callgate.transport.http.client import Request
 from callgate.transport.http.exchange import Headers
 
@@ -89,7 +90,7 @@ class RemoteAnswer:
         self.request: Request | None = None
         self._owner = owner
         self._parser: SseParser | None = None
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._status = 0
         self._retry_s = FIRST_RETRY_S
@@ -100,7 +101,7 @@ class RemoteAnswer:
     def on_head(self, status: int, headers: Headers) -> None:
         self._status = status
         self._parser = None
-        self._body.clear()
+        self._body = b""
         self._size = 0
         kind = session_id = b""
         for name, value in headers:
@@ -122,7 +123,7 @@ class RemoteAnswer:
         if self._size > self._owner.limit:
             self._stop("the server's answer exceeds limits.response_bytes")
         else:
-            self._body.append(data)
+            self._body = joined(self._body, data)
 
     def _events(self, parser: SseParser, data: bytes) -> None:
         try:
@@ -144,12 +145,12 @@ class RemoteAnswer:
     def on_end(self) -> None:
         self.request = None
         if self._status >= 300:
-            self._owner.refused(self, self._status, b"".join(self._body))
+            self._owner.refused(self, self._status, bytes(self._body))
             self._owner.over(self)
         elif self._parser is not None:
             self._ended("the server ended its answer early")
         else:
-            body = b"".join(self._body)
+            body = bytes(self._body)
             if body.strip():
                 self._owner.incoming(body)
             if self._waits:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, TypeAlias
 
 import httptools
 
+from callgate.transport.http.body import joined
 from callgate.transport.http.exchange import Exchange, Headers, Route, SharedHeaders, Sink
 from callgate.transport.http.fields import BODYLESS, JSON, NO_STORE, lowered, status_line
 from callgate.transport.http.known_heads import body_start, split
@@ -300,7 +301,7 @@ class Connection(asyncio.Protocol):
         self._stage = _HEAD
         self._is_http10 = False
         self._sent: Headers = []
-        self._body: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._target = b""
         self._size = 0
         self._refusal: Refusal | None = None
@@ -368,7 +369,7 @@ class Connection(asyncio.Protocol):
             self._stop(_too_large(self._server.site.limits.request_bytes))
             raise _Stop
         if self._refusal is None:
-            self._body.append(body)
+            self._body = joined(self._body, body)
 
     def on_message_complete(self) -> None:
         if self._ignored:
@@ -380,8 +381,8 @@ class Connection(asyncio.Protocol):
         self._deadline_stage = _IDLE
         self._fed = 0
         self.deadline = self.message_deadline = 0.0
-        pieces = self._body
-        body = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        body = bytes(self._body)
+        self._body = b""
         endpoint = self._endpoint
         target: Route | Refusal
         if self._refusal is not None or endpoint is None:
@@ -600,6 +601,7 @@ class Connection(asyncio.Protocol):
         else:
             exchange = self._as_asked(self._parser.get_method() if self._stage == _BODY else b"")
         self._stage = _IDLE
+        self._body = b""
         self.deadline = self.message_deadline = 0.0
         self._queue.append((exchange, refusal, True, False))
         if self._current is None:

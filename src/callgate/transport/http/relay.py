@@ -16,6 +16,7 @@ from callgate.gate.outcome import Outcome
 from callgate.protocol.message import Direction, Kind, RequestId
 from callgate.protocol.sse import SseParser, encode_event
 from callgate.transport.http.answer_plan import AnswerPlan
+from callgate.transport.http.body import joined
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON, NO_STORE
 from callgate.transport.lane import REFUSED_IN_A_ROW
@@ -38,7 +39,6 @@ class Relay:
         "_body",
         "_last_event",
         "_parser",
-        "_pieces",
         "_plan",
         "_refused",
         "_size",
@@ -84,8 +84,7 @@ class Relay:
         self.started = route.now
         self._parser: SseParser | None = None
         self._last_event: bytes | None = None
-        self._body = b""
-        self._pieces: list[bytes] = []
+        self._body: bytes | bytearray = b""
         self._size = 0
         self._refused = 0
         exchange.on_disconnect = self._disconnected
@@ -125,19 +124,14 @@ class Relay:
         if self._size > self.route.limits.response_bytes:
             self._refuse("the server's answer is larger than limits.response_bytes", "raise that limit")
             return
-        if self._body:
-            self._pieces.append(data)
-        else:
-            self._body = data
+        self._body = joined(self._body, data)
 
     def on_end(self) -> None:
         self._leave()
         if self._parser is not None:
             self._stream_ended()
             return
-        body = self._body
-        if self._pieces:
-            body += b"".join(self._pieces)
+        body = bytes(self._body)
         if not body:
             self._answer_empty()
         elif self._status == 200 and self._plan.json:
