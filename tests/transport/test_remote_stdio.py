@@ -222,6 +222,7 @@ async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> No
             while not any(entry.get("method") == "hang" for entry in await log_of(pair)):
                 pair.read.clear()
                 await asyncio.sleep(0.02)
+        pair.send({"method": "notifications/cancelled", "params": None})  # names nothing, and breaks nothing
         pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
         async with asyncio.timeout(5):
             while {"closed": 7} not in await log_of(pair):

@@ -266,6 +266,16 @@ async def test_everybody_a_refused_batch_would_have_answered_is_told(revision: s
         assert all("the server's answer was refused" in one["error"]["message"] for one in told)
 
 
+async def test_null_params_are_none() -> None:
+    async with route_to("null_params") as (route, _):
+        client = Client(route)
+        await client.initialize()
+        answer = await client.request(1, "x", {"n": 1}).end()
+        assert [one.get("id") for one in answer.events] == [None, 1]
+        note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": None}
+        assert client.post(note).status == 202
+
+
 async def test_refusals_and_rewrites_of_controls() -> None:
     finding = Finding("c/r", "tool-poisoning", "no")
 

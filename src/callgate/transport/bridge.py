@@ -155,7 +155,7 @@ class Link:
             return
         about = None
         if message.method == "notifications/progress":
-            token = message.body.get("params", {}).get("progressToken")
+            token = (message.body.get("params") or {}).get("progressToken")
             about = self._tokens.get(token) if type(token) in (str, int) else None
         self._face.message(decided, about)
 

@@ -127,7 +127,7 @@ class Session:
         """A cancelled request need not be answered: it is not waited for much longer."""
         for message in messages:
             if message.method == "notifications/cancelled":
-                request_id = message.body.get("params", {}).get("requestId")
+                request_id = (message.body.get("params") or {}).get("requestId")
                 if type(request_id) in (str, int) and request_id in self._deadlines:
                     del self._deadlines[request_id]
                     self._cancelled.add(request_id)
