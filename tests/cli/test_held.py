@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from callgate.cli import held
+from tests.support.processes import lasting_input
 
 SEES = """
 import json, os, sys
@@ -25,12 +26,13 @@ else:
 def run(tmp_path: Path, variables: dict[str, str], *options: str, before: tuple[str, ...] = ()) -> tuple[str, str]:
     """(what the server saw as text, callgate's stderr)."""
     report = tmp_path / "seen"
-    found = subprocess.run(
-        [sys.executable, *before, "-m", "callgate.cli.main", "run", "--name", "s", *options, "--", sys.executable, "-c",
-         SEES, str(report)],
-        input=b"", env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path / "state"), **variables},
-        capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
+    with lasting_input() as stdin:
+        found = subprocess.run(
+            [sys.executable, *before, "-m", "callgate.cli.main", "run", "--name", "s", *options,
+             "--", sys.executable, "-c", SEES, str(report)],
+            stdin=stdin, env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path / "state"), **variables},
+            capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
     assert report.exists(), found.stderr
     return report.read_text(), found.stderr.decode()
 
@@ -74,12 +76,13 @@ def test_a_confined_server_gets_it_by_name_only(tmp_path: Path, confined: None) 
     given = {"LD_LIBRARY_PATH": "/nowhere", "PYTHONPATH": "/nowhere/modules"}
     options = ("--write", str(project), "--env", "LD_LIBRARY_PATH")
     program = SEES.replace('open(f"/proc/{os.getppid()}/environ", "rb").read()', 'b""')
-    found = subprocess.run(
-        [sys.executable, "-m", "callgate.cli.main", "run", "--name", "s", *options, "--", sys.executable, "-c",
-         program, str(project / "seen")],
-        input=b"", env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path / "state"), **given},
-        capture_output=True, check=False, timeout=60,
-    )  # fmt: skip
+    with lasting_input() as stdin:
+        found = subprocess.run(
+            [sys.executable, "-m", "callgate.cli.main", "run", "--name", "s", *options, "--", sys.executable, "-c",
+             program, str(project / "seen")],
+            stdin=stdin, env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path / "state"), **given},
+            capture_output=True, check=False, timeout=60,
+        )  # fmt: skip
     assert (project / "seen").exists(), found.stderr
     server = json.loads((project / "seen").read_text())["server"]
     assert server["LD_LIBRARY_PATH"] == "/nowhere" and "PYTHONPATH" not in server

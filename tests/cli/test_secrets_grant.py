@@ -18,7 +18,7 @@ from callgate.cli.main import main
 from callgate.errors import ConfigError, SecretError
 from callgate.vault.grants import read
 from callgate.vault.stores import open_store
-from tests.support.processes import CALLGATE
+from tests.support.processes import CALLGATE, lasting_input
 
 VALUE = "vend_live_9fKq27LmXw4RtB8sYcZ1"
 REFERENCE = "age://vendor"
@@ -69,16 +69,17 @@ class Home:
 
 def start(entry: dict[str, Any], cwd: Path) -> tuple[int, str]:
     """As a client starts it: the exit code, and what it says."""
-    done = subprocess.run(
-        [entry["command"], *entry["args"]],
-        env={**os.environ, **entry["env"]},
-        cwd=cwd,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    with lasting_input() as stdin:
+        done = subprocess.run(
+            [entry["command"], *entry["args"]],
+            env={**os.environ, **entry["env"]},
+            cwd=cwd,
+            stdin=stdin,
+            capture_output=True,
+            text=True,
+            timeout=60,
+            check=False,
+        )
     assert VALUE not in done.stdout + done.stderr
     return done.returncode, done.stderr
 

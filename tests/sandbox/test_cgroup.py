@@ -20,6 +20,7 @@ from callgate.sandbox.spec import MIB, Limits, SandboxSpec
 from callgate.sandbox.watchdog import watch
 from tests.sandbox.boxes import needs_bubblewrap, needs_landlock, output, start, stop
 from tests.support.gateway import run_command
+from tests.support.processes import lasting_input
 
 LIMITS = Limits(processes=20, memory_bytes=200 * MIB, cpus=0.5)
 
@@ -225,7 +226,8 @@ def test_a_kill_is_in_the_evidence(tmp_path: Path) -> None:
         "CALLGATE_CONFIG": str(tmp_path / "callgate.toml"),
     }
     command = run_command(["/usr/bin/python3", str(tmp_path / "greedy.py")], "--name", "greedy")
-    subprocess.run(command, env=environment, stdin=subprocess.DEVNULL, check=False, timeout=60)
+    with lasting_input() as stdin:
+        subprocess.run(command, env=environment, stdin=stdin, check=False, timeout=60)
     told = [
         one["fields"] for _, one in all_records(tmp_path / "state" / "audit", Filter()) if one.get("what") == "sandbox"
     ]

@@ -43,6 +43,17 @@ def wait_until(condition: object, seconds: float = 10.0, what: str = "the condit
         time.sleep(0.01)
 
 
+@contextlib.contextmanager
+def lasting_input() -> Iterator[int]:
+    """A stdin that neither says anything nor ends: a server ends by itself, however long it took to start."""
+    read, write = os.pipe()
+    try:
+        yield read
+    finally:
+        os.close(read)
+        os.close(write)
+
+
 def listening(port: int) -> bool:
     with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), timeout=1):
         return True
