@@ -141,6 +141,28 @@ def test_configuration_errors(tmp_path: Path) -> None:
         assert error.value.next_step
 
 
+@pytest.mark.parametrize("broken", ["another key", "no key", "junk"])
+def test_what_cannot_be_used_at_a_reload_leaves_the_old_in_use(tmp_path: Path, broken: str) -> None:
+    """A certificate renewed by halves: the new certificate is there and its key is not."""
+    (tmp_path / "new").mkdir()
+    listen, new = certificate(tmp_path), certificate(tmp_path / "new")
+    context = tls.server_context(listen)
+    assert context is not None
+    key = {"another key": listen.tls_key, "no key": str(tmp_path / "none"), "junk": new.tls_certificate}[broken]
+    with gateway("http://127.0.0.1:1/mcp", tmp_path, tls=context) as serving:
+        with pytest.raises(ConfigError):
+            tls.load(context, ListenConfig(tls_certificate=new.tls_certificate, tls_key=key))
+        with Client(serving.port, trusting(listen)) as client:
+            client.send(b"GET /s/mcp HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            assert client.answer().status == 421
+        tls.load(context, new)
+        with Client(serving.port, trusting(new)) as client:
+            client.send(b"GET /s/mcp HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+            assert client.answer().status == 421
+        with pytest.raises(ssl.SSLError):
+            Client(serving.port, trusting(listen))
+
+
 def test_a_stalled_handshake_is_dropped(tmp_path: Path) -> None:
     listen = certificate(tmp_path)
     quick = ListenConfig(header_timeout_s=0.5)

@@ -22,12 +22,17 @@ def server_context(listen: ListenConfig) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    load(context, listen)
+    _load(context, listen)
     return context
 
 
 def load(context: ssl.SSLContext, listen: ListenConfig) -> None:
-    """Read the certificate and key, again at a reload: new handshakes use what was read last."""
+    """Read the certificate and key again: new handshakes use what was read last. Raises ConfigError."""
+    server_context(listen)  # a context that takes a certificate and then not its key can do no handshake any more
+    _load(context, listen)
+
+
+def _load(context: ssl.SSLContext, listen: ListenConfig) -> None:
     try:
         context.load_cert_chain(listen.tls_certificate, listen.tls_key, password=_no_password)
     except (OSError, ssl.SSLError) as error:
