@@ -34,7 +34,9 @@ def test_a_stop_that_finds_workers_before_they_begin_is_a_good_end() -> None:
     program = """
 def run(index, lifeline):
     time.sleep(20)
-sys.exit(prefork.supervise(6, run, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(prefork.supervise(6, run))
 """
     assert [ran(program) for _ in range(3)] == [(0, "")] * 3
 
@@ -48,7 +50,7 @@ async def life():
         await asyncio.sleep(0)
 def run(index, lifeline):
     return asyncio.run(life())
-sys.exit(prefork.supervise(1, run, lambda: None))
+sys.exit(prefork.supervise(1, run))
 """
     assert ran(program) == (0, "")
 
@@ -62,7 +64,7 @@ def run(index, lifeline):
         os.kill(os.getpid(), number)
     stop()
     return 0
-sys.exit(prefork.supervise(1, run, lambda: None))
+sys.exit(prefork.supervise(1, run))
 """
     assert ran(program) == (0, "")
 
@@ -80,7 +82,7 @@ def run(index, lifeline):
     if index == 0:
         stop()
     return wait(lifeline)
-sys.exit(prefork.supervise(2, run, lambda: None))
+sys.exit(prefork.supervise(2, run))
 """
     code, said = ran(program)
     assert code == 0
@@ -92,7 +94,9 @@ def test_a_stop_does_not_wait_for_workers_that_cannot_start() -> None:
 def never():
     raise BlockingIOError(11, "Resource temporarily unavailable")
 os.fork = never
-sys.exit(prefork.supervise(2, None, lambda: os.kill(os.getpid(), signal.SIGTERM)))
+signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+os.kill(os.getpid(), signal.SIGTERM)
+sys.exit(prefork.supervise(2, None))
 """
     assert ran(program)[0] == 0
 
@@ -106,6 +110,6 @@ def run(index, lifeline):
         raise ValueError("crashes once")
     stop()
     return wait(lifeline)
-sys.exit(prefork.supervise(1, run, lambda: None))
+sys.exit(prefork.supervise(1, run))
 """
     assert ran(program, readers=False) == (0, "")

@@ -52,8 +52,9 @@ class Serve:
         self._reader = threading.Thread(target=self._read, args=(self.process.stdout,), daemon=True)
         self._reader.start()
         assert wait_until(lambda: any("listens on" in line for line in self.lines), 20), self.lines
-        self.port = int(self.lines[0].split()[3].rpartition(":")[2])
-        assert wait_until(self._ready, 20), self.lines
+        said = next(line for line in self.lines if "listens on" in line)
+        self.port = int(said.split()[3].rpartition(":")[2])
+        assert self._ready(), "it says that it listens once it does"
         return self
 
     def _read(self, stream: Any) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import mmap
 import os
 import secrets
 import shutil
@@ -23,7 +24,7 @@ from callgate.transport.http.worker_names import WorkerNames
 
 
 def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
-    """Serve until told to stop; the exit code. `ready` is told the base URL once the port is bound.
+    """Serve until told to stop; the exit code. `ready` is told the base URL once connections are taken.
 
     Raises ConfigError for an address, certificate or token file that cannot be used, before anything is
     forked or served.
@@ -37,12 +38,17 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
     host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
     base = f"{'https' if config.listen.tls_certificate else 'http'}://{host}:{port}"
     if workers == 1:
-        ready(base)
-        return _run(plan, config, 0, sock, None)
+        return _run(plan, config, 0, sock, None, lambda: ready(base))
     directory = tempfile.mkdtemp(prefix="callgate-")  # mode 0700: only this user can reach the workers' sockets
     paths = [str(Path(directory, f"worker-{index}")) for index in range(workers)]
     plan = replace(plan, seal_key=secrets.token_bytes(32), worker_sockets=paths, names=WorkerNames(workers))
     parent = os.getpid()
+    told = mmap.mmap(-1, 1)  # shared with the workers
+
+    def announce() -> None:
+        if not told[0]:  # else this is the first worker, started again
+            told[0] = 1
+            ready(base)
 
     def work(index: int, lifeline: int) -> int:
         current = config
@@ -51,7 +57,8 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
         except ConfigError:
             pass  # a worker that is started again while the file is broken serves what the others serve
         try:
-            return _run(plan, current, index, _bind(config, shared=True), lifeline)
+            mine = _bind(config, shared=True)
+            return _run(plan, current, index, mine, lifeline, _nothing if index else announce)
         finally:
             if os.getppid() != parent:  # it was killed: the last of us does what it would have done
                 with suppress(OSError):
@@ -60,13 +67,15 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
 
     gc.freeze()  # what is imported by now stays shared between the workers
     try:
-        return prefork.supervise(workers, work, lambda: ready(base))
+        return prefork.supervise(workers, work)
     finally:
         sock.close()
         shutil.rmtree(directory, ignore_errors=True)
 
 
-def _run(plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: int | None) -> int:
+def _run(
+    plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: int | None, ready: Callable[[], None]
+) -> int:
     """One worker, on uvloop where there is one."""
 
     async def life() -> int:
@@ -79,7 +88,7 @@ def _run(plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: 
         if lifeline is not None:
             asyncio.get_running_loop().add_reader(lifeline, worker.stop)
             private = _private(plan.worker_sockets[index])
-        code = await worker.run(sock, private)
+        code = await worker.run(sock, private, ready)
         if lifeline is not None:
             prefork.finished()
         return code
@@ -89,6 +98,10 @@ def _run(plan: Plan, config: Config, index: int, sock: socket.socket, lifeline: 
     except ImportError:
         return asyncio.run(life())
     return uvloop.run(life())
+
+
+def _nothing() -> None:
+    """The first worker says what there is to say."""
 
 
 def _bind(config: Config, *, shared: bool) -> socket.socket:

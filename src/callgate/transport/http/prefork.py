@@ -26,16 +26,14 @@ RETRY_S = 1
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
 
 
-def supervise(workers: int, run: Callable[[int, int], int], ready: Callable[[], None]) -> int:
+def supervise(workers: int, run: Callable[[int, int], int]) -> int:
     """Keep `workers` processes running `run(index, lifeline)`; the exit code of the whole.
 
-    `lifeline` is a file descriptor that becomes readable when the parent is gone. `ready` is called once signals
-    are taken in good order, before the first worker starts. Returns once a stop was asked for and every worker has
-    ended.
+    `lifeline` is a file descriptor that becomes readable when the parent is gone. Signals are taken in good order
+    before the first worker starts. Returns once a stop was asked for and every worker has ended.
     """
     lifeline, held = os.pipe()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
-    ready()
     running: dict[int, tuple[int, float]] = {}
     waiting: list[int] = []
     stopping = False

@@ -87,8 +87,13 @@ class Worker:
 
     # -- lifecycle -------------------------------------------------------------------------------
 
-    async def run(self, sock: socket.socket, private: socket.socket | None = None) -> int:
-        """Serve until told to stop; the exit code: 0, or 1 when requests had to be cut at the end."""
+    async def run(
+        self, sock: socket.socket, private: socket.socket | None = None, ready: Callable[[], None] = lambda: None
+    ) -> int:
+        """Serve until told to stop; the exit code: 0, or 1 when requests had to be cut at the end.
+
+        `ready` is called when connections are taken, and signals.
+        """
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
@@ -98,6 +103,7 @@ class Worker:
         if private is not None:
             await self._private.listen(private)
         listen = self._config.listen
+        ready()
         self._note("start", {"worker": self._index, "host": listen.host, "port": listen.port})
         if prefork.reload_is_due():
             self.reload()
