@@ -222,13 +222,19 @@ async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> No
             while not any(entry.get("method") == "hang" for entry in await log_of(pair)):
                 pair.read.clear()
                 await asyncio.sleep(0.02)
-        pair.send({"method": "notifications/cancelled", "params": None})  # names nothing, and breaks nothing
         pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
         async with asyncio.timeout(5):
             while {"closed": 7} not in await log_of(pair):
                 pair.read.clear()
                 await asyncio.sleep(0.1)
         assert not any(entry.get("method") == "notifications/cancelled" for entry in await log_of(pair))
+
+
+async def test_a_cancellation_of_nothing_breaks_nothing(tmp_path: Path) -> None:
+    async with odd("slow", tmp_path) as pair:
+        for params in (None, {}, {"requestId": None}):
+            pair.send({"method": "notifications/cancelled", "params": params})
+        assert await log_of(pair)
 
 
 @pytest.mark.parametrize(("status", "words"), [(401, "credentials"), (404, "ended the session"), (500, "HTTP 500")])
