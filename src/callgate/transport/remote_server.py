@@ -144,7 +144,7 @@ class RemoteServer:
         if message.method != "notifications/cancelled":
             return False
         request_id = (message.body.get("params") or {}).get("requestId")
-        answer = self._by_id.get(request_id) if type(request_id) in (str, int) else None
+        answer = self._by_id.get(request_id) if type(request_id) in (str, int) else None  # type: ignore[arg-type]
         if answer is None or not answer.modern:
             return self._channel.modern
         if answer.request is not None:
