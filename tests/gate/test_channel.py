@@ -134,6 +134,27 @@ def test_a_replayed_stream_may_repeat_an_answer() -> None:
     assert isinstance(channel.server(answer(4)), Outcome)
 
 
+def test_a_channel_of_new_rules_knows_what_the_old_one_knew() -> None:
+    old, _ = channel_of(session="abc")
+    old.replayable = True
+    old.client(dump(id=0, method="initialize", params={"protocolVersion": "2025-03-26"}))
+    old.server(dump(id=0, result={"protocolVersion": "2025-03-26"}))
+    for id in (1, 2, 3):
+        old.client(call(id))
+    old.server(answer(1))
+    old.client(dump(method="notifications/cancelled", params={"requestId": 2}))
+    new, _ = channel_of(session="abc")
+    new.take_over(old)
+    assert new.revision == new.conversation.revision == "2025-03-26"
+    assert isinstance(new.server(answer(2)), bytes)  # cancelled, and answered all the same
+    assert isinstance(new.server(answer(1)), Outcome)
+    new.replaying = True
+    assert isinstance(new.server(answer(1)), bytes)
+    assert isinstance(old.server(answer(3)), bytes)  # an exchange that began under the old rules
+    assert not new.pending
+    assert isinstance(new.server(answer(3)), bytes)
+
+
 def test_an_answer_without_an_event_id_cannot_come_again() -> None:
     channel, _ = channel_of(session="abc")
     channel.client(call(3))

@@ -103,9 +103,14 @@ class Channel:
         return self.codec.limits
 
     def take_over(self, old: Channel) -> None:
-        """Go on with what another channel of the same session waits for."""
+        """Go on with another channel's session: what it waits for, what may come again, what was negotiated."""
         self.pending = old.pending
         self.asked = old.asked
+        self._answered = old._answered
+        self.replayable = old.replayable
+        self.modern = old.modern
+        self.revision = self.conversation.revision = self.scope.revision = old.revision
+        self.conversation.labels = old.conversation.labels
         self.express = native.express(self)
 
     # -- entry points ----------------------------------------------------------------------------

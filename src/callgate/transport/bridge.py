@@ -79,9 +79,7 @@ class Link:
         new = gate.channel(
             server=server, principal=conversation.principal, session=conversation.session, transport="http"
         )
-        new.pending, new.asked = old.pending, old.asked
-        new.revision = new.conversation.revision = new.scope.revision = old.revision
-        new.conversation.labels = conversation.labels
+        new.take_over(old)
         self.channel = new
         self._codec = gate.codec
 

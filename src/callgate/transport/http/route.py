@@ -19,9 +19,10 @@ from callgate.gate.outcome import Outcome
 from callgate.protocol.headers import SCHEMA_KEYWORD, changed_headers, check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import HEADERLESS, modern_version
-from callgate.transport.http.client import Origin, Pool, Request
+from callgate.transport.http.client import Origin, Pool
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
+from callgate.transport.http.notices import Notices
 from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.relay import Relay
 from callgate.transport.http.request_plan import RequestPlan
@@ -68,6 +69,7 @@ class HttpRoute:
         self.limits = gate.config.limits
         self.sessions = SessionTable(config.sessions)
         self.pool = Pool(Origin(config.url))
+        self.notices = Notices(self)
         self._loop = asyncio.get_running_loop()
         self.now = self._loop.time()
         self._relays: set[Relay | QuickCall] = set()
@@ -208,6 +210,7 @@ class HttpRoute:
         for relay in tuple(self._relays):
             relay.end("the gate is shutting down")
         self._ticker.cancel()
+        self.notices.close()
         self.pool.close()
         self.sessions.clear()
 
@@ -222,9 +225,6 @@ class HttpRoute:
             old = session.channel
             new = self._channel(session.principal, old.conversation.session)
             new.take_over(old)
-            new.replayable = old.replayable
-            new.revision = new.conversation.revision = new.scope.revision = old.revision
-            new.conversation.labels = old.conversation.labels
             session.channel = new
 
     # -- requests --------------------------------------------------------------------------------
@@ -443,12 +443,8 @@ class HttpRoute:
     def post_back(self, exchange: Exchange, message: bytes) -> None:
         """Send a message of the gate's own to the server: why its request was refused."""
         wanted = (b"mcp-session-id", b"mcp-protocol-version")
-        lines = [self._start[b"POST"], b"content-type: application/json"]
-        lines.append(b"accept: application/json, text/event-stream")
-        lines += [name + b": " + value for name, value in exchange.headers if name in wanted]
-        lines.append(b"content-length: %d\r\n\r\n" % len(message))
-        handler = _Unheard()
-        handler.request = self.pool.send(handler, b"\r\n".join(lines), message)
+        session = [field for field in exchange.headers if field[0] in wanted]
+        self.notices.add(self._start[b"POST"], session, message)
 
     def _tick(self) -> None:
         self.now = now = self._loop.time()
@@ -457,27 +453,9 @@ class HttpRoute:
         for relay in tuple(self._relays):
             if relay.deadline < now:
                 relay.timed_out()
+        self.notices.sweep(now)
         self.sessions.expire(now)
         self._ticker = self._loop.call_later(min(1.0, self.config.request_timeout_s / 4), self._tick)
-
-
-class _Unheard:
-    """Takes the answer to a message of the gate's own and drops it; a stream is not waited for."""
-
-    __slots__ = ("request",)
-
-    def __init__(self) -> None:
-        self.request: Request | None = None
-
-    def on_head(self, status: int, headers: Headers) -> None: ...
-
-    def on_data(self, data: bytes) -> None:
-        if self.request is not None:
-            self.request.cancel()
-
-    def on_end(self) -> None: ...
-
-    def on_error(self, what: str) -> None: ...
 
 
 def _configured(config: ServerConfig) -> Headers:
