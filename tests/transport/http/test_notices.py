@@ -1,0 +1,79 @@
+"""What the gate tells a server on its own account."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from callgate.transport.http import notices
+from tests.transport.http.harness import call, post, wait_until
+from tests.transport.http.test_relay import Judge
+
+
+def asking(times: int, hear: Callable[[Any, Any], Any]) -> Callable[[Any, Any], Any]:
+    """A server that asks what is refused, and says something harmless between; `hear` gets the answers."""
+
+    def respond(request: Any, peer: Any) -> Any:
+        if "method" not in request.json():
+            return hear(request, peer)
+        peer.stream()
+        for number in range(times):
+            peer.event({"jsonrpc": "2.0", "id": 1000 + number, "method": "sampling/createMessage", "params": {}})
+            peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}})
+        peer.event({"jsonrpc": "2.0", "id": 1, "result": {}})
+        return peer.end()
+
+    return respond
+
+
+def test_a_server_that_does_not_answer_what_it_is_told_holds_few_connections(serve: Any) -> None:
+    done = threading.Event()
+
+    def hear(request: Any, peer: Any) -> bool:
+        done.wait(20)
+        return False
+
+    gateway, upstream = serve(asking(300, hear), controls=(Judge(),), server={"request_timeout_s": 2})
+    assert gateway.ask(post(call(1))).status == 200
+    try:
+        assert wait_until(lambda: upstream.connections > notices.MOST)
+        time.sleep(0.5)  # for those that would be too many
+        assert upstream.connections <= notices.MOST + 1
+        assert wait_until(lambda: gateway.thread.call(lambda: len(gateway.route.pool._all)) <= 1, 10)
+        assert gateway.ask(post(call(1))).status == 200
+    finally:
+        done.set()
+
+
+def test_a_server_that_answers_is_told_all_of_it(serve: Any) -> None:
+    told: list[int] = []
+
+    def hear(request: Any, peer: Any) -> None:
+        told.append(request.json()["id"])
+        peer.answer(b"", "202 Accepted")
+
+    gateway, _ = serve(asking(20, hear), controls=(Judge(),))
+    for _ in range(10):
+        gateway.ask(post(call(1)))
+    assert wait_until(lambda: len(told) == 200)
+
+
+@pytest.mark.parametrize("answer", ["stream", "hang up", "garbage"])
+def test_whatever_the_server_answers_is_dropped(serve: Any, answer: str) -> None:
+    def hear(request: Any, peer: Any) -> Any:
+        if answer == "stream":
+            peer.stream()
+            peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}})
+            return peer.closed_within(10) and False
+        if answer == "garbage":
+            peer.send(b"what?\r\n\r\n")
+        return False
+
+    gateway, _ = serve(asking(20, hear), controls=(Judge(),))
+    for _ in range(10):
+        assert b'"id":1' in gateway.ask(post(call(1))).body
+    assert wait_until(lambda: gateway.thread.call(lambda: len(gateway.route.notices)) == 0)
