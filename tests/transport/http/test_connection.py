@@ -466,6 +466,31 @@ def test_each_refusal_at_the_door_says_why_and_who(serve: Any, data: bytes, rule
     assert "ghp_" not in repr(told)
 
 
+def test_what_waits_behind_an_answer_that_was_cut_is_not_begun(serve: Any) -> None:
+    class Cut:
+        begun: list[str]
+
+        def handle(self, exchange: Any) -> None:
+            self.begun.append(exchange.query)
+            if len(self.begun) == 1:
+                self.first = exchange
+            else:
+                exchange.abort()
+
+        async def close(self, grace_s: float) -> None: ...
+
+    route = Cut()
+    route.begun = []
+    gateway, _ = serve(route=route)
+    with gateway.client() as client:
+        client.send(b"".join(post(call(), path=f"/s/mcp?{number}") for number in range(5)))
+        assert wait_until(lambda: route.begun)
+        gateway.thread.call(lambda: route.first.respond(200, [], b"{}"))
+        assert client.answer().status == 200
+        assert client.at_end()
+    assert route.begun == ["0", "1"]
+
+
 def test_a_route_that_fails_costs_one_request(serve: Any) -> None:
     class Broken:
         def handle(self, exchange: Any) -> None:

@@ -15,6 +15,7 @@ from callgate.config import Config, Limits, ListenConfig
 from callgate.gate.control import ControlMeta
 from callgate.gate.events import Event
 from callgate.gate.verdicts import ALLOW, Deny, ReplaceValue, Rewrite
+from callgate.transport.http.relay import Relay
 from tests.transport.http.harness import META, call, modern, post, wait_until
 
 
@@ -171,6 +172,26 @@ def test_a_body_until_close(serve: Any) -> None:
     body = b'{"jsonrpc":"2.0","id":1,"result":{}}'
     gateway, _ = serve(raw(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n", body, close=True))
     assert gateway.ask(post(call())).body == body
+
+
+def test_a_defect_on_the_way_of_a_body_until_close_is_told_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    def defect(*_: Any) -> None:
+        raise RuntimeError("secret words")
+
+    def respond(request: Any, peer: Any) -> bool:
+        peer.send(b'HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n\r\n{"jsonrpc":"2.0","id":1,"result":{}}')
+        return False
+
+    monkeypatch.setattr(Relay, "_answer", defect)
+    gateway, _ = serve(respond)
+    gateway.thread.loop.set_exception_handler(lambda *_: None)
+    with gateway.client() as client:
+        client.send(post(call(1)))
+        client.socket.settimeout(5)
+        answer = client.answer()
+    assert answer.status == 502
+    assert b"callgate failed" in answer.body
+    assert b"secret" not in answer.body
 
 
 def test_nobody_listens(serve: Any) -> None:
@@ -429,6 +450,38 @@ def test_an_unheard_stream_is_bounded(serve: Any) -> None:
         client.send(post(call()))
         assert client.head().status == 200
     assert stopped.wait(5)
+
+
+def test_a_handshake_era_stream_that_nobody_hears_ends_in_time(serve: Any) -> None:
+    """Whatever its request is called: what lives until one side ends it is of the modern era."""
+
+    def respond(request: Any, peer: Any) -> bool:
+        peer.stream()
+        peer.event({"jsonrpc": "2.0", "method": "notifications/message", "params": {"data": "x"}})
+        return peer.closed_within(20) and False
+
+    gateway, _ = serve(respond, server={"request_timeout_s": 0.5})
+    with gateway.client() as client:
+        client.send(post(call(1, "subscriptions/listen")))
+        assert client.head().status == 200
+    assert wait_until(lambda: gateway.thread.call(lambda: not gateway.route._relays), 10)
+
+
+def test_an_answer_without_a_body_has_none(serve: Any) -> None:
+    """A 204 that calls itself a stream: what followed its head would be taken for the next answer."""
+
+    def respond(request: Any, peer: Any) -> None:
+        if request.json()["id"] == 1:
+            peer.send(b"HTTP/1.1 204 No Content\r\nContent-Type: text/event-stream\r\n\r\n")
+        else:
+            peer.result(request)
+
+    gateway, _ = serve(respond)
+    with gateway.client() as client:
+        client.send(post(call(1)) + post(call(2)))
+        answer = client.head()
+        assert (answer.status, "transfer-encoding" in answer.headers) == (204, False)
+        assert client.answer().json()["id"] == 2
 
 
 def test_closing_a_get_stream_closes_it_upstream(serve: Any) -> None:

@@ -6,7 +6,7 @@ It depends on the header alone, so it is made once for a header that comes again
 from __future__ import annotations
 
 from callgate.transport.http.exchange import Headers, SharedHeaders
-from callgate.transport.http.fields import ANSWER_DROPPED, media_type
+from callgate.transport.http.fields import ANSWER_DROPPED, BODYLESS, media_type
 
 
 class AnswerPlan:
@@ -37,7 +37,7 @@ class AnswerPlan:
         self.status = status
         self.headers = SharedHeaders(status, kept)
         self.json = kind == b"application/json"
-        self.events = kind == b"text/event-stream" and status < 300
+        self.events = kind == b"text/event-stream" and status < 300 and status not in BODYLESS
         self.refusal: tuple[str, str] | None = None
         if encoding != b"identity":
             self.refusal = (

@@ -547,6 +547,8 @@ class Connection(asyncio.Protocol):
     def send_end(self, exchange: Exchange, complete: bool) -> None:
         if not complete:
             self._current = None
+            self._stopped = True
+            self._queue.clear()
             self.transport.abort()
             return
         if self._chunked:

@@ -297,7 +297,7 @@ class HttpRoute:
         relay.learns = method == "tools/list" and claimed is not None
         if kind is _REQUEST:
             relay.cancel_on_disconnect = channel.modern
-            relay.endless = method == "subscriptions/listen"
+            relay.endless = channel.modern and method == "subscriptions/listen"
         self._send(relay, plan, result, session, method in REPEATABLE)
 
     def _let_through(

@@ -110,7 +110,7 @@ class Upstream(asyncio.Protocol):
             return
         self.request = None
         if self.answering and exc is None and not any(name in _FRAMING for name, _ in self._headers):
-            request.handler.on_end()
+            _tell(request, request.handler.on_end)
         elif not self.answering and request.reused and request.repeatable:
             request.reused = False
             self._pool.connect(request)
