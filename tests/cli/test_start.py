@@ -41,6 +41,26 @@ def test_an_unconfined_server_waits_for_little(tmp_path: Path, monkeypatch: pyte
     assert len(modules) < 40
 
 
+def test_settings_with_variables_of_programs_are_not_parsed_at_the_second_start(tmp_path: Path) -> None:
+    """One of the variables may be a credential: nothing of it is kept, and yet a launch waits for little."""
+    settings = tmp_path / "callgate.toml"
+    settings.write_text(
+        '[launch]\nvariables = { NPM_TOKEN = "TOKEN-1" }\n[audit]\ncontent = "full"\n[servers.s.sandbox]\nread = []\n'
+    )
+    subprocess.run(
+        [sys.executable, "-m", "callgate.cli.main", "trust", "prune", "--config", str(settings)],
+        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path)}, capture_output=True, check=True, timeout=60,
+    )  # a command of the user's own: from here on the file is the user's  # fmt: skip
+    words = ["--config", str(settings), "--sandbox", "none", "--", "/bin/echo", "callgate-test"]
+    assert "tomllib" in loaded(tmp_path, *words)
+    modules = loaded(tmp_path, *words)
+    assert "callgate.config.servers" in modules
+    assert not sorted(modules & SLOW)
+    assert len(modules) < 45
+    kept = [path.read_bytes() for path in (tmp_path / "cache").iterdir()]
+    assert kept and not [text for text in kept if b"TOKEN-1" in text]
+
+
 def test_a_confined_server_waits_for_little_more(tmp_path: Path, confined: None) -> None:
     program = ["--", "/bin/echo", "callgate-test"]
     subprocess.run(

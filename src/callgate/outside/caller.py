@@ -9,12 +9,12 @@ said it, it is a client's.
 from __future__ import annotations
 
 import os
-from typing import TYPE_CHECKING
 
 from callgate.errors import TrustError
 from callgate.frozen import dataclass, field
 from callgate.text import visible
 
+TYPE_CHECKING = False
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
@@ -68,15 +68,17 @@ def settle(config: Config | None, state: str | Path) -> None:
 
 def _is_the_users(source: str, state: str) -> bool:
     """Whether a configuration is in its usual place in the home of the account, or was used by the user."""
-    from callgate.outside import remembered
-
     real = os.path.realpath(source)
     try:
         own = home()
     except TrustError:
         own = "/nonexistent"
     usual = (f"{own}/{one}/callgate/callgate.toml" for one in (".config", "Library/Application Support"))
-    return real in remembered.read(state).settings or any(real == os.path.realpath(one) for one in usual)
+    if any(real == os.path.realpath(one) for one in usual):
+        return True
+    from callgate.outside import remembered
+
+    return real in remembered.read(state).settings
 
 
 def settings() -> Settings:

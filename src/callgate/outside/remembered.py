@@ -8,10 +8,13 @@ repository too. So the file says whose it is and in which directory: a repositor
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
-from typing import Any
 
 from callgate.frozen import dataclass, field
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from typing import Any
 
 NAME = "programs.json"
 _BYTES = 256 * 1024
