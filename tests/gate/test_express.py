@@ -18,6 +18,7 @@ from callgate.gate.engine import Gate
 from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Deny, Finding, Remove, Rewrite
+from callgate.protocol.message import Direction
 from callgate.vault import active
 from callgate.vault.redaction import Redactor
 from tests.audit.evidence import new_journal, records_in
@@ -179,9 +180,9 @@ def counted(channel: Channel) -> list[bytes]:
     general: list[bytes] = []
     message = channel.codec.message
 
-    def seen(body: dict[str, Any], raw: bytes) -> Any:
+    def seen(body: dict[str, Any], raw: bytes, direction: Direction) -> Any:
         general.append(raw)
-        return message(body, raw)
+        return message(body, raw, direction)
 
     channel.codec.message = seen  # type: ignore[method-assign]
     return general

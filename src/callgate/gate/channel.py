@@ -124,7 +124,7 @@ class Channel:
         if body is not None and (passed := express.call(self, body, raw)) is not None:
             return passed
         try:
-            message = codec.decode(raw, _CLIENT) if body is None else codec.message(body, raw)
+            message = codec.decode(raw, _CLIENT) if body is None else codec.message(body, raw, _CLIENT)
         except ProtocolError as error:
             return self._malformed(raw, error, _CLIENT)
         if type(message) is list:
@@ -145,7 +145,7 @@ class Channel:
         if body is not None and (passed := express.answer(self, body, raw)) is not None:
             return passed
         try:
-            message = codec.decode(raw, _SERVER) if body is None else codec.message(body, raw)
+            message = codec.decode(raw, _SERVER) if body is None else codec.message(body, raw, _SERVER)
         except ProtocolError as error:
             return self._malformed(raw, error, _SERVER)
         if type(message) is list:
@@ -164,7 +164,7 @@ class Channel:
         `body`: what `Codec.plain` read from `raw`, if anything.
         """
         try:
-            return self.codec.decode(raw, _CLIENT) if body is None else self.codec.message(body, raw)
+            return self.codec.decode(raw, _CLIENT) if body is None else self.codec.message(body, raw, _CLIENT)
         except ProtocolError as error:
             return self.refuse(error, _CLIENT, error.request_id, raw)
 

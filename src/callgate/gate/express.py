@@ -81,7 +81,9 @@ def call(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcome 
         seq = channel.scope.record(head, request_id, raw, 0, 0)
     except AuditError:
         if channel.enforce:
-            return channel.no_evidence(Direction.CLIENT, channel.codec.message(body, raw), method, modern=False)
+            return channel.no_evidence(
+                Direction.CLIENT, channel.codec.message(body, raw, Direction.CLIENT), method, modern=False
+            )
         seq = 0
     pending[request_id] = Pending(method, name, seq, monotonic_ns(), False)
     return raw
@@ -115,7 +117,7 @@ def answer(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcom
         channel.scope.record(head, request_id, raw, waiting.seq, (monotonic_ns() - waiting.started_ns) // 1000)
     except AuditError:
         if channel.enforce:
-            message = channel.codec.message(body, raw)
+            message = channel.codec.message(body, raw, Direction.SERVER)
             return channel.no_evidence(Direction.SERVER, message, waiting.method, waiting.modern)
     return raw
 

@@ -102,8 +102,7 @@ class Codec:
                 raise _explain(raw, error) from None
             return self._inspected(body, data, walk)
         except ProtocolError as error:
-            if direction is Direction.SERVER and (error.request_id is None or error.rule == "jsonrpc-hybrid"):
-                _address(error, raw)
+            _address(error, raw, direction)
             raise
 
     def plain(self, raw: bytes) -> dict[str, Any] | None:
@@ -122,9 +121,13 @@ class Codec:
             return None
         return body if orjson.dumps(body) == raw and type(body) is dict and not scan(raw) else None
 
-    def message(self, body: dict[str, Any], raw: bytes) -> Message:
+    def message(self, body: dict[str, Any], raw: bytes, direction: Direction) -> Message:
         """The message of an object that `plain` read from `raw`. Raises ProtocolError as `decode` does."""
-        return self._message(body, raw, ())
+        try:
+            return self._message(body, raw, ())
+        except ProtocolError as error:
+            _address(error, raw, direction)
+            raise
 
     def _shallow(self, raw: bytes) -> bool:
         """Whether there are too few brackets in it to nest too deep. In strings they count as well."""
@@ -345,11 +348,13 @@ def parse_leniently(raw: bytes) -> Any:
         return None
 
 
-def _address(error: ProtocolError, raw: bytes) -> None:
+def _address(error: ProtocolError, raw: bytes, direction: Direction) -> None:
     """Note who waits for a refused message of a server, as a careless reader or its first and last bytes have it.
 
     A wrong guess costs nothing: only a caller who waits for exactly this id is told that the answer was refused.
     """
+    if direction is Direction.CLIENT or (error.request_id is not None and error.rule != "jsonrpc-hybrid"):
+        return
     body = parse_leniently(raw)
     if type(body) is dict:
         found, is_answer = body.get("id"), "method" not in body or "result" in body or "error" in body
