@@ -123,6 +123,35 @@ def test_a_cancelled_request_may_be_answered_once_and_its_id_used_again() -> Non
     assert isinstance(channel.client(call(3)), bytes)
 
 
+def test_a_cancellation_that_goes_nowhere_cancels_nothing() -> None:
+    refuses = control("c", call=lambda event: Deny("no") if "cancel" in event.method else ALLOW)
+    channel, _ = channel_of(refuses)
+    channel.client(call(3))
+    note = dump(method="notifications/cancelled", params={"requestId": 3})
+    assert isinstance(channel.client(note), Outcome)
+    assert list(channel.pending) == [3]
+    channel, journal = channel_of(control("c", content=lambda event: Deny("no")))
+    channel.server(dump(id=3, method="roots/list"))
+    assert isinstance(channel.server(note), Outcome)
+    assert list(channel.asked) == [3]
+    channel, journal = channel_of()
+    channel.client(call(3))
+    journal.full = True
+    assert isinstance(channel.client(note), Outcome)
+    assert list(channel.pending) == [3]
+
+
+def test_the_record_of_a_cancelled_and_replayed_answer_says_how_long_it_took() -> None:
+    channel, journal = channel_of(session="abc")
+    channel.replayable = True
+    channel.client(call(3))
+    channel.client(dump(method="notifications/cancelled", params={"requestId": 3}))
+    channel.replaying = True
+    for _ in range(2):
+        assert isinstance(channel.server(answer(3)), bytes)
+        assert 0 <= journal.decisions[-1][10] < 60_000_000
+
+
 def test_a_replayed_stream_may_repeat_an_answer() -> None:
     channel, _ = channel_of(session="abc")
     channel.replayable = True
@@ -555,6 +584,16 @@ def test_enforce_refuses_calls_when_evidence_cannot_be_written() -> None:
     assert json.loads(answered.forward or b"")["id"] == 1
     listing = refused(channel.client(dump(id=3, method="tools/list")))
     assert json.loads(listing.reply or b"")["error"]["code"] == -31503
+
+
+def test_a_changed_answer_without_evidence_is_refused_in_the_era_of_its_request() -> None:
+    channel, journal = channel_of(control("joiner", pattern=b"_", content=_without_underscore))
+    channel.client(call(1, _meta=MODERN))
+    channel.client(call(2))
+    journal.full = True
+    for id, modern in ((1, True), (2, False)):
+        result = json.loads(refused(channel.server(answer(id, "a_b"))).forward or b"")["result"]
+        assert ("resultType" in result) is modern
 
 
 def test_observe_goes_on_without_evidence() -> None:

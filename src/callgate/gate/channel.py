@@ -188,9 +188,10 @@ class Channel:
             return self._server_answer(message)
         method = message.method or ""
         if kind is _NOTIFICATION:
-            if method == "notifications/cancelled":
+            result = self._pass("content", _SERVER, message, method, "", None, message.body.get("params"))
+            if method == "notifications/cancelled" and _goes_on(result):
                 self._cancelled(message, self.asked, _SERVER)
-            return self._pass("content", _SERVER, message, method, "", None, message.body.get("params"))
+            return result
         return self._server_request(message, method)
 
     # -- the four kinds of traffic ---------------------------------------------------------------
@@ -305,16 +306,17 @@ class Channel:
         method = message.method or ""
         params = message.body.get("params")
         name = ""
-        if method == "notifications/cancelled":
-            self._cancelled(message, self.pending, _CLIENT)
-        elif params and (member := NAME_MEMBERS.get(method)) is not None:
+        if params and (member := NAME_MEMBERS.get(method)) is not None:
             # A request that leaves out its id: a lax server carries it out all the same.
             name = params.get(member)
             if type(name) is not str:
                 if name is not None:
                     return self.refuse(name_not_text(member), _CLIENT, None, message.data)
                 name = ""
-        return self._pass("call", _CLIENT, message, method, name, None, params)
+        result = self._pass("call", _CLIENT, message, method, name, None, params)
+        if method == "notifications/cancelled" and _goes_on(result):
+            self._cancelled(message, self.pending, _CLIENT)
+        return result
 
     def _client_answer(self, message: Message) -> bytes | Outcome:
         request_id = message.id
@@ -415,7 +417,8 @@ class Channel:
         except AuditError:
             if self.enforce:
                 self._learn(rounds, shown=False)
-                return self.no_evidence(direction, message, method, modern=self.modern)
+                modern = waiting.modern if waiting is not None else self.modern
+                return self.no_evidence(direction, message, method, modern=modern)
             seq = 0
         self._learn(rounds, shown=outcome != "deny")
         if outcome == "deny":
@@ -643,14 +646,15 @@ class Channel:
 
     def _late(self, direction: Direction, request_id: RequestId) -> Pending | None:
         """The request a second or late answer belongs to: after a cancel once, during a replay always."""
-        if self.replaying:
-            return self._answered.get((direction, request_id))
         waiting = self._answered.get((direction, request_id))
-        if waiting is not None and waiting.started_ns < 0:
-            del self._answered[direction, request_id]
+        if waiting is None:
+            return None
+        if waiting.started_ns < 0:
             waiting.started_ns = -waiting.started_ns
+            if not self.replaying:
+                del self._answered[direction, request_id]
             return waiting
-        return None
+        return waiting if self.replaying else None
 
     def _cancelled(self, message: Message, table: dict[RequestId, Pending], direction: Direction) -> None:
         """A cancelled request may be answered all the same: its answer is then passed once."""
@@ -724,6 +728,11 @@ def _answered_in(batch: bytes) -> list[RequestId]:
         return []
     found = (item.get("id") for item in items if type(item) is dict and "method" not in item)
     return list(dict.fromkeys(one for one in found if type(one) is int or type(one) is str))
+
+
+def _goes_on(result: bytes | Outcome) -> bool:
+    """Whether something of a message reaches the other side."""
+    return type(result) is bytes or result.forward is not None  # type: ignore[union-attr]  # not bytes, so an Outcome
 
 
 def _same_envelope(message: Message, original: Message) -> bool:
