@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import os
 import signal
+import ssl
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +19,11 @@ import pytest
 from mcp.client.client import Client as McpClient
 from mcp.client.sse import sse_client
 
+from callgate.config import ListenConfig
 from tests.support.processes import free_port, running
 from tests.transport.http.harness import Answer, Client, Upstream, call, echo, modern, post, wait_until
 from tests.transport.http.test_route import INITIALIZE
+from tests.transport.http.test_tls import certificate, trusting
 from tests.transport.test_sdk_clients import SDK, elicited, text, use
 
 
@@ -28,10 +32,11 @@ class Serve:
 
     PROGRAM: tuple[str, ...] = ("-m", "callgate.cli.main")
 
-    def __init__(self, directory: Path, *options: str, listen: str = "") -> None:
+    def __init__(self, directory: Path, *options: str, listen: str = "", trust: ssl.SSLContext | None = None) -> None:
         self.directory = directory
         self.config = directory / "callgate.toml"
-        self._listen = listen
+        self.listen = listen
+        self.trust = trust
         self.process: subprocess.Popen[str] | None = None
         self._options = options
         self.port = 0
@@ -40,7 +45,7 @@ class Serve:
 
     def write(self, servers: dict[str, str], more: str = "") -> None:
         tables = "".join(f"[servers.{name}]\nurl = '{url}'\nrequest_timeout_s = 20\n" for name, url in servers.items())
-        self.config.write_text(f"{more}\n[listen]\naddress = '127.0.0.1:0'\ndrain_s = 3\n{self._listen}\n{tables}")
+        self.config.write_text(f"{more}\n[listen]\naddress = '127.0.0.1:0'\ndrain_s = 3\n{self.listen}\n{tables}")
 
     def start(self) -> Serve:
         command = [sys.executable, *self.PROGRAM, "serve", "--config", str(self.config), *self._options]
@@ -68,12 +73,12 @@ class Serve:
             return False
 
     def get(self, path: str) -> Answer:
-        with Client(self.port) as client:
+        with Client(self.port, self.trust) as client:
             client.send(f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
             return client.answer()
 
     def ask(self, data: bytes) -> Answer:
-        with Client(self.port) as client:
+        with Client(self.port, self.trust) as client:
             client.send(data)
             return client.answer()
 
@@ -107,8 +112,8 @@ def upstream() -> Iterator[Upstream]:
 def serving(tmp_path: Path) -> Iterator[Any]:
     with ExitStack() as stack:
 
-        def start(servers: dict[str, str], *options: str, listen: str = "", more: str = "") -> Serve:
-            made = Serve(tmp_path, *options, listen=listen)
+        def start(servers: dict[str, str], *options: str, more: str = "", **how: Any) -> Serve:
+            made = Serve(tmp_path, *options, **how)
             made.write(servers, more)
             made.start()
             stack.callback(made.stop)
@@ -222,6 +227,44 @@ def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Up
         release.set()
         assert calling.answer().json()["id"] == "slow"
     assert gate.stop() == 0
+
+
+def encrypted(listen: ListenConfig) -> str:
+    return f"tls_certificate = '{listen.tls_certificate}'\ntls_key = '{listen.tls_key}'"
+
+
+@pytest.mark.parametrize("broken", ["server", "key"])
+def test_a_reload_that_fails_changes_no_certificate(
+    serving: Any, upstream: Upstream, tmp_path: Path, broken: str
+) -> None:
+    (tmp_path / "new").mkdir()
+    old, new = certificate(tmp_path), certificate(tmp_path / "new")
+    gate = serving({"one": url(upstream)}, listen=encrypted(old), trust=trusting(old))
+    gate.listen = encrypted(replace(new, tls_key=old.tls_key) if broken == "key" else new)
+    gate.write({"one": url(upstream), **({"two": "http://user@h/"} if broken == "server" else {})})
+    gate.signal(signal.SIGHUP)
+    assert gate.said("was not changed")
+    assert gate.ask(modern(1, path="/one/mcp")).status == 200
+    gate.listen = encrypted(new)
+    gate.write({"one": url(upstream)})
+    gate.signal(signal.SIGHUP)
+    assert gate.said("was read again")
+    gate.trust = trusting(new)
+    assert gate.ask(modern(1, path="/one/mcp")).status == 200
+
+
+@pytest.mark.parametrize("on", [False, True])
+def test_tls_is_not_switched_by_a_reload_and_that_is_said(
+    serving: Any, upstream: Upstream, tmp_path: Path, on: bool
+) -> None:
+    listen = certificate(tmp_path)
+    gate = serving({"one": url(upstream)}, **({"listen": encrypted(listen), "trust": trusting(listen)} if on else {}))
+    gate.listen = "" if on else encrypted(listen)
+    gate.write({"one": url(upstream)})
+    gate.signal(signal.SIGHUP)
+    assert gate.said("was read again")
+    assert gate.said("change at the next start")
+    assert gate.ask(modern(1, path="/one/mcp")).status == 200
 
 
 def test_a_reload_in_the_middle_of_a_request_leaves_nobody_waiting(serving: Any, upstream: Upstream) -> None:

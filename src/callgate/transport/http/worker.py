@@ -154,15 +154,18 @@ class Worker:
     def _replace(self, config: Config) -> None:
         old = self._config
         # What was bound or opened at the start stays as it is until the next start.
-        fixed = {name: getattr(old.listen, name) for name in ("host", "port", "workers")}
+        names = ["host", "port", "workers"]
+        if bool(config.listen.tls_certificate or config.listen.tls_key) != (self._tls is not None):
+            names += ["tls_certificate", "tls_key"]
+        fixed = {name: getattr(old.listen, name) for name in names}
         kept = replace(config, listen=replace(config.listen, **fixed), state_dir=old.state_dir, audit=old.audit)
         if not config.listen.port:  # any port would do, so it has the one it asked for
             config = replace(config, listen=replace(config.listen, port=old.listen.port))
         if kept != config:
-            sys.stderr.write("callgate: listen.address, listen.workers, state_dir and audit change at the next start\n")
+            what = "listen.address, listen.workers, TLS or none, state_dir and audit"
+            sys.stderr.write(f"callgate: {what} change at the next start\n")
+        tls.server_context(kept.listen)  # tried before anything changes, and put in use when everything has
         gate = self._plan.build_gate(kept, self._state, self._journal)
-        if self._tls is not None and kept.listen.tls_certificate:
-            tls.load(self._tls, kept.listen)
         retired_gate, retired_routes = self._gate, dict(self._routes)
         self._gate = gate
         try:
@@ -170,6 +173,8 @@ class Worker:
         except CallgateError:
             self._gate = retired_gate
             raise
+        if self._tls is not None:
+            tls.load(self._tls, kept.listen)
         carry_over(retired_gate, gate)
         self._share(gate)
         self._config = kept
