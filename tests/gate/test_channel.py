@@ -8,7 +8,7 @@ from typing import Any
 import orjson
 import pytest
 
-from callgate.config import Limits
+from callgate.config import ControlConfig, Limits
 from callgate.errors import AuditError
 from callgate.gate.channel import Channel
 from callgate.gate.events import Event
@@ -663,6 +663,31 @@ def test_what_passes_uninspected_is_still_one_line() -> None:
     assert b"\n" not in passed
     assert b"\r" not in passed
     assert orjson.loads(passed) == orjson.loads(raw)
+
+
+def test_no_reader_of_lines_ends_one_in_what_passes_uninspected() -> None:
+    channel, _ = channel_of(mode="observe")
+    raw = '{"jsonrpc":"2.0","id":1,"id":1,"method":"x","params":{"k":"a\u2028b\x85c"}}'.encode()
+    passed = channel.client(raw)
+    assert isinstance(passed, bytes)
+    assert passed.isascii()
+    assert orjson.loads(passed) == orjson.loads(raw)
+
+
+def test_what_passes_uninspected_takes_no_place_in_flight() -> None:
+    channel, _ = channel_of(mode="observe")
+    channel.client(dump(id=1, method="tools/list"))
+    channel.client(b'{"jsonrpc":"2.0","id":1,"method":"ping","method":"ping"}')
+    assert channel.pending[1].method == "tools/list"
+
+
+def test_nothing_passes_uninspected_where_a_control_enforces() -> None:
+    twice = b'{"jsonrpc":"2.0","id":1,"id":1,"result":{}}'
+    for mode, passes in ((None, True), ("observe", True), ("enforce", False)):
+        controls = {"c": ControlConfig(mode=mode)}
+        channel, _ = channel_of(control("c", content=lambda event: Deny("no")), mode="observe", controls=controls)
+        channel.client(call(1))
+        assert isinstance(channel.server(twice), bytes) is passes
 
 
 @pytest.mark.parametrize("revision", ["2025-06-18\r\nx: y", "x" * 33, "\u0662025"])

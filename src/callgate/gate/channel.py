@@ -29,7 +29,7 @@ from callgate.gate.refusals import (
     unissued_answer,
 )
 from callgate.gate.verdicts import Finding
-from callgate.protocol.codec import parse_leniently
+from callgate.protocol.codec import one_line, parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.methods import META_VERSION, NAME_MEMBERS
@@ -536,9 +536,12 @@ class Channel:
         return Outcome(forward, back, error.rule, HTTP_OK)
 
     def _malformed(self, raw: bytes, error: ProtocolError, direction: Direction) -> bytes | Outcome:
-        """In observe mode a message that is at least JSON passes as it came, and the log says it was not inspected."""
+        """In observe mode a message that is at least JSON passes as it came, and the log says it was not inspected.
+
+        Not where a control enforces all the same: what it cannot see it cannot refuse.
+        """
         too_large = isinstance(error, LimitExceeded) and error.rule.endswith("-bytes")
-        body = None if self.enforce or too_large else parse_leniently(raw)
+        body = None if self.enforce or self.gate.enforces or too_large else parse_leniently(raw)
         if body is None:
             outcome = self.refuse(error, direction, error.request_id, raw)
             asked = error.request_id if direction is _CLIENT and error.is_answer else None
@@ -560,14 +563,14 @@ class Channel:
         if request_id is not None and type(body) is dict:
             self._follow(body, request_id, direction)
         # Between tokens a line break means what a space means, but to a reader of lines it ends the message.
-        return raw.replace(b"\n", b" ").replace(b"\r", b" ")
+        return one_line(raw.replace(b"\n", b" ").replace(b"\r", b" "))
 
     def _follow(self, body: dict[str, Any], request_id: RequestId, direction: Direction) -> None:
         """Keep correlation right for a message that passed uninspected."""
         method = body.get("method")
         mine, theirs = (self.pending, self.asked) if direction is _CLIENT else (self.asked, self.pending)
         if type(method) is str:
-            if len(mine) < self.codec.limits.in_flight:
+            if request_id not in mine and len(mine) < self.codec.limits.in_flight:
                 mine[request_id] = Pending(method, "", 0, monotonic_ns(), modern=self.modern)
         else:
             theirs.pop(request_id, None)

@@ -107,6 +107,8 @@ class Gate:
         self.always: dict[Hook, tuple[Bound, ...]] = dict.fromkeys(HOOKS, ())
         self._on_hit: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
         self._by_pattern: dict[Hook, tuple[tuple[frozenset[int], Bound], ...]] = dict.fromkeys(HOOKS, ())
+        self.enforces = False
+        """Whether a control enforces whatever mode a server is in."""
         patterns = list(LEXICAL)
         for control in self.controls:
             first = len(patterns)
@@ -141,6 +143,7 @@ class Gate:
             bound = Bound(
                 meta.id, cast("HookFunction", function), configured.mode if configured else None, "call" in meta.always
             )
+            self.enforces = self.enforces or bound.mode == "enforce"
             if hook in meta.always:
                 self.always[hook] += (bound,)
             else:
