@@ -361,6 +361,13 @@ def test_a_denied_tool_call_is_a_tool_result_the_model_can_read() -> None:
     assert not channel.pending
 
 
+@pytest.mark.parametrize("id", [0, "", "0", -1])
+def test_a_refusal_has_the_id_of_its_request(id: Any) -> None:
+    channel, _ = channel_of(control("c", call=lambda event: Deny("no")))
+    told = outcome(channel.client(call(id)))["id"]
+    assert (type(told), told) == (type(id), id)
+
+
 def test_other_denied_requests_get_an_error_outside_the_reserved_codes() -> None:
     channel, _ = channel_of(control("c", call=lambda e: Deny("no")))
     code = outcome(channel.client(dump(id=4, method="resources/read", params={"uri": "file:///x"})))["error"]["code"]

@@ -581,7 +581,8 @@ class Channel:
         """The outcome of a control's refusal."""
         if message.kind is _REQUEST:
             modern = direction is _CLIENT and self.modern
-            refused = answers.refusal(message.id or 0, method, decision.reason, decision.rule, modern=modern)
+            request_id: RequestId = message.id  # type: ignore[assignment]  # a request has an id
+            refused = answers.refusal(request_id, method, decision.reason, decision.rule, modern=modern)
             return Outcome(None, refused, decision.rule, HTTP_OK if method == "tools/call" else HTTP_FORBIDDEN)
         if message.kind is _NOTIFICATION or message.id is None:
             return Outcome(None, None, decision.rule, HTTP_FORBIDDEN)
