@@ -163,7 +163,7 @@ async def test_half_a_line_and_then_the_end() -> None:
         await client.initialize()
         assert len((await client.request(1, "x").end()).json["result"]["text"]) == 200
         died = await client.request(2, "die").end()
-        assert died.json["error"]["data"]["rule"] == "server-gone"
+        assert died.json["error"]["data"]["rule"] == "json-syntax", "half an answer is refused, and who waits is told"
 
 
 async def test_an_answer_over_the_limit_is_an_error_and_the_next_one_passes() -> None:
@@ -179,13 +179,13 @@ async def test_an_answer_over_the_limit_is_an_error_and_the_next_one_passes() ->
 
 
 async def test_a_request_without_answer_times_out_and_is_cancelled() -> None:
-    async with route_to("slow", request_timeout_s=0.3) as (route, _):
+    async with route_to("slow", request_timeout_s=1.0) as (route, _):
         client = Client(route)
         await client.initialize()
         started = time.monotonic()
         answer = await client.request(7, "silent").end()
         assert answer.json["error"]["data"]["rule"] == "request-timeout"
-        assert 0.2 < time.monotonic() - started < 3
+        assert 0.9 < time.monotonic() - started < 20
         assert (await client.request(8, "seen").end()).json["result"]["cancelled"] == [7]
 
 
@@ -318,7 +318,7 @@ async def test_idle_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
         await asyncio.sleep(1.2)
         assert client.request(1, "x").status == 404
         pid = journal.notes[0][1]["pid"]
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while exists(pid):  # noqa: ASYNC110 - nobody else could tell
                 await asyncio.sleep(0.05)
 

@@ -151,11 +151,12 @@ class SseBesideHttp:
         self._headers.take(headers)
 
     async def close(self, grace_s: float) -> None:
-        """Let requests in flight finish within half of `grace_s`, then end every conversation."""
+        """Let requests in flight finish within `grace_s`, then end every conversation."""
         self._closing = True
         if self._ticker is not None:
             self._ticker.cancel()
-        end = self._loop.time() + grace_s / 2
+        direct = self._loop.create_task(self.direct.close(grace_s))
+        end = self._loop.time() + grace_s
         while self._loop.time() < end and any(one.busy for one in self._sse.sessions.values()):  # noqa: ASYNC110
             await asyncio.sleep(0.02)
         for session in list(self._sse.sessions.values()):
@@ -163,7 +164,7 @@ class SseBesideHttp:
         waiting = [upstream.closed for upstream in self._upstreams]
         if waiting:
             await asyncio.wait(waiting, timeout=_END_S)
-        await self.direct.close(grace_s)
+        await direct
 
 
 def _refused(error: CallgateError | OSError) -> CallgateError:

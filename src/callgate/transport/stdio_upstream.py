@@ -330,14 +330,14 @@ class StdioRoute:
         self._sse.sessions = sessions
 
     async def close(self, grace_s: float) -> None:
-        """Let requests in flight finish within half of `grace_s`, then stop every server and wait for its end."""
+        """Let requests in flight finish within `grace_s`, then stop every server and wait for its end."""
         self._closing = True
         if self._ticker is not None:
             self._ticker.cancel()
         for start in tuple(self._starts):
             if not start.over:
                 start.fail(LaunchError("the gateway is being stopped"))
-        end = self._loop.time() + grace_s / 2
+        end = self._loop.time() + grace_s
         while self._loop.time() < end and self._busy():  # noqa: ASYNC110 - polled once, at the end
             await asyncio.sleep(0.02)
         for session in list(self._sessions.values()):

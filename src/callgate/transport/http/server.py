@@ -105,14 +105,19 @@ class HttpServer:
         if self._sweeper is None:
             self._sweep()
 
-    async def drain(self, grace_s: float) -> bool:
-        """Stop accepting, let requests in progress finish for up to `grace_s`. True when all did."""
+    async def drain(self, grace_s: float, last_words_s: float) -> bool:
+        """Stop accepting, let requests in progress finish for up to `grace_s`. True when all did.
+
+        Others have `last_words_s` more, in which they are told that they were cut.
+        """
         self.draining = True
         for listener in self._listeners:
             listener.close()
         for connection in tuple(self.connections):
             connection.drain()
-        complete = await until(lambda: not any(connection.busy for connection in self.connections), grace_s)
+        complete = await until(self._idle, grace_s)
+        if not complete:
+            await until(self._idle, last_words_s)
         for connection in tuple(self.connections):
             connection.transport.abort()
         if self._sweeper is not None:
@@ -120,6 +125,9 @@ class HttpServer:
             self._sweeper = None
         self._refusals.summarise(float("inf"))
         return complete
+
+    def _idle(self) -> bool:
+        return not any(connection.busy for connection in self.connections)
 
     def _sweep(self) -> None:
         self.now = now = time.monotonic()

@@ -38,6 +38,9 @@ GET_ONLY = frozenset((b"GET", b"HEAD"))
 SSE_PATHS: Mapping[str, frozenset[bytes]] = {"sse": frozenset((b"GET",)), "messages": frozenset((b"POST",))}
 """HTTP+SSE of 2024-11-05, beside `/NAME/mcp`, for routes that speak it."""
 
+_MOMENT_S = 0.1
+_LAST_WORDS_S = 1.0
+
 
 @dataclass(frozen=True, slots=True)
 class Plan:
@@ -122,13 +125,13 @@ class Worker:
     async def _drain(self) -> int:
         grace = self._config.listen.drain_s
         self._server.draining = self._private.draining = True
-        last_words = grace + 1.0  # routes that give up at the end of the grace still tell their callers
-        routes = [route.close(grace) for _, route in self._routes.values()]
+        # Routes give up a moment later than this looks, and then tell their callers: that counts as cut.
+        routes = [route.close(grace + _MOMENT_S) for _, route in self._routes.values()]
         *_, public, private = await asyncio.gather(
             *routes,
             *self._retired,
-            self._server.drain(last_words),
-            self._private.drain(last_words),
+            self._server.drain(grace, _LAST_WORDS_S),
+            self._private.drain(grace, _LAST_WORDS_S),
             return_exceptions=True,
         )
         complete = public is True and private is True
