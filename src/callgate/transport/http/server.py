@@ -105,7 +105,7 @@ class HttpServer:
         if self._sweeper is None:
             self._sweep()
 
-    async def drain(self, grace_s: float, last_words_s: float) -> bool:
+    async def drain(self, grace_s: float, last_words_s: float = 0.0) -> bool:
         """Stop accepting, let requests in progress finish for up to `grace_s`. True when all did.
 
         Others have `last_words_s` more, in which they are told that they were cut.
