@@ -15,6 +15,10 @@ class FakeScope:
     def __init__(self, journal: FakeJournal) -> None:
         self.journal = journal
         self.revision = ""
+        self.session = ""
+
+    def belongs_to(self, session: str) -> None:
+        self.session = session
 
     def decision(self, *fields: Any) -> int:
         if self.journal.full:
