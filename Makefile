@@ -49,7 +49,7 @@ docs: $(VENV)/.test  ## check links, help blocks and examples of all documents
 	$(BIN)/python tools/check_docs.py
 
 .PHONY: fuzz
-fuzz: $(VENV)/.test  ## coverage-guided fuzzing of decoder, SSE and headers; SECONDS_EACH=600 each
+fuzz: $(VENV)/.test  ## coverage-guided fuzzing of decoder, native lane, SSE and headers; SECONDS_EACH=600 each
 	$(BIN)/python -m fuzz --seconds $(or $(SECONDS_EACH),600) $(ARGS)
 
 .PHONY: bench

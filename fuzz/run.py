@@ -11,7 +11,7 @@ import tempfile
 from pathlib import Path
 
 HERE = Path(__file__).resolve().parent
-TARGETS = {"decode": 4096, "sse": 512, "headers": 2048, "lane": 2048}
+TARGETS = {"decode": 4096, "sse": 512, "headers": 2048, "lane": 4096, "forms": 2048}
 """Target and the longest input to try: the SSE target cuts its input into single bytes."""
 
 

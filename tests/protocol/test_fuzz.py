@@ -34,7 +34,7 @@ def test_every_target_has_a_corpus(runner):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", ["decode", "sse", "headers", "lane"])
+@pytest.mark.parametrize("name", ["decode", "sse", "headers", "lane", "forms"])
 def test_no_invariant_breaks_in_seconds(runner, name, tmp_path):
     """The corpus, and a few thousand inputs made from it. `make fuzz` looks for minutes."""
     seeds = FUZZ / "corpus" / name
