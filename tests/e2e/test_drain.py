@@ -40,7 +40,7 @@ def stopped(gateway: Gateway, ask: Callable[[int, float], dict[str, Any]], secon
     """What a call got, the exit code, and how long the stop took."""
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(ask, gateway.port, seconds)
-        wait_until(lambda: "tools/call echo" in gateway.command("audit", "tail").stdout, 20, "the call")
+        wait_until(lambda: "tools/call echo" in gateway.command("audit", "tail").stdout, 60, "the call")
         began = time.monotonic()
         gateway.signal(signal.SIGTERM)
         answer = asked.result()
@@ -63,4 +63,4 @@ def test_a_call_that_is_cut_is_told_and_shows_in_the_exit_code(
         answer, code, took = stopped(gateway, ask, 30)
     assert answer["error"]["data"]["rule"] == "server-gone"
     assert code == 1
-    assert DRAIN_S < took < DRAIN_S + 5
+    assert DRAIN_S < took < DRAIN_S + 20

@@ -85,7 +85,7 @@ def test_half_an_event_is_not_forwarded(shared: Gateway) -> None:
 def test_a_hanging_server_is_given_up_after_its_time(path: str, own: Gateway) -> None:
     began = time.monotonic()
     answer = modern.post(own.port, path, modern.call("x3", "hang"))
-    assert 1.5 < time.monotonic() - began < 10
+    assert 1.5 < time.monotonic() - began < 30
     assert answer.status >= 500 or "error" in answer.message()
     assert still_answers(own, path)
 

@@ -38,7 +38,7 @@ class Gateway:
     def signal(self, number: int) -> None:
         self.process.send_signal(number)
 
-    def wait(self, seconds: float = 20.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
     def rewrite(self, servers: Mapping[str, Table]) -> None:
@@ -87,7 +87,7 @@ def serve(
     environment = {"CALLGATE_STATE_DIR": str(state)}
     command = [CALLGATE, "serve", "--config", str(config)]
     with running(command, port, environment=environment, log=log) as process:
-        wait_until(lambda: _ready(port), 20, "readyz")
+        wait_until(lambda: _ready(port), 60, "readyz")
         yield Gateway(port, state, log, config, process, settings)
 
 

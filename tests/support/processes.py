@@ -34,7 +34,7 @@ def free_port() -> int:
     raise AssertionError("no port of 127.0.0.1 is free")
 
 
-def wait_until(condition: object, seconds: float = 10.0, what: str = "the condition") -> None:
+def wait_until(condition: object, seconds: float = 30.0, what: str = "the condition") -> None:
     """Poll `condition()` until it is true. Raises AssertionError with `what` when it never is."""
     assert callable(condition)
     deadline = time.monotonic() + seconds
@@ -76,7 +76,7 @@ def running(
             start_new_session=True,
         )
         try:
-            wait_until(lambda: process.poll() is not None or listening(port), 20, f"{command[0]} listening")
+            wait_until(lambda: process.poll() is not None or listening(port), 60, f"{command[0]} listening")
             said = log.read_text(errors="replace")[-2000:] if log and log.exists() else ""
             assert process.poll() is None, f"{' '.join(command)} ended with {process.returncode}:\n{said}"
             yield process
@@ -153,7 +153,7 @@ class Pipe:
     def write(self, data: bytes) -> None:
         self._stdin.write(data)
 
-    def read(self, seconds: float = 10.0) -> bytes:
+    def read(self, seconds: float = 30.0) -> bytes:
         """The next line without its newline; b"" when the program closed its output."""
         deadline = time.monotonic() + seconds
         while True:
@@ -180,7 +180,7 @@ class Pipe:
         self._selector.unregister(self._stdout)
         self._stdout.close()
 
-    def wait(self, seconds: float = 10.0) -> int:
+    def wait(self, seconds: float = 30.0) -> int:
         return self.process.wait(seconds)
 
     def close(self) -> None:

@@ -77,14 +77,14 @@ class Answer:
     def event_ids(self) -> list[str]:
         return [line[4:] for line in self.data.decode().split("\n") if line.startswith("id: ")]
 
-    async def until(self, condition: Callable[[Answer], object], timeout_s: float = 10) -> Answer:
+    async def until(self, condition: Callable[[Answer], object], timeout_s: float = 30) -> Answer:
         async with asyncio.timeout(timeout_s):
             while not condition(self):
                 self.news.clear()
                 await self.news.wait()
         return self
 
-    async def end(self, timeout_s: float = 10) -> Answer:
+    async def end(self, timeout_s: float = 30) -> Answer:
         return await self.until(lambda answer: answer.done, timeout_s)
 
 

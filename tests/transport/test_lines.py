@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from callgate.transport.lines import LineFramer
+from callgate.transport.lines import CutLines, LineFramer
 
 STREAMS = st.lists(st.sampled_from([b"a", b"bb", b"\n", b"ccc\n", b"\n\n", b"d" * 9, b"e" * 10 + b"\n", b"f" * 25]))
 
@@ -42,3 +42,22 @@ def test_rest_is_what_came_after_the_last_newline() -> None:
     framer.feed(b"o")
     assert framer.rest() == b"two"
     assert framer.rest() == b""
+
+
+@given(st.lists(st.binary(max_size=40), max_size=20))
+def test_cut_lines_are_the_lines_whatever_the_chunks(chunks: list[bytes]) -> None:
+    cutter, whole = CutLines(16), b"".join(chunks)
+    found = [line for chunk in chunks for line in cutter.feed(chunk)]
+    found.append(cutter.rest())
+    wanted = whole.split(b"\n")
+    if len(wanted[-1]) > 16:
+        wanted.append(b"")  # it was given at once, and no rest is left
+    assert [line[:16] for line in found] == [line[:16] for line in wanted]
+    assert [len(line) > 16 for line in found] == [len(line) > 16 for line in wanted]
+
+
+def test_a_line_without_end_is_held_in_bounded_memory() -> None:
+    cutter = CutLines(16)
+    assert [len(line) for _ in range(100) for line in cutter.feed(b"x" * 1000)] == [1000]
+    assert cutter.feed(b"tail\nnext\n") == [b"next"]
+    assert cutter.rest() == b""

@@ -174,7 +174,7 @@ async def test_a_stubborn_server_is_killed_after_the_grace() -> None:
     started = time.monotonic()
     server.stop(0.1)
     assert await server.closed == -9
-    assert 0.5 < time.monotonic() - started < 3
+    assert 0.5 < time.monotonic() - started < 20
 
 
 @pytest.mark.parametrize("how", ["stop", "kill", "leader"])

@@ -223,7 +223,7 @@ async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> No
                 pair.read.clear()
                 await asyncio.sleep(0.02)
         pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while {"closed": 7} not in await log_of(pair):
                 pair.read.clear()
                 await asyncio.sleep(0.1)

@@ -168,7 +168,7 @@ async def test_a_program_that_is_not_there() -> None:
 
 
 async def test_a_timeout_cancels_upstream() -> None:
-    async with route_to("slow", request_timeout_s=0.3) as (route, _):
+    async with route_to("slow", request_timeout_s=1.0) as (route, _):
         client = Client(route)
         answer = await client.modern(9, "silent").end()
         assert answer.status == 504

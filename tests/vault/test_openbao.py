@@ -498,7 +498,7 @@ def test_a_server_that_hangs_is_given_up(tmp_path: Path, monkeypatch: pytest.Mon
         monkeypatch.setenv("VAULT_ADDR", f"http://127.0.0.1:{listener.getsockname()[1]}")
         started = time.monotonic()
         assert "did not answer within 1 s" in refused("vault://secret/mcp/github#token", tmp_path).what
-        assert time.monotonic() - started < 5
+        assert time.monotonic() - started < 25
 
 
 @pytest.mark.parametrize(

@@ -334,7 +334,7 @@ def tell(
     return ends[0][1]
 
 
-def until(condition: Callable[[], Any], seconds: float = 5.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
     """Wait for what comes at once: no sleep, but room for the gate's thread."""
     end = time.monotonic() + seconds
     while not condition():

@@ -39,7 +39,7 @@ def test_idle_connections_are_closed(serve: Any, monkeypatch: pytest.MonkeyPatch
     assert gateway.ask(post(call())).status == 200
     pool = gateway.route.pool
     assert len(pool._idle) == 1
-    assert wait_until(lambda: not pool._idle and not pool._all, 5)
+    assert wait_until(lambda: not pool._idle and not pool._all)
 
 
 def dies_on_reuse(request: Any, peer: Any) -> bool:

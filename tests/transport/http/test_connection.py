@@ -342,7 +342,7 @@ def test_slow_headers_time_out(serve: Any, start: bytes) -> None:
         client.send(start)
         assert client.answer().status == 408
         assert client.at_end()
-    assert 0.3 < time.monotonic() - began < 3
+    assert 0.3 < time.monotonic() - began < 9  # by default it would be 10
 
 
 def test_a_drip_of_header_bytes_does_not_extend_the_time(serve: Any) -> None:
@@ -350,10 +350,10 @@ def test_a_drip_of_header_bytes_does_not_extend_the_time(serve: Any) -> None:
     began = time.monotonic()
     with gateway.client() as client, pytest.raises(OSError):
         client.send(b"POST /s/mcp HTTP/1.1\r\nX: ")
-        while time.monotonic() - began < 5:
+        while time.monotonic() - began < 9:
             client.send(b"a")
             time.sleep(0.05)
-    assert time.monotonic() - began < 4
+    assert time.monotonic() - began < 9  # by default it would be 10
 
 
 def test_a_connection_that_says_nothing_is_closed(serve: Any) -> None:

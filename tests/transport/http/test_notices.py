@@ -43,7 +43,7 @@ def test_a_server_that_does_not_answer_what_it_is_told_holds_few_connections(ser
         assert wait_until(lambda: upstream.connections > notices.MOST)
         time.sleep(0.5)  # for those that would be too many
         assert upstream.connections <= notices.MOST + 1
-        assert wait_until(lambda: gateway.thread.call(lambda: len(gateway.route.pool._all)) <= 1, 10)
+        assert wait_until(lambda: gateway.thread.call(lambda: len(gateway.route.pool._all)) <= 1)
         assert gateway.ask(post(call(1))).status == 200
     finally:
         done.set()

@@ -187,7 +187,7 @@ def test_a_defect_on_the_way_of_a_body_until_close_is_told_at_once(serve: Any, m
     gateway.thread.loop.set_exception_handler(lambda *_: None)
     with gateway.client() as client:
         client.send(post(call(1)))
-        client.socket.settimeout(5)
+        client.socket.settimeout(30)
         answer = client.answer()
     assert answer.status == 502
     assert b"callgate failed" in answer.body
@@ -209,7 +209,7 @@ def test_no_answer_in_time_is_504_and_cancels(serve: Any) -> None:
     cancelled = threading.Event()
 
     def respond(request: Any, peer: Any) -> bool:
-        if peer.closed_within(10):
+        if peer.closed_within(30):
             cancelled.set()
         return False
 
@@ -217,7 +217,7 @@ def test_no_answer_in_time_is_504_and_cancels(serve: Any) -> None:
     answer = gateway.ask(post(call(8)))
     assert (answer.status, answer.json()["id"]) == (504, 8)
     assert "request_timeout_s" in answer.json()["error"]["message"]
-    assert cancelled.wait(5)
+    assert cancelled.wait(30)
 
 
 # -- event streams -----------------------------------------------------------------------------------
@@ -392,7 +392,7 @@ def test_a_modern_disconnect_cancels_upstream_at_once(serve: Any, streaming: boo
         if streaming:
             peer.stream()
             peer.chunk(b": hello\n\n")
-        if peer.closed_within(10):
+        if peer.closed_within(30):
             cancelled.set()
         return False
 
@@ -402,7 +402,7 @@ def test_a_modern_disconnect_cancels_upstream_at_once(serve: Any, streaming: boo
         assert wait_until(lambda: upstream.requests)
         if streaming:
             assert client.head().status == 200
-    assert cancelled.wait(2)
+    assert cancelled.wait(30)
     assert wait_until(lambda: not gateway.route._relays)
 
 
@@ -430,7 +430,7 @@ def test_a_handshake_era_disconnect_does_not(serve: Any, streaming: bool) -> Non
         assert wait_until(lambda: upstream.requests)
         if streaming:
             assert client.head().status == 200
-    assert finished.wait(5)
+    assert finished.wait(30)
     assert wait_until(lambda: not gateway.route._relays), "the answer was read to its end, unheard"
 
 
@@ -449,7 +449,7 @@ def test_an_unheard_stream_is_bounded(serve: Any) -> None:
     with gateway.client() as client:
         client.send(post(call()))
         assert client.head().status == 200
-    assert stopped.wait(5)
+    assert stopped.wait(30)
 
 
 def test_a_handshake_era_stream_that_nobody_hears_ends_in_time(serve: Any) -> None:
@@ -464,7 +464,7 @@ def test_a_handshake_era_stream_that_nobody_hears_ends_in_time(serve: Any) -> No
     with gateway.client() as client:
         client.send(post(call(1, "subscriptions/listen")))
         assert client.head().status == 200
-    assert wait_until(lambda: gateway.thread.call(lambda: not gateway.route._relays), 10)
+    assert wait_until(lambda: gateway.thread.call(lambda: not gateway.route._relays))
 
 
 def test_an_answer_without_a_body_has_none(serve: Any) -> None:
@@ -489,7 +489,7 @@ def test_closing_a_get_stream_closes_it_upstream(serve: Any) -> None:
 
     def respond(request: Any, peer: Any) -> bool:
         peer.stream()
-        if peer.closed_within(10):
+        if peer.closed_within(30):
             closed.set()
         return False
 
@@ -497,7 +497,7 @@ def test_closing_a_get_stream_closes_it_upstream(serve: Any) -> None:
     with gateway.client() as client:
         client.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         assert client.head().status == 200
-    assert closed.wait(2)
+    assert closed.wait(30)
 
 
 @pytest.mark.slow
@@ -555,7 +555,7 @@ def test_a_client_that_never_reads_is_dropped(serve: Any) -> None:
     gateway, _ = serve(respond, listen=ListenConfig(idle_timeout_s=0.5))
     with gateway.client() as client:
         client.send(modern(1))
-        assert stopped.wait(10)
+        assert stopped.wait(30)
 
 
 class Renamer:

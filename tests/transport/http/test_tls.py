@@ -168,9 +168,9 @@ def test_a_stalled_handshake_is_dropped(tmp_path: Path) -> None:
     quick = ListenConfig(header_timeout_s=0.5)
     with (
         gateway("http://127.0.0.1:1/mcp", tmp_path, tls=tls.server_context(listen), listen=quick) as serving,
-        socket.create_connection(("127.0.0.1", serving.port), 5) as sock,
+        socket.create_connection(("127.0.0.1", serving.port), 30) as sock,
     ):
         sock.sendall(b"\x16\x03\x01")
-        sock.settimeout(5)
+        sock.settimeout(30)
         while sock.recv(100):
             pass  # an alert may come before the end

@@ -164,7 +164,7 @@ def test_drain_finishes_what_is_in_flight_and_ends_streams(serving: Any, upstrea
             peer.event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
             peer.closed_within(20)
         else:
-            release.wait(10)
+            release.wait(30)
             peer.result(request, {"resultType": "complete"})
 
     upstream.respond = respond
@@ -183,7 +183,7 @@ def test_drain_finishes_what_is_in_flight_and_ends_streams(serving: Any, upstrea
         release.set()
         answer = calling.answer()
         assert (answer.status, answer.json()["id"]) == (200, 1)
-    assert gate.process.wait(10) == 0
+    assert gate.process.wait(30) == 0
 
 
 def test_drain_gives_up_after_its_time(serving: Any, upstream: Upstream) -> None:
@@ -196,8 +196,8 @@ def test_drain_gives_up_after_its_time(serving: Any, upstream: Upstream) -> None
         gate.signal(signal.SIGTERM)
         answer = calling.answer()
         assert (answer.status, answer.json()["id"]) == (503, 1)
-    gate.process.wait(10)
-    assert 2 < time.monotonic() - began < 9
+    gate.process.wait(30)
+    assert 2 < time.monotonic() - began < 25
 
 
 def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Upstream) -> None:
@@ -205,7 +205,7 @@ def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Up
 
     def respond(request: Any, peer: Any) -> None:
         if request.json().get("id") == "slow":
-            release.wait(10)
+            release.wait(30)
         echo(request, peer)
 
     upstream.respond = respond
@@ -282,8 +282,8 @@ def test_a_reload_in_the_middle_of_a_request_leaves_nobody_waiting(serving: Any,
         assert gate.said("was read again")
         first.send(moved[-9:])
         second.send(gone[-9:])
-        first.socket.settimeout(5)
-        second.socket.settimeout(5)
+        first.socket.settimeout(30)
+        second.socket.settimeout(30)
         assert first.answer().json()["id"] == 1
         assert second.answer().status == 404
     assert [request.json()["id"] for request in other.requests] == [1]
@@ -295,7 +295,7 @@ def test_a_request_that_waits_its_turn_through_a_reload_is_answered(serving: Any
     release = threading.Event()
 
     def respond(request: Any, peer: Any) -> None:
-        release.wait(10)
+        release.wait(30)
         echo(request, peer)
 
     upstream.respond = respond
@@ -310,7 +310,7 @@ def test_a_request_that_waits_its_turn_through_a_reload_is_answered(serving: Any
         gate.signal(signal.SIGHUP)
         assert gate.said("was read again")
         release.set()
-        client.socket.settimeout(5)
+        client.socket.settimeout(30)
         assert client.answer().json()["id"] == 0
         assert client.answer().json()["id"] == 1
         assert client.answer().status == 404
@@ -374,7 +374,7 @@ def test_what_one_worker_withheld_no_other_lets_be_called(serving: Any, upstream
     for child in _children(gate.process.pid):
         os.kill(child, signal.SIGKILL)  # one after the other: the new one hears it of the other
         assert wait_until(lambda gone=child: gone not in _children(gate.process.pid), 10)
-        assert wait_until(lambda: len(_children(gate.process.pid)) == 2, 10)
+        assert wait_until(lambda: len(_children(gate.process.pid)) == 2)
         assert wait_until(lambda: _refused(ran), 20)
     gate.write({"s": url(upstream)}, f"{settings}\n[limits]\nrequest_bytes = 20000")
     gate.signal(signal.SIGHUP)
@@ -466,7 +466,7 @@ def test_a_crashed_worker_is_replaced(serving: Any, upstream: Upstream) -> None:
     time.sleep(2.1)  # sooner would count as a worker that cannot start
     os.kill(children[0], signal.SIGKILL)
     assert gate.said("ended unexpectedly (signal 9)")
-    assert wait_until(lambda: len(set(_children(gate.process.pid))) == 2, 10)
+    assert wait_until(lambda: len(set(_children(gate.process.pid))) == 2)
     for _ in range(10):
         assert wait_until(lambda: gate.ask(modern(1)).status == 200)
     gate.signal(signal.SIGHUP)
@@ -494,7 +494,7 @@ def test_a_reload_that_finds_a_worker_at_its_start_is_not_lost(
 ) -> None:
     monkeypatch.setattr(Serve, "PROGRAM", ("-c", HASTY))
     gate = serving({"s": url(upstream)}, "--workers", "2")
-    assert wait_until(lambda: sum("was read again" in line for line in gate.lines) == 2, 10), gate.lines[-6:]
+    assert wait_until(lambda: sum("was read again" in line for line in gate.lines) == 2), gate.lines[-6:]
     assert gate.stop() == 0
 
 
