@@ -97,3 +97,34 @@ class LineFramer:
             return line
         self._edges += (line[:EDGE_BYTES], line[-EDGE_BYTES:])
         return None
+
+
+class CutLines:
+    """Lines for people to read: one that is longer than `limit` is given at once, cut, and skipped to its end."""
+
+    __slots__ = ("_limit", "_rest", "_skipping")
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._rest = b""
+        self._skipping = False
+
+    def feed(self, chunk: bytes) -> list[bytes]:
+        """The lines that `chunk` completes, without their ends; a cut one has more than `limit` bytes."""
+        *lines, rest = (self._rest + chunk).split(b"\n")
+        if lines and self._skipping:
+            del lines[0]
+            self._skipping = False
+        if self._skipping:
+            rest = b""
+        elif len(rest) > self._limit:
+            lines.append(rest)
+            self._skipping = True
+            rest = b""
+        self._rest = rest
+        return lines
+
+    def rest(self) -> bytes:
+        """The unfinished last line."""
+        rest, self._rest = self._rest, b""
+        return rest

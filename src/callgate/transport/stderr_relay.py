@@ -10,6 +10,8 @@ import select
 import time
 from os import write
 
+from callgate.transport.lines import CutLines
+
 LINE_BYTES = 2048
 BURST_LINES = 200
 LINES_PER_S = 50.0
@@ -18,13 +20,12 @@ LINES_PER_S = 50.0
 class StderrRelay:
     """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr)."""
 
-    __slots__ = ("_allowance", "_cut", "_dropped", "_last", "_poll", "_prefix", "_rest", "_sink")
+    __slots__ = ("_allowance", "_dropped", "_last", "_lines", "_poll", "_prefix", "_sink")
 
     def __init__(self, name: str, sink: int = 2) -> None:
         self._prefix = f"[{name}] "
         self._sink = sink
-        self._rest = b""
-        self._cut = False
+        self._lines = CutLines(LINE_BYTES)
         self._dropped = 0
         self._allowance = float(BURST_LINES)
         self._last = time.monotonic()
@@ -33,24 +34,12 @@ class StderrRelay:
 
     def feed(self, chunk: bytes) -> None:
         """Relay the lines that `chunk` completes."""
-        *lines, rest = (self._rest + chunk).split(b"\n")
-        for line in lines:
-            if self._cut:
-                self._cut = False
-            else:
-                self._show(line)
-        if len(rest) > LINE_BYTES:
-            if not self._cut:
-                self._show(rest)
-            self._cut = True
-            rest = b""
-        self._rest = rest
+        for line in self._lines.feed(chunk):
+            self._show(line)
 
     def close(self) -> None:
         """Relay an unfinished last line and say what was left out."""
-        if self._rest and not self._cut:
-            self._show(self._rest)
-        self._rest = b""
+        self._show(self._lines.rest())
         self._report_dropped()
 
     def say(self, text: str) -> None:

@@ -24,7 +24,7 @@ from callgate.protocol.message import Direction
 from callgate.text import visible
 from callgate.transport import native
 from callgate.transport.lane import READ_BYTES, Lane
-from callgate.transport.lines import LineFramer
+from callgate.transport.lines import CutLines
 from callgate.transport.native import READ, READY
 from callgate.transport.sandboxed import WatchedSandbox
 from callgate.transport.signals import signal_server
@@ -84,7 +84,7 @@ class Relay:
         self._to_client = Sink(1)
         self._up = Lane(channel, Direction.CLIENT, 0, self._to_server, self._to_client, self._blocked)
         self._down = Lane(channel, Direction.SERVER, child.stdout, self._to_client, self._to_server, self._blocked)
-        self._stderr = LineFramer(STDERR_LINE)
+        self._stderr = CutLines(STDERR_LINE)
         self._poll: Any = select.epoll() if hasattr(select, "epoll") else select.poll()
         self._unit = 1 if hasattr(select, "epoll") else 1000
         self._interest: dict[int, int] = {}
@@ -244,13 +244,19 @@ class Relay:
             return
         if not chunk:
             self._unwatch(fd)
-            if self._redactor is not None:
-                _to_stderr("".join(_shown(line) for line in self._stderr.feed(self._redactor.close())))
+            self._end_of_stderr()
             return
         if self._redactor is not None:
             chunk = self._redactor.feed(chunk)
         _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
-        self._stderr.take_edges()
+
+    def _end_of_stderr(self) -> None:
+        """What a server says last often has no line end."""
+        held = self._redactor.close() if self._redactor is not None else b""
+        lines = self._stderr.feed(held)
+        if rest := self._stderr.rest():
+            lines.append(rest)
+        _to_stderr("".join(_shown(line) for line in lines))
 
     def _read_sandbox(self) -> None:
         watched = self._watched
@@ -410,6 +416,7 @@ class Relay:
         while self._interest.get(self._child.stderr):
             ready, _, _ = select.select([self._child.stderr], [], [], 0)
             if not ready:
+                self._end_of_stderr()
                 return
             self._read_stderr()
 
@@ -442,10 +449,9 @@ class Relay:
         _to_stderr(f"callgate: {self._name}: {text}\n")
 
 
-def _shown(line: bytes | None) -> str:
-    if line is None:
-        return "(a longer line of the server's stderr was left out)\n"
-    return visible(line.decode("utf-8", "replace").rstrip("\r"), STDERR_LINE) + "\n"
+def _shown(line: bytes) -> str:
+    cut = " …" if len(line) > STDERR_LINE else ""
+    return visible(line[:STDERR_LINE].decode("utf-8", "replace").rstrip("\r"), STDERR_LINE) + cut + "\n"
 
 
 def _to_stderr(text: str) -> None:
