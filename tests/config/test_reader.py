@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import marshal
 import os
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,23 @@ def test_paths_are_relative_to_the_file(tmp_path: Path) -> None:
     config = load(file)
     assert config.state_dir == str(tmp_path / "state")
     assert config.listen.token_file == str(tmp_path / "token")
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the XDG rule")
+@pytest.mark.parametrize("own", ["callgate.toml", ""])
+def test_a_command_works_with_what_was_named_then_the_users_own_then_the_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, own: str
+) -> None:
+    monkeypatch.delenv("CALLGATE_CONFIG")
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "callgate").mkdir()
+    if own:
+        (tmp_path / "callgate" / own).write_text('mode = "observe"\n')
+    named = tmp_path / "named.toml"
+    named.write_text("")
+    assert reader.configured(str(named)) == Config(source=str(named))
+    usual = str(tmp_path / "callgate" / own)
+    assert reader.configured() == (Config(mode="observe", source=usual) if own else Config())
 
 
 def test_a_configuration_without_end_is_not_read() -> None:

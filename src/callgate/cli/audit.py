@@ -14,9 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO
 
 from callgate.audit.query import Entry, Filter, Follower, all_records, find, newest_records
-from callgate.config import Config
-from callgate.config.places import state_directory, user_config_file
-from callgate.config.reader import load
+from callgate.config.places import state_directory
+from callgate.config.reader import configured
 from callgate.errors import AuditError, ConfigError
 from callgate.text import visible
 
@@ -49,8 +48,7 @@ def main(argv: list[str]) -> int:
     if not arguments.action:
         parser.print_help()
         return 2
-    path = arguments.config or user_config_file()
-    config = load(path) if path else Config()
+    config = configured(arguments.config)
     state = state_directory(config)
     _take_over_hooks(state)
     actions = {"tail": _tail, "show": _show, "verify": _verify, "export": _export}

@@ -5,12 +5,12 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
-import sys
 import textwrap
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from callgate.cli.asked import agreed
 from callgate.cli.client_options import (
     PROJECT,
     add_clients,
@@ -204,7 +204,7 @@ def show_and_do(
     _show_needs(work)
     failed = any(plan.failed for plan in work.plans) or any(hook.action == "refused" for hook in work.hooks)
     changes = _changes(work)
-    if changes and not _agreed(f"{changes}?", arguments):
+    if changes and not agreed(f"{changes}?", arguments):
         return EXIT_OK if arguments.dry_run and not failed else EXIT_NO, False
     if arguments.dry_run:
         print(nothing)
@@ -341,22 +341,6 @@ def _filled(head: str, text: str, columns: int) -> str:
     if len(head) + len(lines[0]) <= columns and len(lines) == 1:
         return head + lines[0]
     return "\n".join([head.rstrip(), *(" " * 13 + line for line in lines)])
-
-
-def _agreed(question: str, arguments: argparse.Namespace) -> bool:
-    if arguments.dry_run:
-        print("dry run: nothing was written")
-        return False
-    if arguments.yes:
-        return True
-    if not sys.stdin.isatty():
-        print("nothing was written: nobody is there to agree; --yes agrees")
-        return False
-    print(f"{question} [y/N] ", end="", flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    print("nothing was written")
-    return False
 
 
 def _plural(count: int, noun: str) -> str:

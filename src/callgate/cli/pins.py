@@ -5,17 +5,17 @@ from __future__ import annotations
 import argparse
 import json
 import os
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, cast
 
+from callgate.cli.asked import confirmed
 from callgate.cli.pins_diff import changes_lines
 from callgate.config import Config
-from callgate.config.places import state_directory, user_config_file
-from callgate.config.reader import load
+from callgate.config.places import state_directory
+from callgate.config.reader import configured
 from callgate.errors import ConfigError
 from callgate.store.database import Store
 from callgate.text import visible
@@ -59,8 +59,7 @@ class Waiting:
 def main(argv: list[str]) -> int:
     """The sub-command. 0 ok; 1 something waits (diff) or was not approved; 2 usage."""
     arguments = _parser().parse_args(argv)
-    path = arguments.config or user_config_file()
-    config = load(path) if path else Config()
+    config = configured(arguments.config)
     state = state_directory(config)
     store = Store.open(state)
     try:
@@ -248,17 +247,12 @@ class _Command:
         return open_journal(self._state, self._config.audit, process="pins")
 
     def _confirmed(self, question: str) -> bool:
-        if self._arguments.yes:
-            return True
-        if not sys.stdin.isatty():
-            raise ConfigError(
-                "this needs a yes, and there is no terminal to ask on",
-                effect="nothing was changed",
-                next_step="look at it with callgate pins diff, then repeat the command with --yes",
-            )
-        sys.stdout.write(f"{question} [y/N] ")
-        sys.stdout.flush()
-        return sys.stdin.readline().strip().lower() in ("y", "yes")
+        return confirmed(
+            question,
+            yes=self._arguments.yes,
+            effect="nothing was changed",
+            next_step="look at it with callgate pins diff, then repeat the command with --yes",
+        )
 
     def _known(self) -> None:
         if self._server not in self._pins.servers():

@@ -22,8 +22,8 @@ from callgate.cli.sandbox_text import (
 )
 from callgate.cli.settled import settle
 from callgate.config import Config, SandboxConfig, SecretConfig, ServerConfig
-from callgate.config.places import state_directory, user_config_file
-from callgate.config.reader import load
+from callgate.config.places import state_directory
+from callgate.config.reader import configured
 from callgate.errors import CallgateError, ConfigError, LaunchError, SandboxError, TrustError
 from callgate.text import visible
 
@@ -95,17 +95,12 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _config(arguments: argparse.Namespace) -> Config:
-    path = arguments.config or user_config_file()
-    return load(path) if path else Config()
-
-
 def _doctor(arguments: argparse.Namespace, command: Sequence[str]) -> int:
     from callgate.sandbox.doctor import examine
 
     if command:
         raise ConfigError("doctor takes no command", next_step="callgate sandbox explain -- COMMAND")
-    report = examine(state_directory(_config(arguments)))
+    report = examine(state_directory(configured(arguments.config)))
     if arguments.json:
         _print_json(report_record(report))
     else:
@@ -162,7 +157,7 @@ def _asked(arguments: argparse.Namespace, command: tuple[str, ...]) -> _Asked:
     from callgate.launching.pinned import pinning
     from callgate.sandbox.defaults import spec_for
 
-    config = _config(arguments)
+    config = configured(arguments.config)
     state = state_directory(config)
     settle(config, state)
     name = arguments.name or (_plain(os.path.basename(command[0])) if command else "")

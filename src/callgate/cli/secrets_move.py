@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import argparse
 import os
-import sys
 import textwrap
 from collections.abc import Iterable, Iterator
 
+from callgate.cli.asked import agreed
 from callgate.cli.client_options import chosen_clients, shown_path, state_of_user
 from callgate.cli.secrets_files import FilePlan, Moves, carry_out_move, carry_out_undo, store
 from callgate.cli.secrets_find import search
@@ -48,7 +48,7 @@ def move(arguments: argparse.Namespace) -> int:
         if not (work.writes or any(one.drop for one in work.files)):
             print("nothing to put back" if work.undo else "nothing to move")
             return EXIT_NO if work.failed else EXIT_OK
-        if not _agreed(work, arguments):
+        if not agreed(_question(work), arguments):
             return EXIT_OK if arguments.dry_run and not work.failed else EXIT_NO
         needs = grant(work, arguments)
         failed = _do(work) or work.failed
@@ -107,22 +107,9 @@ def _say(text: str, next_step: str = "", *, deeper: bool = False) -> None:
             )
 
 
-def _agreed(work: Work, arguments: argparse.Namespace) -> bool:
-    if arguments.dry_run:
-        print("dry run: nothing was written")
-        return False
-    if arguments.yes:
-        return True
-    if not sys.stdin.isatty():
-        print("nothing was written: nobody is there to agree; --yes agrees")
-        return False
+def _question(work: Work) -> str:
     count = f"{work.writes} credential{'s' * (work.writes != 1)}"
-    question = f"Put {count} back into the files?" if work.undo else f"Move {count} to {work.keeper.store.name}?"
-    print(f"{question} [y/N] ", end="", flush=True)
-    if sys.stdin.readline().strip().lower() in ("y", "yes"):
-        return True
-    print("nothing was written")
-    return False
+    return f"Put {count} back into the files?" if work.undo else f"Move {count} to {work.keeper.store.name}?"
 
 
 # --- doing --------------------------------------------------------------------------------------

@@ -10,10 +10,11 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from callgate.cli import asked
 from callgate.cli.settled import settle
 from callgate.config import Config
-from callgate.config.places import state_directory, user_config_file
-from callgate.config.reader import load
+from callgate.config.places import state_directory
+from callgate.config.reader import configured
 from callgate.errors import CallgateError, ConfigError
 from callgate.supply import known_locks, lockfile
 from callgate.supply.code_diff import CodeDiff, summary
@@ -63,8 +64,7 @@ def fetching(made: argparse.ArgumentParser) -> None:
 
 def place(arguments: argparse.Namespace) -> Place:
     """Where things are. Raises ConfigError."""
-    path = arguments.config or user_config_file()
-    config = load(path) if path else Config()
+    config = configured(arguments.config)
     state = state_directory(config)
     settle(config, state)
     if not arguments.project:
@@ -104,17 +104,9 @@ def chosen(where: Place, names: Sequence[str]) -> list[LockedServer]:
 
 def confirmed(question: str, *, yes: bool) -> bool:
     """The answer of a person, or --yes. Raises ConfigError where nobody can be asked."""
-    if yes:
-        return True
-    if not sys.stdin.isatty():
-        raise ConfigError(
-            "this needs a yes, and there is no terminal to ask on",
-            effect="nothing was taken",
-            next_step="look at it, then repeat with --yes",
-        )
-    sys.stdout.write(f"{question} [y/N] ")
-    sys.stdout.flush()
-    return sys.stdin.readline().strip().lower() in ("y", "yes")
+    return asked.confirmed(
+        question, yes=yes, effect="nothing was taken", next_step="look at it, then repeat with --yes"
+    )
 
 
 @contextmanager

@@ -10,8 +10,8 @@ from collections.abc import Callable
 from pathlib import Path
 
 from callgate.config import Config
-from callgate.config.places import state_directory, user_config_file
-from callgate.config.reader import load
+from callgate.config.places import state_directory
+from callgate.config.reader import configured
 from callgate.errors import ConfigError, TrustError
 from callgate.text import visible
 
@@ -46,8 +46,7 @@ def parser(name: str, description: str) -> argparse.ArgumentParser:
 
 def configuration(arguments: argparse.Namespace) -> tuple[Config, Path]:
     """The configuration and the state directory. Raises ConfigError."""
-    path = arguments.config or user_config_file()
-    config = load(path) if path else Config()
+    config = configured(arguments.config)
     return config, state_directory(config)
 
 

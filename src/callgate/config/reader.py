@@ -18,7 +18,7 @@ import sys
 from callgate import __version__
 from callgate.config import Config
 from callgate.config.document import parse
-from callgate.config.places import state_path, state_place
+from callgate.config.places import state_path, state_place, user_config_file
 from callgate.errors import ConfigError
 
 TYPE_CHECKING = False
@@ -53,6 +53,12 @@ def load(path: str | os.PathLike[str], *, kept: bool = False, state: str = "") -
         raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes", next_step="name a callgate.toml")
     document = _parsed(os.fspath(path), content, Config(state_dir=state)) if kept else _from_toml(path, content)
     return parse(document, source=str(path))
+
+
+def configured(named: str = "") -> Config:
+    """What a command of the user's works with: the file that was named, else the user's own, else the defaults."""
+    path = named or user_config_file()
+    return load(path) if path else Config()
 
 
 def _parsed(path: str, content: bytes, at: Config) -> dict[str, Any]:
