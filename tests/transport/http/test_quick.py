@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from callgate import native
+from callgate.gate.native import express as native_express
 from callgate.transport.http.affinity import SessionSeal
 from tests.transport.http.gated import INITIALIZE, MODERN, TIMEOUT_S, WAYS, Event, Gated, post
 
@@ -33,9 +34,9 @@ def modern(number: int, method: str = "tools/call", version: str = MODERN) -> by
     return called(number, "X-Callgate-Principal: alice", *headers, method=method, meta={VERSION: version})
 
 
-def result(number: int) -> bytes:
-    message = {"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": "b"}]}}
-    return json.dumps(message, separators=(",", ":")).encode()
+def result(number: int, text: str = "b") -> bytes:
+    message = {"jsonrpc": "2.0", "id": number, "result": {"content": [{"type": "text", "text": text}]}}
+    return json.dumps(message, separators=(",", ":"), ensure_ascii=False).encode()
 
 
 class Three:
@@ -294,6 +295,44 @@ def test_a_defect_leaves_nothing_half_done(told: Any) -> None:
         assert idle
 
     told(story)
+
+
+@pytest.mark.parametrize("client", [0, 2])
+def test_a_defect_in_the_lane_costs_an_answer_and_no_more(told: Any, client: int) -> None:
+    """It is told as one that the general way meets: the connection to the server is whole, and so is the channel."""
+
+    def story(three: Three) -> None:
+        def fails(_raw: bytes) -> Any:
+            raise RuntimeError("a defect")
+
+        three.learn()
+        ends = len(three.quick.pool.ends)
+        for site in three.sites[:2]:  # Python alone has no lane that could fail
+            for channel in (next(iter(site.route.sessions.sessions())).channel, site.route._free["alice"][-1]):
+                gate = channel.gate
+                scan, gate.automaton = gate.automaton, Scanner(fails)  # type: ignore[assignment]
+                channel.express = native_express(channel)
+                gate.automaton = scan
+            site.send(client, called(5, *SESSION) if client == 0 else modern(5))
+            site.answer(at(site, client), result(5, "\u00fc"))
+            site.settle()
+            assert site.wires[client].out.count(b"502 Bad Gateway") == 1
+            assert b"RuntimeError at test_quick.py" in site.wires[client].out
+            assert not site.route._relays
+            assert len(site.pool.ends) == ends
+            assert not any(wire.closed for _, wire in site.pool.ends)
+        first, second = three.sites[:2]
+        assert first.state() == second.state()
+        assert first.evidence() == second.evidence()
+
+    told(story)
+
+
+class Scanner:
+    """In place of an automaton."""
+
+    def __init__(self, scan: Any) -> None:
+        self.scan = scan
 
 
 @pytest.mark.parametrize("rounds", [1, 2])

@@ -64,7 +64,10 @@ class QuickCall:
         if native is None or not lines or not client.takes_quick:
             return False
         date = client.date_line
-        answer = native.reply(self.channel, data, known.before, known.after, lines, date)
+        try:
+            answer = native.reply(self.channel, data, known.before, known.after, lines, date)
+        except Exception:  # noqa: BLE001 - a defect, which meets the Relay, too, and is told of there
+            return False
         if answer is None:
             return False
         self.connection.quick_done()
