@@ -10,6 +10,7 @@ if TYPE_CHECKING:
 
     from callgate.sandbox.backend import Running
     from callgate.sandbox.cgroup import ControlGroup
+    from callgate.sandbox.egress.gate import EgressGate
     from callgate.sandbox.spec import Sentinel
 
 
@@ -73,6 +74,24 @@ class Together:
         give_back, self._give_back = self._give_back, []
         for one in reversed(give_back):
             one()
+
+
+class Gated:
+    """A started server of which there is nothing to tell but what its egress gate says, where it has one."""
+
+    def __init__(self, gate: EgressGate | None = None) -> None:
+        self._gate = gate
+
+    @property
+    def events_fd(self) -> int:
+        return self._gate.events_fd if self._gate is not None else -1
+
+    def read_events(self) -> list[dict[str, object]]:
+        return self._gate.read_events() if self._gate is not None else []
+
+    def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
+        if self._gate is not None:
+            self._gate.replace_secrets(sentinels)
 
 
 class Opened:

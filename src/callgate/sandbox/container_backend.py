@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from callgate.errors import SandboxError, TrustError
 from callgate.sandbox.apparmor import Entry, entry
 from callgate.sandbox.backend import Prepared
+from callgate.sandbox.backend_running import Gated
 from callgate.sandbox.container import MEMORY_HOME, Engine, Job, arguments, client_environment
 from callgate.sandbox.container_files import Workspace, system_mounts
 from callgate.sandbox.container_line import ContainerLine, parse
@@ -20,7 +21,6 @@ from callgate.text import visible
 
 if TYPE_CHECKING:
     from callgate.sandbox.egress.gate import EgressGate
-    from callgate.sandbox.spec import Sentinel
 
 SECONDS = 30
 """Time for one command to the engine."""
@@ -206,7 +206,7 @@ def not_enforced(engine: Engine, *, profiled: bool = False) -> tuple[str, ...]:
     return tuple(missing)
 
 
-class ContainerRunning:
+class ContainerRunning(Gated):
     """A started container, and its egress gate where it has one."""
 
     def __init__(
@@ -217,23 +217,12 @@ class ContainerRunning:
         environment: Mapping[str, str],
         gate: EgressGate | None = None,
     ) -> None:
+        super().__init__(gate)
         self._engine = engine
         self._name = name
         self._work = work
         self._environment = environment
-        self._gate = gate
         self._closed = False
-
-    @property
-    def events_fd(self) -> int:
-        return self._gate.events_fd if self._gate is not None else -1
-
-    def read_events(self) -> list[dict[str, object]]:
-        return self._gate.read_events() if self._gate is not None else []
-
-    def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
-        if self._gate is not None:
-            self._gate.replace_secrets(sentinels)
 
     def create(self, call: Sequence[str]) -> None:
         """Make the container with its namespaces, its program not yet started, and open the gate in it."""

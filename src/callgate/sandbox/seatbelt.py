@@ -10,16 +10,12 @@ import os
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING
 
 from callgate.errors import SandboxError
 from callgate.sandbox.backend import Prepared, Probe
+from callgate.sandbox.backend_running import Gated
 from callgate.sandbox.spec import Limits, SandboxSpec
 from callgate.text import visible
-
-if TYPE_CHECKING:
-    from callgate.sandbox.egress.gate import EgressGate
-    from callgate.sandbox.spec import Sentinel
 
 PROGRAM = "/usr/bin/sandbox-exec"
 MAX_LITERAL = 1024
@@ -189,12 +185,12 @@ def _limits(limits: Limits) -> str:
     return ",".join(f"{name}={value}" for name, value in pairs.items())
 
 
-class SeatbeltRunning:
+class SeatbeltRunning(Gated):
     """The private directory of a server, and its egress gate where it has one."""
 
     def __init__(self, temporary: str) -> None:
+        super().__init__()
         self._temporary = temporary
-        self._gate: EgressGate | None = None
 
     def open_gate(self, spec: SandboxSpec) -> int:
         """The gate's port on loopback. The CA bundle lies in the private directory."""
@@ -211,17 +207,6 @@ class SeatbeltRunning:
     @property
     def environment(self) -> dict[str, str]:
         return self._gate.environment if self._gate is not None else {}
-
-    @property
-    def events_fd(self) -> int:
-        return self._gate.events_fd if self._gate is not None else -1
-
-    def read_events(self) -> list[dict[str, object]]:
-        return self._gate.read_events() if self._gate is not None else []
-
-    def replace_secrets(self, sentinels: Sequence[Sentinel]) -> None:
-        if self._gate is not None:
-            self._gate.replace_secrets(sentinels)
 
     def close(self) -> None:
         import shutil
