@@ -26,6 +26,19 @@ RETRY_S = 1
 _WATCHED = {signal.SIGCHLD, signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGALRM}
 
 
+class Terminal:
+    """The terminal that a gateway was started in, if any: when it is closed, SIGHUP means the end and no reload."""
+
+    __slots__ = ("_fd",)
+
+    def __init__(self) -> None:
+        self._fd = next((fd for fd in (2, 0) if os.isatty(fd)), -1)
+
+    def gone(self) -> bool:
+        """Whether there was one, and it hung up."""
+        return self._fd >= 0 and not os.isatty(self._fd)
+
+
 def supervise(workers: int, run: Callable[[int, int], int]) -> int:
     """Keep `workers` processes running `run(index, lifeline)`; the exit code of the whole.
 
@@ -33,6 +46,7 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
     before the first worker starts. Returns once a stop was asked for and every worker has ended.
     """
     lifeline, held = os.pipe()
+    terminal = Terminal()
     signal.pthread_sigmask(signal.SIG_BLOCK, _WATCHED)
     running: dict[int, tuple[int, float]] = {}
     waiting: list[int] = []
@@ -55,7 +69,7 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
         start(index)
     while running or waiting:
         received = signal.sigwait(_WATCHED)
-        if received in (signal.SIGTERM, signal.SIGINT):
+        if received in (signal.SIGTERM, signal.SIGINT) or (received == signal.SIGHUP and terminal.gone()):
             stopping = True
             waiting.clear()
             _tell(running, signal.SIGTERM)

@@ -2,7 +2,8 @@
 
 SIGTERM and SIGINT drain: stop accepting, finish what is in flight, end streams in good order, close upstreams
 and evidence. SIGHUP reads the configuration again: later requests are judged by it, earlier ones finish
-under the old one; a configuration that does not work is reported and changes nothing.
+under the old one; a configuration that does not work is reported and changes nothing. A terminal that is
+closed sends SIGHUP, too: then it means the end.
 """
 
 from __future__ import annotations
@@ -100,7 +101,8 @@ class Worker:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGTERM, signal.SIGINT):
             loop.add_signal_handler(number, self._stop.set)
-        loop.add_signal_handler(signal.SIGHUP, self.reload)
+        terminal = prefork.Terminal()
+        loop.add_signal_handler(signal.SIGHUP, lambda: self.stop() if terminal.gone() else self.reload())
         self._share(self._gate)
         await self._server.listen(sock, self._tls)
         if private is not None:
