@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, Final
 from callgate.errors import AuditError
 from callgate.gate.hooks import CATALOG_METHODS
 from callgate.gate.pending import Pending
+from callgate.gate.substitutes import no_evidence
 from callgate.protocol.message import Direction
 from callgate.protocol.methods import NAME_MEMBERS
 from callgate.vault.active import empties, no_longer
@@ -81,9 +82,8 @@ def call(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcome 
         seq = channel.scope.record(head, request_id, raw, 0, 0)
     except AuditError:
         if channel.enforce:
-            return channel.no_evidence(
-                Direction.CLIENT, channel.codec.message(body, raw, Direction.CLIENT), method, modern=False
-            )
+            message = channel.codec.message(body, raw, Direction.CLIENT)
+            return no_evidence(Direction.CLIENT, message, method, modern=False)
         seq = 0
     pending[request_id] = Pending(method, name, seq, monotonic_ns(), False)
     return raw
@@ -118,7 +118,7 @@ def answer(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcom
     except AuditError:
         if channel.enforce:
             message = channel.codec.message(body, raw, Direction.SERVER)
-            return channel.no_evidence(Direction.SERVER, message, waiting.method, waiting.modern)
+            return no_evidence(Direction.SERVER, message, waiting.method, modern=waiting.modern)
     return raw
 
 

@@ -29,3 +29,8 @@ class Outcome:
 
     def __repr__(self) -> str:
         return f"<Outcome {self.rule or 'rewrite'} forward={self.forward!r} reply={self.reply!r} {self.status}>"
+
+
+def goes_on(result: bytes | Outcome) -> bool:
+    """Whether something of a message reaches the other side."""
+    return type(result) is bytes or result.forward is not None  # type: ignore[union-attr]  # not bytes, so an Outcome
