@@ -211,7 +211,7 @@ class Gated:
             ],
             "notes": self.notes,
             "connections": [
-                (one._stage, one.deadline > 0, len(one._queue), one._current is None) for one in self.connections
+                (one._reader.stage, one.deadline > 0, len(one._queue), one._current is None) for one in self.connections
             ],
         }
 

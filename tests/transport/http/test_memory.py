@@ -53,7 +53,7 @@ def test_a_body_in_tiny_chunks_costs_what_it_weighs(serve: Any, traced: Any) -> 
         before = traced()
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
         assert wait_until(
-            lambda: gateway.thread.call(lambda: any(c._size >= SIZE for c in gateway.server.connections)), 20
+            lambda: gateway.thread.call(lambda: any(c._reader.size >= SIZE for c in gateway.server.connections)), 20
         )
         held = traced() - before
         client.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) % 3, body[len(body) // 3 * 3 :]))

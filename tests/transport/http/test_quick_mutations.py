@@ -119,7 +119,7 @@ class Tried:
                 if number in waiting:  # it was no answer, or half of one has come; it may be asked once more
                     self.three.do(partial(Gated.hang_up, number=number))
         for client, (wire, end) in enumerate(zip(self.three.quick.wires, self.three.quick.connections, strict=True)):
-            if wire.closed or wire.ended or end._stage or end._stopped:
+            if wire.closed or wire.ended or end._reader.stage or end.stopped:
                 self.three.do(partial(Gated.leave, number=client))
                 for site in self.three.sites:
                     site.open()

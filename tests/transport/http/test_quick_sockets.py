@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from callgate import native
-from callgate.transport.http.connection import _IDLE
+from callgate.transport.http.request_reader import IDLE
 from tests.transport.http.harness import Peer, wait_until
 from tests.transport.http.quick_sockets import Held, Site, call, plainly, post, tell, text, until
 from tests.transport.http.test_tls import certificate
@@ -96,7 +96,7 @@ def test_a_request_in_two_pieces_cut_anywhere(told: Any, era: str) -> None:
         before = site.taken
         for at in range(1, len(data)):
             caller.send(data[:at])
-            until(lambda: end._stage != _IDLE)
+            until(lambda: end._reader.stage != IDLE)
             caller.send(data[at:])
             assert said(caller.answer()) == (200, 7, "a")
         assert site.taken == before
@@ -117,7 +117,7 @@ def test_what_follows_a_request_in_its_piece(told: Any) -> None:
         for at in range(1, len(second), 3):
             caller.send(first + second[:at])
             assert said(caller.answer()) == (200, 7, "first")
-            until(lambda: end._stage != _IDLE)
+            until(lambda: end._reader.stage != IDLE)
             caller.send(second[at:])
             assert said(caller.answer()) == (200, 8, "next")
 
@@ -156,7 +156,7 @@ def test_expect_behind_a_call_under_way(told: Any) -> None:
         head, _, body = caller.legacy(3, "s-1", "Expect: 100-continue").partition(b"\r\n\r\n")
         caller.send(head + b"\r\n\r\n")
         end = site.reading(caller)
-        until(lambda: end._stage != _IDLE)
+        until(lambda: end._reader.stage != IDLE)
         asked[1].answer(text(2))
         assert said(caller.answer()) == (200, 2, "b")
         caller.send(body)

@@ -12,7 +12,7 @@ import pytest
 
 from callgate.config import ListenConfig
 from callgate.transport.http import tls
-from callgate.transport.http.connection import LINGER_S
+from callgate.transport.http.answering import LINGER_S
 from tests.transport.http.harness import Client, Gateway, call, post, wait_until
 from tests.transport.http.test_tls import certificate, trusting
 

@@ -19,7 +19,8 @@ from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
 from callgate.transport.http.server import PRINCIPAL_HEADER
 
 if TYPE_CHECKING:
-    from callgate.transport.http.connection import Connection, KnownRequest, Quick
+    from callgate.transport.http.connection import Connection
+    from callgate.transport.http.known_request import KnownRequest, Quick
     from callgate.transport.http.quick import QuickCall
 
 SESSION_HEADER = b"mcp-session-id"

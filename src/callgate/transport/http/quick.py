@@ -14,7 +14,8 @@ from callgate.transport.http.upstream import Request
 
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
-    from callgate.transport.http.connection import Connection, KnownRequest
+    from callgate.transport.http.connection import Connection
+    from callgate.transport.http.known_request import KnownRequest
     from callgate.transport.http.route import HttpRoute
     from callgate.transport.http.sessions import Session
     from callgate.transport.http.upstream import KnownAnswer, Upstream

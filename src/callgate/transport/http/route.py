@@ -33,7 +33,8 @@ from callgate.transport.tool_schemas import ToolSchemas
 if TYPE_CHECKING:
     from callgate.gate.channel import Channel
     from callgate.gate.engine import Gate
-    from callgate.transport.http.connection import Connection, KnownRequest
+    from callgate.transport.http.connection import Connection
+    from callgate.transport.http.known_request import KnownRequest
 
 REPEATABLE = frozenset(
     {

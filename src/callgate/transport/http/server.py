@@ -12,13 +12,15 @@ from email.utils import formatdate
 
 from callgate.config import Limits, ListenConfig
 from callgate.gate import answers
-from callgate.transport.http.connection import NOT_FOUND, Connection, KnownRequest
+from callgate.transport.http.connection import Connection
 from callgate.transport.http.exchange import Exchange, Route
 from callgate.transport.http.fields import JSON, NO_STORE
 from callgate.transport.http.known_heads import KNOWN
+from callgate.transport.http.known_request import KnownRequest
 from callgate.transport.http.refusals import Note, Refusals
 from callgate.transport.http.request_head import RequestHead
 from callgate.transport.http.request_policy import Refusal, RequestPolicy
+from callgate.transport.http.request_reader import NOT_FOUND
 from callgate.transport.http.waiting import place_of, until
 
 METHODS = frozenset((b"GET", b"POST", b"DELETE"))
