@@ -14,7 +14,7 @@ import pytest
 
 from callgate import native
 from tests.transport.http.harness import Peer, Request, Upstream, wait_until
-from tests.transport.http.quick_sockets import Held, Site, plainly, tell, text, until
+from tests.transport.http.quick_sockets import Held, Site, initialize, plainly, post, tell, text, until
 from tests.transport.http.test_tls import certificate
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")
@@ -340,3 +340,57 @@ def test_a_server_that_answers_before_it_has_read(tmp_path: Path, reads_on: bool
         return any(one.request is not None or one.quick is not None for one in tuple(site.route.pool._all))
 
     tell(tmp_path, story, upstream=lambda: Hasty(reads_on))
+
+
+@pytest.mark.parametrize("era", ["legacy", "modern"])
+def test_an_answer_in_a_stream(told: Any, era: str) -> None:
+    """With what comes before it, and with an end of the stream that comes before the answer."""
+
+    def story(site: Site) -> None:
+        caller = site.ready()
+        progress = {"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": 1, "progress": 1}}
+        caller.ask(getattr(caller, era)(1))
+        for number in (5, 6):
+            (peer,) = asked(site, (caller, getattr(caller, era)(number)))
+            peer.stream()
+            peer.event(progress)
+            peer.chunk(b"data: " + text(number, "streamed") + b"\n\n")
+            peer.end()
+            assert caller.head().status == 200
+            assert [event.get("id") for event in caller.events()] == [None, number]
+            caller.ask(getattr(caller, era)(1))  # what stood alone took its channel with it
+            (peer,) = asked(site, (caller, getattr(caller, era)(number)))
+            peer.stream()
+            peer.event(progress)
+            peer.end()
+            assert caller.head().status == 200
+            assert [event.get("id") for event in caller.events()] == [None, number]
+            caller.ask(getattr(caller, era)(1))  # what stood alone took its channel with it
+            (peer,) = asked(site, (caller, getattr(caller, era)(number)))
+            peer.send(whole(text(number)))
+            assert body_of(caller.answer()) == (200, text(number))
+
+    told(story)
+
+
+def test_a_session_that_makes_room_for_another(tmp_path: Path) -> None:
+    """Between two equal calls: what is left of it is the server's to judge."""
+
+    def story(site: Site) -> None:
+        caller, other = site.ready(), site.open()
+        site.thread.call(lambda: setattr(site.route.sessions, "limit", 1))
+        for _ in range(2):
+            caller.ask(caller.legacy(5))
+        (peer,) = asked(site, (caller, caller.legacy(6)))
+        assert other.ask(post(initialize("2"))).status == 503, "the one there is has a call under way"
+        peer.send(whole(text(6)))
+        assert body_of(caller.answer()) == (200, text(6))
+        site.upstream.respond = plainly
+        assert other.ask(post(initialize("2"))).headers["mcp-session-id"] == "s-2"
+        before = site.taken
+        for _ in range(3):
+            assert caller.ask(caller.legacy(7)).status == 200
+        assert site.taken == before
+        assert [key for key, *_ in site.state()["sessions"]] == [b"s-2"]
+
+    tell(tmp_path, story)
