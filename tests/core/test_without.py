@@ -14,8 +14,12 @@ from tests.core.messages import needs_core
 
 ROOT = Path(__file__).resolve().parents[2]
 PARTS = (
+    "tests/gate/test_answered.py",
     "tests/gate/test_channel.py",
+    "tests/gate/test_client_messages.py",
     "tests/gate/test_express.py",
+    "tests/gate/test_server_messages.py",
+    "tests/gate/test_substitutes.py",
     "tests/audit/test_scope.py",
     "tests/audit/test_writer.py",
 )

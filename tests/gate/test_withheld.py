@@ -14,7 +14,7 @@ from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import Finding, Remove, Rewrite
 from callgate.gate.withheld import carry_over
 from tests.gate.fakes import control, gate_of
-from tests.gate.test_channel import call, dump
+from tests.gate.messages import call, dump
 
 SERVED = {name: ServerConfig(name, url="http://127.0.0.1:1/mcp") for name in ("s", "t")}
 
