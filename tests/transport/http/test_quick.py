@@ -328,6 +328,30 @@ def test_a_defect_in_the_lane_costs_an_answer_and_no_more(told: Any, client: int
     told(story)
 
 
+def test_a_call_that_could_not_be_sent_is_answered_once(told: Any) -> None:
+    """A second answer, when its time is over, would be taken for that of the client's next request."""
+
+    def story(three: Three) -> None:
+        def fails(*_: object) -> None:
+            raise RuntimeError("a defect")
+
+        three.learn()
+        for site in three.sites:
+            before = len(site.wires[0].out)
+            for _, wire in site.pool.ends:
+                wire.write = fails  # type: ignore[method-assign,assignment]
+            site.send(0, called(5, *SESSION))
+            assert site.wires[0].out[before:].count(b"500 Internal Server Error") == 1
+            told_once = len(site.wires[0].out)
+            site.tick(TIMEOUT_S + 1)
+            site.settle()
+            assert len(site.wires[0].out) == told_once, site.way
+            assert not site.route._relays
+            assert next(iter(site.route.sessions.sessions())).busy == 0
+
+    told(story)
+
+
 class Scanner:
     """In place of an automaton."""
 

@@ -130,9 +130,11 @@ class Answering(asyncio.Protocol):
             self.deadline = self._server.idle_deadline
 
     def grown(self, call: QuickCall, exchange: Exchange) -> None:
-        """The call in progress is an exchange now."""
+        """The call in progress is an exchange now. One that was answered already has nobody to answer."""
         if self._current is call:
             self._current = exchange
+        else:
+            exchange.sink = None
 
     # -- Sink ------------------------------------------------------------------------------------
 
