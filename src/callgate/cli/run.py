@@ -325,11 +325,12 @@ def _configuration(arguments: Arguments) -> Config:
 
     path = arguments.config or user_config_file()
     state = os.path.abspath(arguments.state) if arguments.state else ""
-    config = Config()
     if path:
         from callgate.config.reader import load
 
         config = load(path, kept=True, state=state)
+    else:
+        config = Config()
     if state:
         config = replace(config, state_dir=state)
     return replace(config, mode=arguments.mode) if arguments.mode else config  # type: ignore[arg-type]  # parse() checked it

@@ -51,7 +51,7 @@ def load(path: str | os.PathLike[str], *, kept: bool = False, state: str = "") -
         raise ConfigError(f"cannot read {path}: {error.strerror}", next_step="check the file's permissions") from error
     if len(content) > _MOST_BYTES:
         raise ConfigError(f"{path} is larger than {_MOST_BYTES} bytes", next_step="name a callgate.toml")
-    document = _parsed(os.fspath(path), content, Config(state_dir=state)) if kept else _from_toml(path, content)
+    document = _parsed(os.fspath(path), content, state) if kept else _from_toml(path, content)
     return parse(document, source=str(path))
 
 
@@ -61,8 +61,9 @@ def configured(named: str = "") -> Config:
     return load(path) if path else Config()
 
 
-def _parsed(path: str, content: bytes, at: Config) -> dict[str, Any]:
+def _parsed(path: str, content: bytes, state: str) -> dict[str, Any]:
     """As `_from_toml`, from what an earlier start kept where that is the same text."""
+    at = Config(state_dir=state) if state else None
     document = _kept(state_place(at), path, content)
     if document is None or "state_dir" in document:
         document = _from_toml(path, content)
