@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from callgate.gate.channel import Channel
-from callgate.gate.verdicts import Ask, Deny, Finding
+from callgate.gate.verdicts import Deny, Finding
 from tests.gate.fakes import FakeJournal, channel_of, control
 from tests.gate.messages import MODERN, answer, call, dump, outcome, refused, without_underscore
 
@@ -51,12 +51,6 @@ def test_a_denied_notification_vanishes() -> None:
     channel, _ = channel_of(control("c", content=lambda e: Deny("noise")))
     out = refused(channel.server(dump(method="notifications/message", params={"data": "x"})))
     assert (out.forward, out.reply) == (None, None)
-
-
-def test_ask_without_an_approver_is_no() -> None:
-    channel, journal = channel_of(control("c", call=lambda e: Ask("delete everything")))
-    assert outcome(channel.client(call()))["result"]["isError"] is True
-    assert journal.outcomes() == ["deny"]
 
 
 def full(mode: str) -> tuple[Channel, FakeJournal]:
