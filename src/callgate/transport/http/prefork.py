@@ -57,7 +57,7 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
         try:
             pid = os.fork()
         except OSError as error:
-            _say(f"worker {index} cannot be started: {error.strerror}; trying again")
+            say(f"worker {index} cannot be started: {error.strerror}; trying again")
             waiting.append(index)
             signal.alarm(RETRY_S)
             return
@@ -86,13 +86,13 @@ def supervise(workers: int, run: Callable[[int, int], int]) -> int:
                 continue
             quick = quick + 1 if time.monotonic() - since < QUICK_S else 0
             if quick >= QUICK_LIMIT:
-                _say("workers end as soon as they start; giving up")
+                say("workers end as soon as they start; giving up")
                 stopping = True
                 waiting.clear()
                 failed = 1
                 _tell(running, signal.SIGTERM)
                 continue
-            _say(f"worker {index} ended unexpectedly ({_how(code)}); starting another")
+            say(f"worker {index} ended unexpectedly ({_how(code)}); starting another")
             time.sleep(0.1 * quick)
             start(index)
     os.close(held)
@@ -114,9 +114,9 @@ def _live(run: Callable[[], int], held: int) -> NoReturn:
         signal.pthread_sigmask(signal.SIG_UNBLOCK, _WATCHED)
         code = run()
     except CallgateError as error:
-        _say(f"worker failed: {error.diagnostics()}")
+        say(f"worker failed: {error.diagnostics()}")
     except Exception as error:  # noqa: BLE001 - the last word of a worker; the parent starts another
-        _say(f"worker failed: {type(error).__name__}: {visible(str(error), 300)}")
+        say(f"worker failed: {type(error).__name__}: {visible(str(error), 300)}")
     finally:
         os._exit(code)
 
@@ -142,7 +142,7 @@ def _leave(_number: int, _frame: object) -> None:
     os._exit(0)
 
 
-def _say(text: str) -> None:
+def say(text: str) -> None:
     """One line on stderr. A reader who left is no reason to end a gateway."""
     try:
         os.write(2, f"callgate: {text}\n".encode())

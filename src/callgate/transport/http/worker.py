@@ -11,7 +11,6 @@ from __future__ import annotations
 import asyncio
 import signal
 import socket
-import sys
 from collections.abc import Callable, Coroutine, Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -152,9 +151,9 @@ class Worker:
             self._replace(config)
         except CallgateError as error:
             self._note("reload-failed", {"reason": error.what})
-            sys.stderr.write(f"callgate: the configuration was not changed: {error.diagnostics()}\n")
+            prefork.say(f"the configuration was not changed: {error.diagnostics()}")
             return
-        sys.stderr.write("callgate: the configuration was read again\n")
+        prefork.say("the configuration was read again")
 
     def _replace(self, config: Config) -> None:
         old = self._config
@@ -168,7 +167,7 @@ class Worker:
             config = replace(config, listen=replace(config.listen, port=old.listen.port))
         if kept != config:
             what = "listen.address, listen.workers, TLS or none, state_dir and audit"
-            sys.stderr.write(f"callgate: {what} change at the next start\n")
+            prefork.say(f"{what} change at the next start")
         tls.server_context(kept.listen)  # tried before anything changes, and put in use when everything has
         gate = self._plan.build_gate(kept, self._state, self._journal)
         retired_gate, retired_routes = self._gate, dict(self._routes)
@@ -283,4 +282,4 @@ class Worker:
         try:
             self._journal.note(kind, fields)
         except AuditError as error:
-            sys.stderr.write(f"callgate: {error.what}\n")
+            prefork.say(error.what)
