@@ -8,6 +8,7 @@ mod message;
 mod place;
 mod pump;
 mod record;
+mod steady;
 
 use pyo3::prelude::*;
 

@@ -4,6 +4,7 @@
 //! descriptors, the ends of streams, lines that are not plain, what a pipe did not take.
 
 use crate::express::{Clock, Express};
+use crate::steady::Steady;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
 use pyo3::types::PyBytes;
@@ -18,6 +19,8 @@ use std::os::fd::RawFd;
 const ROUNDS: usize = 1024;
 /// The same in time, however slowly messages come; and the longest wait after one.
 const ACTIVE_MS: i32 = 250;
+/// Rounds after which a turn is taken for one of many: see `Steady`.
+const STEADY: usize = 16;
 const EVENTS: usize = 8;
 
 /// One event for Python: the descriptor, what it is about, and the bytes that belong to it.
@@ -31,7 +34,7 @@ const UNWRITTEN: u8 = 2;
 
 /// The relay's descriptor `number`, for one system call.
 #[allow(unsafe_code)]
-fn descriptor(number: RawFd) -> BorrowedFd<'static> {
+pub fn descriptor(number: RawFd) -> BorrowedFd<'static> {
     // SAFETY: the number is the relay's and stays open while the relay runs its loop, which is on the stack above us;
     // were it closed all the same, the call would fail with EBADF.
     unsafe { BorrowedFd::borrow_raw(number) }
@@ -41,22 +44,25 @@ fn failure(error: Errno) -> PyErr {
     PyOSError::new_err((error.raw_os_error(), "the relay's poller failed"))
 }
 
-/// How many descriptors are ready, and which: Python registers each under its own number.
-fn wait(poller: RawFd, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errno> {
+/// What a wait found: descriptors that are ready, and whether there are bytes and nothing else to say of each.
+type Found = (usize, [(RawFd, bool); EVENTS]);
+
+fn wait(poller: RawFd, timeout_ms: i32) -> Result<Found, Errno> {
     wait_into(poller, &mut epoll::EventVec::with_capacity(EVENTS), timeout_ms)
 }
 
 /// The same, with room for the events that is there already.
-fn wait_into(poller: RawFd, events: &mut epoll::EventVec, timeout_ms: i32) -> Result<(usize, [RawFd; EVENTS]), Errno> {
+fn wait_into(poller: RawFd, events: &mut epoll::EventVec, timeout_ms: i32) -> Result<Found, Errno> {
     epoll::wait(descriptor(poller), events, timeout_ms)?;
-    let mut numbers = [0; EVENTS];
+    let mut found = [(0, true); EVENTS];
     let mut count = 0;
-    for (number, event) in numbers.iter_mut().zip(&*events) {
+    for (place, event) in found.iter_mut().zip(&*events) {
+        // Python registers each descriptor under its own number.
         let [a, b, c, d, ..] = event.data.u64().to_ne_bytes();
-        *number = RawFd::from_ne_bytes([a, b, c, d]);
+        *place = (RawFd::from_ne_bytes([a, b, c, d]), { event.flags } == epoll::EventFlags::IN);
         count += 1;
     }
-    Ok((count, numbers))
+    Ok((count, found))
 }
 
 /// A clock that costs next to nothing and is some milliseconds late.
@@ -81,6 +87,7 @@ pub struct Pump {
     channel: PyObject,
     lanes: [Lane; 2],
     events: epoll::EventVec,
+    steady: Option<Steady>,
 }
 
 #[pymethods]
@@ -107,6 +114,7 @@ impl Pump {
             channel,
             lanes: [lane(up, true), lane(down, false)],
             events: epoll::EventVec::with_capacity(EVENTS),
+            steady: Steady::new(poller, [up.0, down.0]),
         }
     }
 
@@ -124,45 +132,13 @@ impl Pump {
         down: bool,
         alone: bool,
     ) -> PyResult<Option<Vec<Told<'py>>>> {
-        let ready = [up, down];
         let mut told: Vec<Told<'py>> = Vec::new();
-        let mut wait_ms = timeout_ms;
-        let mut began = Clock::now();
-        let mut ends: Option<i64> = None;
-        for _ in 0..ROUNDS {
-            let poller = self.poller;
-            let moment = (0..=ACTIVE_MS).contains(&wait_ms);
-            let waited = if alone && moment {
-                wait_into(poller, &mut self.events, wait_ms)
-            } else {
-                py.allow_threads(|| wait(poller, wait_ms))
-            };
-            let (count, ready_numbers) = match waited {
-                Ok(found) => found,
-                Err(Errno::INTR) => break,
-                Err(error) => return Err(failure(error)),
-            };
-            if count == 0 {
-                return Ok(None);
-            }
-            if !moment {
-                began = Clock::now();
-            }
-            for number in ready_numbers.into_iter().take(count) {
-                let lane = self.lanes.iter_mut().zip(ready).find(|(lane, ready)| lane.source == number && *ready);
-                match lane {
-                    Some((lane, _)) => {
-                        let clock = began.later();
-                        lane.relay(py, self.express.get(), self.channel.bind(py), clock, &mut told)?;
-                    }
-                    None => told.push((number, READY, None)),
-                }
-            }
-            let now = milliseconds();
-            if !told.is_empty() || now >= *ends.get_or_insert(now + i64::from(ACTIVE_MS)) {
-                break;
-            }
-            wait_ms = ACTIVE_MS;
+        let came = self.rounds(py, timeout_ms, [up, down], alone, &mut told);
+        if let Some(steady) = &mut self.steady {
+            steady.end().map_err(failure)?;
+        }
+        if !came? {
+            return Ok(None);
         }
         // A line begun must be ended before anything else is written there, and what was read comes before what is
         // still in the pipe.
@@ -179,8 +155,76 @@ impl Pump {
     }
 }
 
+impl Pump {
+    /// See `turn`. False where nothing came.
+    fn rounds<'py>(
+        &mut self,
+        py: Python<'py>,
+        timeout_ms: i32,
+        ready: [bool; 2],
+        alone: bool,
+        told: &mut Vec<Told<'py>>,
+    ) -> PyResult<bool> {
+        let poller = self.poller;
+        let mut wait_ms = timeout_ms;
+        let mut began = Clock::now();
+        let mut ends: Option<i64> = None;
+        for round in 0..ROUNDS {
+            if let (STEADY, Some(steady), [true, true]) = (round, &mut self.steady, ready) {
+                steady.begin(ACTIVE_MS).map_err(failure)?;
+                wait_ms = -1;
+            }
+            let steady = self.steady.as_ref().filter(|steady| steady.is_begun());
+            let moment = steady.is_some() || (0..=ACTIVE_MS).contains(&wait_ms);
+            let waited = if alone && moment {
+                wait_into(poller, &mut self.events, wait_ms)
+            } else {
+                py.allow_threads(|| wait(poller, wait_ms))
+            };
+            let (count, found) = match waited {
+                Ok(found) => found,
+                Err(Errno::INTR) => break,
+                Err(error) => return Err(failure(error)),
+            };
+            if count == 0 {
+                return Ok(false);
+            }
+            if !moment {
+                began = Clock::now();
+            }
+            let mut whole = true;
+            for (number, plain) in found.into_iter().take(count) {
+                let lane = self.lanes.iter_mut().zip(ready).find(|(lane, ready)| lane.source == number && *ready);
+                match lane {
+                    Some((lane, _)) => {
+                        let clock = began.later();
+                        whole &= plain & lane.relay(py, self.express.get(), self.channel.bind(py), clock, told)?;
+                    }
+                    None if self.steady.as_ref().is_some_and(|steady| steady.is_timer(number)) => whole = false,
+                    None => told.push((number, READY, None)),
+                }
+            }
+            if !told.is_empty() {
+                break;
+            }
+            if steady.is_some() {
+                if !whole {
+                    break; // what is left is reported after `end`
+                }
+                continue;
+            }
+            let now = milliseconds();
+            if now >= *ends.get_or_insert(now + i64::from(ACTIVE_MS)) {
+                break;
+            }
+            wait_ms = ACTIVE_MS;
+        }
+        Ok(true)
+    }
+}
+
 impl Lane {
-    /// Relay what one read brings.
+    /// Relay what one read brings. Whether that was all there was to read.
     fn relay<'py>(
         &mut self,
         py: Python<'py>,
@@ -188,17 +232,18 @@ impl Lane {
         channel: &Bound<'py, PyAny>,
         clock: Clock,
         told: &mut Vec<Told<'py>>,
-    ) -> PyResult<()> {
+    ) -> PyResult<bool> {
         let count = match rustix::io::read(descriptor(self.source), &mut self.buffer) {
             Ok(0) => {
                 told.push((self.source, READY, None)); // reading again finds the same end
-                return Ok(());
+                return Ok(true);
             }
             Ok(count) => count,
-            Err(Errno::AGAIN | Errno::INTR) => return Ok(()),
+            Err(Errno::AGAIN) => return Ok(true),
+            Err(Errno::INTR) => return Ok(false),
             Err(_) => {
                 told.push((self.source, READY, None));
-                return Ok(());
+                return Ok(true);
             }
         };
         let chunk = &self.buffer[..count];
@@ -234,6 +279,6 @@ impl Lane {
         if plain < count {
             told.push((self.source, READ, Some(PyBytes::new(py, &chunk[plain..]))));
         }
-        failed.map_or(Ok(()), Err)
+        failed.map_or(Ok(count < self.buffer.len()), Err)
     }
 }

@@ -9,8 +9,9 @@ import select
 import signal
 import subprocess
 import sys
+import termios
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -43,13 +44,16 @@ class Pipes:
                 os.set_blocking(fd, False)
         for fd in (self.client[0], self.server[0], self.wake[0]):
             self.poller.register(fd, select.EPOLLIN)
+        self.make_pump()
+        for number in (1001, 1002):  # the forms are known from here on
+            self.channel.client(call(number))
+            self.channel.server(answer(number))
+
+    def make_pump(self) -> None:
         self.pump = needs_core().Pump(
             self.poller.fileno(), self.channel.express, self.channel,
             (self.client[0], self.to_server[1], 65536), (self.server[0], self.to_client[1], 65536),
         )  # fmt: skip
-        for number in (1001, 1002):  # the forms are known from here on
-            self.channel.client(call(number))
-            self.channel.server(answer(number))
 
     def says(self, *lines: bytes) -> None:
         os.write(self.client[1], b"".join(line + b"\n" for line in lines))
@@ -171,13 +175,16 @@ def test_after_a_message_there_is_an_idle_moment(pipes: Pipes, in_time: None) ->
     assert list(pipes.channel.pending) == [1]
 
 
-def test_traffic_that_never_pauses_does_not_keep_python_from_looking_up(pipes: Pipes, in_time: None) -> None:
+@pytest.mark.parametrize("pause", [0.02, 0.002])
+def test_traffic_that_never_pauses_does_not_keep_python_from_looking_up(
+    pipes: Pipes, in_time: None, pause: float
+) -> None:
     """Timers run out while messages pass, and there is evidence to sync."""
     done = Event()
 
     def talk() -> None:
         number = 0
-        while not done.wait(0.02):
+        while not done.wait(pause):
             number += 1
             pipes.says(call(number))
 
@@ -191,6 +198,111 @@ def test_traffic_that_never_pauses_does_not_keep_python_from_looking_up(pipes: P
     finally:
         done.set()
         talking.join()
+
+
+STEADY = 40
+"""More rounds than it takes until the loop waits in its cheaper way."""
+
+
+class Talk(Thread):
+    """A client that asks again as soon as its request has arrived; then `last` is done."""
+
+    def __init__(self, pipes: Pipes, last: Callable[[], object]) -> None:
+        super().__init__()
+        self._pipes = pipes
+        self._last = last
+        self.arrived = bytearray()
+
+    def run(self) -> None:
+        for number in range(STEADY):
+            self._pipes.says(call(number))
+            self.until(number + 1)
+        self._last()
+
+    def until(self, lines: int) -> None:
+        """Read what arrives at the server, till it is so many lines."""
+        source = self._pipes.to_server[0]
+        while self.arrived.count(b"\n") < lines:
+            if select.select([source], [], [], _LATE_S)[0]:
+                self.arrived += os.read(source, 65536)
+
+
+def told_until_ready(pipes: Pipes, fd: int) -> list[Any]:
+    """What the loop tells, up to and with `fd` being ready."""
+    told: list[Any] = []
+    while (fd, READY, None) not in told:
+        told += pipes.turn(-1) or []
+    return told
+
+
+def test_steady_traffic_ends_with_its_stream(pipes: Pipes, in_time: None) -> None:
+    """The end comes together with a line: no news of it may be lost."""
+
+    def last() -> None:
+        pipes.says(call(STEADY))
+        os.close(pipes.client[1])
+
+    talk = Talk(pipes, last)
+    talk.start()
+    assert told_until_ready(pipes, pipes.client[0]) == [(pipes.client[0], READY, None)]
+    talk.until(STEADY + 1)
+    talk.join()
+    assert bytes(talk.arrived) == b"".join(call(number) + b"\n" for number in range(STEADY + 1))
+
+
+def test_steady_traffic_is_relayed_whole_when_it_is_more_than_one_read(pipes: Pipes, in_time: None) -> None:
+    """Of what a read left behind, a poller that reports only news says nothing. Here each read ends with a line."""
+    fcntl.fcntl(pipes.client[1], fcntl.F_SETPIPE_SZ, 1 << 20)
+    fcntl.fcntl(pipes.to_server[1], fcntl.F_SETPIPE_SZ, 1 << 20)
+    many = [call(2000 + number, {"a": "x" * (2047 - len(call(2000, {"a": ""})))}) for number in range(64)]
+
+    def last() -> None:
+        pipes.says(*many)
+        talk.until(STEADY + len(many))
+        os.write(pipes.wake[1], b"x")
+
+    talk = Talk(pipes, last)
+    talk.start()
+    assert told_until_ready(pipes, pipes.wake[0]) == [(pipes.wake[0], READY, None)]
+    talk.join()
+    assert bytes(talk.arrived).endswith(b"".join(line + b"\n" for line in many))
+
+
+def test_after_steady_traffic_the_poller_is_python_s_as_before(pipes: Pipes, in_time: None) -> None:
+    talk = Talk(pipes, lambda: os.write(pipes.wake[1], b"x"))
+    talk.start()
+    assert told_until_ready(pipes, pipes.wake[0]) == [(pipes.wake[0], READY, None)]
+    talk.join()
+    os.read(pipes.wake[0], 1)
+    pipes.says(call(STEADY))
+    for _ in range(2):  # as long as it is not read
+        assert pipes.poller.poll(0) == [(pipes.client[0], select.EPOLLIN)]
+
+
+def test_a_terminal_s_lines_come_one_by_one_and_none_waits(pipes: Pipes, in_time: None) -> None:
+    """A read brings one line of it, however many there are: here only a poller that says so each time is enough."""
+    master, terminal = os.openpty()
+    settings = termios.tcgetattr(terminal)
+    settings[3] &= ~termios.ECHO
+    termios.tcsetattr(terminal, termios.TCSANOW, settings)
+    os.set_blocking(terminal, False)
+    os.dup2(terminal, pipes.client[0], inheritable=False)
+    os.dup2(master, pipes.client[1], inheritable=False)
+    os.close(terminal)
+    os.close(master)
+    pipes.poller.register(pipes.client[0], select.EPOLLIN)
+    pipes.make_pump()
+
+    def last() -> None:
+        pipes.says(*(call(STEADY + number) for number in range(8)))
+        talk.until(STEADY + 8)
+        os.write(pipes.wake[1], b"x")
+
+    talk = Talk(pipes, last)
+    talk.start()
+    assert told_until_ready(pipes, pipes.wake[0]) == [(pipes.wake[0], READY, None)]
+    talk.join()
+    assert talk.arrived.count(b"\n") == STEADY + 8
 
 
 def test_a_thread_that_did_not_begin_yet_begins_while_it_waits(pipes: Pipes) -> None:
