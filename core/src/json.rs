@@ -22,8 +22,15 @@ const DIGITS: usize = 15;
 const DEPTH: usize = 24;
 
 /// Bytes of a string that mean themselves and that no pattern looks for.
-const fn simple(byte: u8) -> bool {
-    byte >= 0x20 && byte < 0x7f && byte != b'"' && byte != b'\\'
+fn simple(byte: u8) -> bool {
+    other(byte) == 0
+}
+
+/// 1 for a byte that is not `simple`. Spelt so that many are looked at together: as a signed number, what is not ASCII
+/// is below the space, too.
+fn other(byte: u8) -> u8 {
+    let below = u8::from((byte as i8) < 0x20);
+    below | u8::from(byte == 0x7f) | u8::from(byte == b'"') | u8::from(byte == b'\\')
 }
 
 pub struct Reader<'a> {
@@ -152,7 +159,7 @@ impl<'a> Reader<'a> {
             let rest = self.raw.get(self.at..)?;
             let mut skipped = 0;
             for chunk in rest.chunks_exact(32) {
-                if !chunk.iter().fold(true, |all, &byte| all & simple(byte)) {
+                if chunk.iter().fold(0, |any, &byte| any | other(byte)) != 0 {
                     break;
                 }
                 skipped += 32;

@@ -4,17 +4,20 @@ use sha2::{Digest, Sha256};
 
 /// Messages of more bytes are digested with BLAKE3. The same as `callgate.audit.scope.LARGE`.
 const LARGE: usize = 4096;
-const HEX: &[u8; 16] = b"0123456789abcdef";
-
 pub type Hex = [u8; 64];
 
 pub fn hex(digest: &[u8; 32]) -> Hex {
     let mut text = [0; 64];
     for (pair, byte) in text.chunks_exact_mut(2).zip(digest) {
-        pair[0] = HEX[usize::from(byte >> 4)];
-        pair[1] = HEX[usize::from(byte & 15)];
+        pair[0] = digit(byte >> 4);
+        pair[1] = digit(byte & 15);
     }
     text
+}
+
+/// The hexadecimal digit of a value below 16; by arithmetic, so that many are made together.
+fn digit(value: u8) -> u8 {
+    value + if value < 10 { b'0' } else { b'a' - 10 }
 }
 
 pub fn sha256(data: &[u8]) -> Hex {
