@@ -540,7 +540,7 @@ impl Express {
         let digest = record::sha256(&line.0);
         // No Python code runs from here on: a signal handler that raises comes before all of this or after it.
         let Ok(digest) = std::str::from_utf8(&digest) else { return Ok(None) };
-        if place.end(line.0.len()).is_none() {
+        if place.end(line.0.len()).is_none() && !(place.flush(py) && place.end(line.0.len()).is_some()) {
             // The log makes room, unless it cannot: then the way in Python says so to whoever waits.
             drop(place);
             let made = self.journal.bind(py).call_method1(intern!(py, "make_room"), (line.0.len(),))?;

@@ -11,6 +11,10 @@ class Place:
     seq: int
     prev: str
     tail: mmap
+    segment: int
+    segment_number: int
+    position: int
+    segment_bytes: int
 
     def let_go(self) -> None: ...
 

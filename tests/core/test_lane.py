@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from callgate.audit import Journal
-from callgate.audit.spool import HEADER_BYTES
+from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES
 from callgate.config import Config, Limits, ServerConfig
 from callgate.gate.channel import Channel
 from callgate.gate.control import ControlMeta, Pattern
@@ -257,6 +257,30 @@ def test_a_long_log_is_the_same_and_verifies(both: Both, audit: dict[str, Any]) 
     assert bool(decided(quick)) == ("sync_ms" not in audit)
 
 
+def test_the_journal_is_asked_for_room_only_where_a_segment_ends(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    needs_core()
+    side = Side(tmp_path, [cleared()], True, Limits(), segment_bytes=1 << 20)
+    asked: list[int] = []
+
+    def make_room(journal: Journal, length: int, before: Any = Journal.make_room) -> Any:
+        asked.append(journal.position)
+        return before(journal, length)
+
+    monkeypatch.setattr(Journal, "make_room", make_room)
+    for number in range(2000):
+        assert isinstance(side.channels[0].client(call(number)), bytes)
+        assert isinstance(side.channels[0].server(answer(number)), bytes)
+    segments = sorted(path.stat().st_size for path in side.journal.path.glob("*.jsonl"))
+    assert len(asked) == len(segments) - 1 >= 1
+    assert all(1 << 20 <= full < (1 << 20) + FLUSH_BYTES for full in segments[1:]), segments
+    assert min(asked) > (1 << 20) - FLUSH_BYTES
+    side.close()
+    log = report_of(tmp_path)
+    assert log.verified, log.found.problems
+
+
 def test_checkpoints_are_written_between_records_of_the_lane(tmp_path: Path) -> None:
     needs_core()
     side = Side(tmp_path, [cleared()], True, Limits(), checkpoint_records=1000)
@@ -268,6 +292,7 @@ def test_checkpoints_are_written_between_records_of_the_lane(tmp_path: Path) -> 
             number += 1
             assert isinstance(side.channels[0].client(call(number, {"a": number})), bytes)
             assert isinstance(side.channels[0].server(answer(number)), bytes)
+        side.journal.tick()
     assert decided(side) > 900
     side.close()
     log = report_of(tmp_path)

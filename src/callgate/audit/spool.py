@@ -36,9 +36,16 @@ def segment_name(number: int) -> str:
 
 
 class Writer(Protocol):
-    """Who assigns the records: it keeps the place of the next one in `tail`, HEADER_BYTES at first."""
+    """Who assigns the records: it keeps their place, and may append them to the segment itself.
+
+    That is the place of the next one in `tail`, HEADER_BYTES at first; the segment, its number, 1 at first, and how
+    many bytes are in it.
+    """
 
     offset: int
+    segment: int
+    segment_number: int
+    position: int
 
     def let_go(self) -> None:
         """Hold `tail` no longer."""
@@ -53,9 +60,7 @@ class Spool:
 
     __slots__ = (
         "_directory",
-        "_position",
         "_segment_bytes",
-        "_segment_number",
         "finished",
         "segment",
         "tail",
@@ -67,8 +72,6 @@ class Spool:
         """Full segments that are not yet known to be on disk; whoever syncs them closes them."""
         self._directory = directory
         self._segment_bytes = segment_bytes
-        self._segment_number = 1
-        self._position = 0
         # Locked before it has its name: who looks whether the log is in use locks it for a moment, too.
         new = directory / f"{TAIL_NAME}.new"
         self.tail_file = _create(new)
@@ -87,11 +90,11 @@ class Spool:
         """Append the records in `tail` to the segment; `writer.offset` is HEADER_BYTES again afterwards."""
         offset = writer.offset
         with memoryview(self.tail) as view, view[HEADER_BYTES:offset] as waiting:
-            position, start = self._position, 0
+            position, start = writer.position, 0
             while start < len(waiting):
                 with waiting[start:] as rest:
                     start += os.pwrite(self.segment, rest, position + start)
-        number, position = self._segment_number, self._position + offset - HEADER_BYTES
+        number, position = writer.segment_number, writer.position + offset - HEADER_BYTES
         segment = finished = self.segment
         if position >= self._segment_bytes:
             number, position = number + 1, 0
@@ -100,9 +103,9 @@ class Spool:
         # No call in these lines: a signal handler that raises comes before all of them or after.
         self.tail[HEADER_BYTES:offset] = zeros
         self.tail[0:8] = mark
-        self.segment = segment
-        self._segment_number = number
-        self._position = position
+        self.segment = writer.segment = segment
+        writer.segment_number = number
+        writer.position = position
         writer.offset = HEADER_BYTES
         if segment != finished:
             self.finished.append(finished)

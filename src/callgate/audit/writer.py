@@ -39,7 +39,7 @@ _SIGN_EVERY_S: Final = 20.0
 _MOST_FINISHED: Final = 4
 """Full segments that may wait for the disk."""
 _FEW: Final = 1000
-"""A checkpoint interval below this is watched at each record, a longer one whenever the tail is full."""
+"""A checkpoint interval below this is watched at each record, a longer one with each `tick` and when a segment ends."""
 
 
 def open_journal(state_dir: Path, config: AuditConfig, *, process: str) -> Journal:
@@ -122,6 +122,10 @@ class Journal(Place):
         except OSError as error:
             raise _write_error(self.path, error) from error
         self.tail = self._spool.tail
+        self.segment = self._spool.segment
+        self.segment_number = 1
+        self.position = 0
+        self.segment_bytes = config.segment_bytes
         self._syncer = Syncer(self._spool, config.sync_ms)
         self._set_limit()
         self.append_record(
@@ -159,6 +163,11 @@ class Journal(Place):
             record["fields"] = {"omitted": "too large"}
         return self.append_record(record)
 
+    @property
+    def tick_s(self) -> float:
+        """How often to call `tick` while records are written, in s: as often as they are to be synced; 0.05 to 1."""
+        return min(1.0, max(0.05, self.config.sync_ms / 1000)) if self.config.sync_ms else 1.0
+
     def tick(self) -> bool:
         """Housekeeping for an idle moment: start a sync, a signature, a removal of old evidence. Cheap to call often.
 
@@ -173,7 +182,7 @@ class Journal(Place):
             if self._signer.busy:
                 with suppress(AuditError):
                     self._take_signature()
-            elif time.monotonic() >= self._sign_at:
+            elif time.monotonic() >= (self._sign_from if self.seq >= self._checkpoint_due else self._sign_at):
                 self._start_signature()
         removed = self._retention.tick()
         if removed is not None:

@@ -114,7 +114,7 @@ class Worker:
         while not self._stop.is_set():
             self._journal.tick()
             try:
-                await asyncio.wait_for(self._stop.wait(), 1.0)
+                await asyncio.wait_for(self._stop.wait(), self._journal.tick_s)
             except TimeoutError:
                 continue
         return await self._drain()
