@@ -13,7 +13,7 @@ mod steady;
 use pyo3::prelude::*;
 
 /// See `callgate.native`: raised with every change of what is called from there.
-const INTERFACE: u32 = 1;
+const INTERFACE: u32 = 2;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
