@@ -51,13 +51,12 @@ def test_it_ends_with_its_terminal(workers: str, tmp_path: Path) -> None:
         wait_until(lambda: b"was read again" in b"".join(said), 10, "the reload")
         assert gateway.poll() is None
         assert listens(port)
-    finally:
         done.set()
         reader.join()
         os.close(terminal)
-    try:
         assert gateway.wait(15) == 0, "it outlived its terminal"
         assert not listens(port)
     finally:
+        done.set()
         gateway.kill()
         gateway.wait()
