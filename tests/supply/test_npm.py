@@ -7,13 +7,15 @@ import shutil
 import stat
 import subprocess
 import tempfile
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 
 from callgate.errors import TrustError
-from callgate.supply import lockfile
+from callgate.supply import artefacts, lockfile
+from callgate.supply.lockfile import LockedServer
 from callgate.supply.pinned import Pinned, pinned_launch
 from callgate.supply.resolve import Options, lock_server
 from tests.supply.registry import Registry
@@ -44,6 +46,24 @@ def mail(registry: Registry) -> Registry:
     return registry
 
 
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("kept")
+    yield folder
+    artefacts.remove(folder)
+
+
+@pytest.fixture
+def locked(mail: Registry, state: Path, kept: Path) -> LockedServer:
+    """The server, locked in `state`: by the first test that needs it, and copied for the others. npm takes its time."""
+    if not (kept / "callgate.lock").exists():
+        lock_server("mail", LINE, state=state)
+        shutil.copytree(state, kept, symlinks=True, dirs_exist_ok=True)
+    else:
+        shutil.copytree(kept, state, symlinks=True, dirs_exist_ok=True)
+    return lockfile.load(state / "callgate.lock").servers["mail"]
+
+
 def test_the_newest_release_that_is_old_enough_is_taken_and_starts_offline(mail: Registry, state: Path) -> None:
     server = lock_server("mail", LINE, state=state)
     assert (server.version, server.kind, server.purl) == ("1.0.15", "npm", "pkg:npm/mail-server@1.0.15")
@@ -60,8 +80,7 @@ def test_the_newest_release_that_is_old_enough_is_taken_and_starts_offline(mail:
     assert not mail.asked
 
 
-def test_the_store_is_read_only(mail: Registry, state: Path) -> None:
-    lock_server("mail", LINE, state=state)
+def test_the_store_is_read_only(locked: LockedServer, state: Path) -> None:
     tree = Path(pinned(state).store)
     modes = {stat.S_IMODE(path.lstat().st_mode) for path in tree.rglob("*") if not path.is_symlink()}
     assert modes <= {0o444, 0o555}
@@ -149,8 +168,7 @@ def test_a_store_that_is_gone_says_how_to_get_it_back(mail: Registry, state: Pat
 
 
 @pytest.mark.parametrize("how", ["entry", "dependency", "added", "removed", "link"])
-def test_tampering_in_the_store_stops_the_start(mail: Registry, state: Path, how: str) -> None:
-    lock_server("mail", LINE, state=state)
+def test_tampering_in_the_store_stops_the_start(locked: LockedServer, state: Path, how: str) -> None:
     tree = Path(pinned(state).store)
     modules = tree / "node_modules"
     victim = modules / ("left/index.js" if how in ("dependency", "removed", "link") else "mail-server/index.js")
@@ -173,8 +191,7 @@ def test_tampering_in_the_store_stops_the_start(mail: Registry, state: Path, how
     assert "index.js" in caught.value.what or "package.js" in caught.value.what
 
 
-def test_touched_times_alone_do_not_stop_the_start(mail: Registry, state: Path) -> None:
-    lock_server("mail", LINE, state=state)
+def test_touched_times_alone_do_not_stop_the_start(locked: LockedServer, state: Path) -> None:
     tree = Path(pinned(state).store)
     os.utime(tree / "node_modules", ns=(1, 1))
     assert output(pinned(state)) == "--stdio"
@@ -182,8 +199,7 @@ def test_touched_times_alone_do_not_stop_the_start(mail: Registry, state: Path) 
     assert record.stat().st_mtime > 10**9  # renewed, so that the next start is quick again
 
 
-def test_another_launch_line_is_not_started(mail: Registry, state: Path) -> None:
-    lock_server("mail", LINE, state=state)
+def test_another_launch_line_is_not_started(locked: LockedServer, state: Path) -> None:
     with pytest.raises(TrustError, match="not the one that was locked"):
         pinned(state, (*LINE, "--more"))
     assert pinned_launch("other", ("npx", "other"), [state / "callgate.lock"], state) is None
@@ -238,8 +254,6 @@ def test_an_unknown_package_is_a_clear_error(registry: Registry, state: Path) ->
 
 def test_too_much_is_not_unpacked(mail: Registry, state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     mail.add_npm("mail-server", "1.0.15", {"bomb": b"\0" * (3 << 20)}, published=days_ago(60))
-    from callgate.supply import artefacts
-
     small = artefacts.Limits(files=100_000, total_bytes=1 << 20, file_bytes=1 << 20)
     original = artefacts.walk
     monkeypatch.setattr(artefacts, "walk", lambda top, limits=small, skip=None: original(top, small, skip))
