@@ -38,7 +38,8 @@ from callgate.sandbox.backend import Backend, Prepared, Running  # noqa: E402
 from callgate.sandbox.project_guard import guards  # noqa: E402
 from callgate.sandbox.spec import MIB, Limits, Mount, SandboxSpec  # noqa: E402
 
-SECONDS = 40 * float(os.environ.get("RANGE_SLOWNESS", "1"))
+SLOWNESS = float(os.environ.get("RANGE_SLOWNESS", "1"))
+SECONDS = 40 * SLOWNESS
 LIMITS = Limits(processes=48, memory_bytes=192 * MIB, file_bytes=8 * MIB, disk_bytes=16 * MIB, descriptors=128)
 CONTROLS = ("bare", "namespaces")
 
@@ -58,7 +59,7 @@ class Range:
         self.signalled = False
         self._end: list[Callable[[], object]] = []
         self._ends = False
-        self.facts: dict[str, Any] = {"nonce": self.nonce, "launcher": os.getpid()}
+        self.facts: dict[str, Any] = {"nonce": self.nonce, "launcher": os.getpid(), "slowness": SLOWNESS}
         self._files()
         self._terminal()
         self._victim()
