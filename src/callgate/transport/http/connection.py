@@ -88,7 +88,8 @@ class Connection(Answering):
                 known = site.known.get(found[0])
                 if known is not None:
                     self._last = known
-                    self._again(known, data[found[2] :])
+                    if known.quick is None or not self._is_free or not self._quick(known.quick, known, data):
+                        self._again(known, data[found[2] :])
                     return
                 reader.plain = None
         if not reader.feed(data):
