@@ -73,3 +73,27 @@ def test_every_line_fits_and_is_printable(before: Any, after: Any) -> None:
 @given(st.text(max_size=300), st.text(max_size=300))
 def test_two_texts_that_differ_never_show_alike(before: str, after: str) -> None:
     assert (before == after) == ("".join(side(before)) == "".join(side(after)))
+
+
+def test_no_escape_is_cut_at_the_end_of_a_line() -> None:
+    for before in range(60, 80):
+        text = "x" * before + "\U000e0041\u200b\x1b" * 20
+        shown = lines(Change("/d", "x", text, "cosmetic", "r"))
+        inside = "".join(shown).replace("\\U000e0041", "").replace("\\u200b", "").replace("\\x1b", "")
+        assert "\\" in "".join(shown)
+        for line in shown:
+            rest = line.replace("\\U000e0041", "").replace("\\u200b", "").replace("\\x1b", "")
+            assert "\\" not in rest, line
+        assert "U000e" not in inside
+
+
+def test_a_sentence_beside_a_change_is_shown_whole() -> None:
+    long = " It handles various encodings and gives detailed messages if the file cannot be read by anybody."
+    shown = lines(*compare("tool", {"description": "Reads." + long}, {"description": "Reads. Always ask." + long}))
+    assert "".join(line[6:] for line in shown if line.startswith("     ")) == "Reads." + long
+
+
+def test_one_endless_sentence_is_cut_and_said() -> None:
+    shown = lines(Change("/d", "a", "b" * 1_000_000, "added", "r"))
+    assert len(shown) < 2 * LINES + 10
+    assert shown[-1].endswith("more lines; see them with --json)")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 from callgate.cli.asked import confirmed
 from callgate.cli.pins_diff import changes_lines
+from callgate.cli.pins_held import held_by
 from callgate.config import Config
 from callgate.config.places import state_directory
 from callgate.config.reader import configured
@@ -54,6 +55,11 @@ class Waiting:
     def place(self) -> str:
         """`NAME/ITEM`, safe to print and to paste."""
         return f"{self.definition.server}/{visible(address(self.definition.kind, self.definition.key), 200)}"
+
+    @property
+    def held_by(self) -> list[str]:
+        """Other controls that withhold it all the same, while they enforce."""
+        return held_by(self.definition.kind, self.definition.body)
 
 
 def main(argv: list[str]) -> int:
@@ -237,6 +243,8 @@ class _Command:
         else:
             for one in done:
                 print(f"{'approved' if approve else 'rejected'} {one.place}  {one.definition.digest[:16]}")
+                if approve and one.held_by:
+                    print(f"  still withheld by {' and '.join(one.held_by)}: see [controls] in the configuration")
             for one in stale:
                 print(f"not {'approved' if approve else 'rejected'}: {one.place} changed meanwhile; look again")
         return EXIT_NO if stale else EXIT_OK
@@ -264,6 +272,14 @@ class _Command:
 
     def _chosen(self) -> list[Waiting]:
         self._known()
+        if self._item is not None and not any(
+            self._item == (one.kind, one.key) for one in self._pins.definitions(self._server)
+        ):
+            raise ConfigError(
+                f"{self._server} has shown no {visible(address(*self._item), 200)!r}",
+                effect="nothing was changed",
+                next_step="a tool goes by its name, anything else by prompt:NAME, resource:URI or template:URI",
+            )
         return [
             one
             for one in self._waiting(self._server, rejected=self._item is not None)
@@ -287,7 +303,7 @@ class _Command:
     def _server_record(self, name: str, definitions: list[Definition], waiting: list[Waiting]) -> dict[str, Any]:
         return {
             "server": name,
-            "pinned": {kind: sum(d.kind == kind and d.state == "approved" for d in definitions) for kind in KINDS},
+            "pinned": {kind: len(_approved(definitions, kind)) for kind in KINDS},
             "rejected": [address(d.kind, d.key) for d in definitions if d.state == "rejected"],
             "removed": [address(kind, key) for kind, key in self._absent(name)],
             "waiting": [_waiting_record(one) for one in waiting],
@@ -320,6 +336,10 @@ def _show(waiting: list[Waiting]) -> None:
         print(f"  first seen {_date(found.seen_at)}" + (f" by {by}" if by else ""))
         for line in changes_lines(one.judgement.changes):
             print(line)
+        if one.held_by:
+            print(
+                f"\n  {' and '.join(one.held_by)} withhold{'s' * (len(one.held_by) == 1)} it as well, approved or not"
+            )
 
 
 def _waiting_record(one: Waiting) -> dict[str, Any]:
@@ -331,6 +351,7 @@ def _waiting_record(one: Waiting) -> dict[str, Any]:
         "digest": found.digest,
         "state": found.state,
         "meaning": one.judgement.meaning,
+        "held_by": one.held_by,
         "seen_at": found.seen_at,
         "seen_by": list(one.seen_by),
         "changes": [
@@ -348,9 +369,14 @@ def _waiting_record(one: Waiting) -> dict[str, Any]:
 
 def _counts(definitions: list[Definition]) -> Iterator[str]:
     for kind in KINDS:
-        keys = {d.key for d in definitions if d.kind == kind and d.state == "approved"}
+        keys = _approved(definitions, kind)
         if keys:
             yield _plural(len(keys), kind) if kind not in ("identity", "instructions") else kind
+
+
+def _approved(definitions: list[Definition], kind: str) -> set[str]:
+    """The names of what is pinned; some have several approved texts."""
+    return {d.key for d in definitions if d.kind == kind and d.state == "approved"}
 
 
 def _plural(count: int, noun: str) -> str:

@@ -17,7 +17,10 @@ from callgate.trust.changes import ABSENT, Change
 
 WIDTH: Final = 80
 LINES: Final = 400
+_COLUMNS: Final = WIDTH - 6
 _CONTEXT: Final = 1
+_ESCAPES: Final = {"n": 2, "r": 2, "t": 2, "\\": 2, "x": 4, "u": 6, "U": 10}
+"""How many characters an escape has, by its second one."""
 _STOPS: Final = (". ", "! ", "? ")
 
 
@@ -38,36 +41,47 @@ def changes_lines(changes: Iterable[Change]) -> Iterator[str]:
 
 
 def _sides(old: Any, new: Any) -> Iterator[str]:
-    before, after = side(old), side(new)
-    if not before or not after:
-        yield from _marked("-", before)
-        yield from _marked("+", after)
+    if old is ABSENT or new is ABSENT:
+        yield from _marked("-", side(old))
+        yield from _marked("+", side(new))
         return
-    shown = 0
-    for line in difflib.unified_diff(before[:LINES], after[:LINES], lineterm="", n=_CONTEXT):
-        if line.startswith(("---", "+++")) and shown < 2:
-            shown += 1
-            continue
-        if line.startswith("@@"):
-            continue
-        yield f"    {line[0]} {line[1:]}"
-    yield from _left_out(max(len(before), len(after)))
+    before, after = _pieces(old), _pieces(new)
+    lines: list[str] = []
+    for line in list(difflib.unified_diff(before[:LINES], after[:LINES], lineterm="", n=_CONTEXT))[2:]:
+        if not line.startswith("@@"):
+            lines += [f"    {line[0]} {part}" for part in _wrapped(line[1:])]
+    yield from lines[: 2 * LINES]
+    yield from _left_out(max(0, len(lines) - 2 * LINES) + max(0, max(len(before), len(after)) - LINES))
 
 
 def side(value: Any) -> list[str]:
     """One side of a change as lines of at most WIDTH - 6 columns; none for an absent value."""
+    return [part for piece in _pieces(value) for part in _wrapped(piece)]
+
+
+def _pieces(value: Any) -> list[str]:
+    """One side as sentences or lines, each as long as it is, safe to print."""
     if value is ABSENT:
         return []
     if isinstance(value, str):
         pieces = _sentences(value)
     else:
         pieces = json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True).split("\n")
+    return [visible(piece, None) for piece in pieces]
+
+
+def _wrapped(text: str) -> list[str]:
+    """`text` in lines, cut anywhere but in an escape."""
     lines: list[str] = []
-    for piece in pieces:
-        text = visible(piece, None)
-        width = WIDTH - 6
-        lines += [text[at : at + width] for at in range(0, len(text), width)] or [""]
-    return lines
+    start = 0
+    while len(text) - start > _COLUMNS:
+        end = start + _COLUMNS
+        at = text.rfind("\\", max(start + 1, end - 9), end)
+        if at > 0 and at + _ESCAPES.get(text[at + 1], 1) > end:
+            end = at
+        lines.append(text[start:end])
+        start = end
+    return [*lines, text[start:]]
 
 
 def _sentences(text: str) -> list[str]:
@@ -87,9 +101,9 @@ def _sentences(text: str) -> list[str]:
 def _marked(mark: str, lines: list[str]) -> Iterator[str]:
     for line in lines[:LINES]:
         yield f"    {mark} {line}"
-    yield from _left_out(len(lines))
+    yield from _left_out(len(lines) - LINES)
 
 
 def _left_out(count: int) -> Iterator[str]:
-    if count > LINES:
-        yield f"    ({count - LINES} more lines; see them with --json)"
+    if count > 0:
+        yield f"    ({count} more lines; see them with --json)"
