@@ -63,7 +63,7 @@ def test_echo_server_speaks_both_eras_directly_and_through_the_pumps(pump: list[
         {"jsonrpc": "2.0", "id": 5, "method": "ping"},
         {"jsonrpc": "2.0", "id": 6, "method": "no/such"},
     )
-    done = subprocess.run(command, input=sent, capture_output=True, timeout=20, check=True)
+    done = subprocess.run(command, input=sent, capture_output=True, timeout=60, check=True)
     answers = [json.loads(line) for line in done.stdout.splitlines()]
     by_id = {answer["id"]: answer for answer in answers if "id" in answer}
     assert by_id[1]["result"]["protocolVersion"] == "2025-06-18"
@@ -87,7 +87,7 @@ def test_load_reports_a_server_that_answers_wrongly(tmp_path: Path) -> None:
         "        print(json.dumps({'jsonrpc': '2.0', 'id': message['id'], 'result': {'isError': True}}), flush=True)\n"
     )
     command = [program("stdio_load"), "--calls", "5", "--", sys.executable, str(server)]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=30, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60, check=False)
     assert done.returncode == 1
     assert json.loads(done.stdout)["ok"] is False
 

@@ -12,6 +12,7 @@ from bench.harness.build import build_all
 
 pytestmark = [
     pytest.mark.slow,
+    pytest.mark.timeout(300),
     pytest.mark.skipif(shutil.which("cc") is None, reason="the bench programs need a C compiler"),
 ]
 

@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[2]
 
 
 @pytest.mark.slow
+@pytest.mark.timeout(300)
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.parametrize("which", ["lock", "update"])
 def test_killed_at_every_step(which: str, tmp_path: Path) -> None:
@@ -23,7 +24,7 @@ def test_killed_at_every_step(which: str, tmp_path: Path) -> None:
         capture_output=True,
         text=True,
         check=False,
-        timeout=100,
+        timeout=280,
     )
     assert result.returncode == 0, result.stderr
     found = json.loads(result.stdout)
