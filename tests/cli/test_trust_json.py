@@ -17,7 +17,12 @@ from tests.supply.conftest import npm, registry  # noqa: F401 - fixtures
 from tests.supply.registry import Registry
 from tests.supply.test_served import sigstore  # noqa: F401 - fixture
 
-pytestmark = [pytest.mark.usefixtures("npm"), pytest.mark.xdist_group("npm"), pytest.mark.slow, pytest.mark.timeout(300)]
+pytestmark = [
+    pytest.mark.usefixtures("npm"),
+    pytest.mark.xdist_group("npm"),
+    pytest.mark.slow,
+    pytest.mark.timeout(300),
+]
 NAME = "s"
 LINE = ("--", "npx", "-y", "sigstore")
 SERVER = {
