@@ -58,3 +58,25 @@ def test_names_that_differ_do_not(one: str, other: str) -> None:
 @given(st.text(st.characters(codec="ascii")))
 def test_ascii_is_never_an_impostor(name: str) -> None:
     assert impostor(name) == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "imitates"),
+    [
+        ("read_fi\u217ce", "read_file"),
+        ("rea\u217e_file", "read_file"),
+        ("de\u217cete", "delete"),
+        ("f\u2170le", "file"),
+        ("r\u212ead", "read"),
+        ("\u216dopy", "Copy"),
+    ],
+)
+def test_numerals_drawn_as_letters(name: str, imitates: str) -> None:
+    assert impostor(name) == imitates
+
+
+@pytest.mark.parametrize(
+    "name", ["Type \u2160", "Type\u2161", "\u7b2c\u2163\u7ae0", "Part \u2169", "chapter-\u2172", "5 kg \u212e"]
+)
+def test_numerals_that_count_are_honest(name: str) -> None:
+    assert impostor(name) == ""

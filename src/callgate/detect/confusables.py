@@ -15,6 +15,10 @@ import unicodedata
 
 _ASCII = {"0": "O", "1": "l", "I": "l", "|": "l", "m": "rn"}
 _DISGUISES = ("<wide>", "<font>", "<circle>", "<square>")
+_NUMERALS = frozenset("\u2160\u2164\u2169\u2170\u2174\u2179\u212e")
+"""Drawn as the letters I, V, X and e: letters where an ASCII letter follows, as "Type \u2160" is honest."""
+_RARE_NUMERALS = frozenset("\u216c\u216d\u216e\u216f\u217c\u217d\u217e\u217f")
+"""Drawn as L, C, D and M. Nobody counts with them, so they are letters wherever they stand."""
 _TABLE: dict[int, str] = {}
 
 
@@ -52,7 +56,13 @@ def impostor(name: str) -> str:
 
 
 def _words(name: str) -> list[str]:
-    return "".join([char if char.isalpha() else " " for char in name]).split()
+    return "".join(
+        [char if _is_letter(char, after) else " " for char, after in zip(name, name[1:] + " ", strict=True)]
+    ).split()
+
+
+def _is_letter(char: str, after: str) -> bool:
+    return char.isalpha() or char in _RARE_NUMERALS or (char in _NUMERALS and after.isascii() and after.isalpha())
 
 
 def _is_drawn(char: str, table: dict[int, str]) -> bool:
