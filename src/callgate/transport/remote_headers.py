@@ -18,7 +18,7 @@ from callgate.launching.headers import LiveHeaders
 from callgate.transport.aside import Aside
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
-from callgate.transport.http.route import _configured as configured_headers
+from callgate.transport.http.own_head import configured_headers
 from callgate.transport.starts import START_S
 from callgate.transport.stderr_relay import StderrRelay
 

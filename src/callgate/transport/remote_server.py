@@ -16,7 +16,7 @@ from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import modern_version
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Headers
-from callgate.transport.http.route import _configured as configured_headers
+from callgate.transport.http.own_head import configured_headers
 from callgate.transport.remote_answer import RemoteAnswer
 from callgate.transport.sse_client import SseUpstream
 from callgate.transport.tool_schemas import ToolSchemas

@@ -17,8 +17,8 @@ from callgate.gate.channel import Channel
 from callgate.transport.bridge import Link, Upstream
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
+from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.route import HttpRoute
-from callgate.transport.http.route import _configured as configured_headers
 from callgate.transport.process import ProcessEvents
 from callgate.transport.remote_upstream import RemoteUpstream
 from callgate.transport.sse_legacy import SseFace

@@ -29,7 +29,7 @@ from callgate.transport.aside import Aside
 from callgate.transport.bridge import Connect, Upstream
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
-from callgate.transport.http.route import _configured as configured_headers
+from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.sessions import session_label
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import ProcessEvents

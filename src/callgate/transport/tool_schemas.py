@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
-from callgate.protocol.headers import param_headers
+from callgate.protocol.codec import Codec
+from callgate.protocol.headers import SCHEMA_KEYWORD, param_headers
+from callgate.protocol.message import Direction, Kind, Message
 
+PRINCIPALS = 256
+"""Callers whose lists of tools are remembered."""
 LIMIT = 10_000
 """Tools remembered of one server."""
 
@@ -40,3 +44,21 @@ class ToolSchemas:
         params = body.get("params")
         name = params.get("name") if type(params) is dict else None
         return self._schemas.get(name) if type(name) is str else None
+
+
+class CallerSchemas(dict[str, ToolSchemas]):
+    """The same by caller, for each may see another list. Empty as long as no tool has mirrored arguments."""
+
+    def of_call(self, principal: str, body: dict[str, Any]) -> dict[str, Any] | None:
+        """See ToolSchemas."""
+        schemas = self.get(principal)
+        return schemas.of_call(body) if schemas is not None else None
+
+    def learn(self, principal: str, body: bytes, codec: Codec) -> None:
+        """Take note of an answer to `tools/list`, as its caller gets it."""
+        if SCHEMA_KEYWORD.encode() in body or principal in self:
+            message = codec.decode(body, Direction.SERVER)
+            if isinstance(message, Message) and message.kind is Kind.RESULT:
+                if len(self) >= PRINCIPALS:
+                    self.clear()
+                self.setdefault(principal, ToolSchemas()).learn(message.body["result"])

@@ -204,7 +204,7 @@ class Gated:
             "all": sorted(index[id(connection)] for connection in self.pool._all),
             "relays": len(route._relays),
             "deadlines": sorted(relay.deadline for relay in route._relays),
-            "free": {principal: len(channels) for principal, channels in route._free.items()},
+            "free": {principal: len(channels) for principal, channels in route.free.items()},
             "sessions": [
                 (key, one.principal, one.busy, one.used, list(one.channel.pending), one.channel.replayable)
                 for key, one in route.sessions._sessions.items()

@@ -253,7 +253,7 @@ class Site:
             table = route.sessions._sessions
             return {
                 "relays": len(route._relays),
-                "free": {principal: len(channels) for principal, channels in route._free.items()},
+                "free": {principal: len(channels) for principal, channels in route.free.items()},
                 "sessions": [(key, one.busy, list(one.channel.pending)) for key, one in sorted(table.items())],
                 "idle": len(route.pool._idle),
                 "all": len(route.pool._all),

@@ -308,7 +308,7 @@ def test_a_defect_in_the_lane_costs_an_answer_and_no_more(told: Any, client: int
         three.learn()
         ends = len(three.quick.pool.ends)
         for site in three.sites[:2]:  # Python alone has no lane that could fail
-            for channel in (next(iter(site.route.sessions.sessions())).channel, site.route._free["alice"][-1]):
+            for channel in (next(iter(site.route.sessions.sessions())).channel, site.route.free["alice"][-1]):
                 gate = channel.gate
                 scan, gate.automaton = gate.automaton, Scanner(fails)  # type: ignore[assignment]
                 channel.express = native_express(channel)

@@ -12,7 +12,7 @@ import pytest
 from callgate.config import ServerConfig
 from callgate.errors import ConfigError
 from callgate.gate.verdicts import Allow, Deny, Finding
-from callgate.transport.http.route import _configured
+from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.sessions import session_label
 from tests.audit.evidence import records_in
 from tests.gate.fakes import control, gate_of
@@ -327,7 +327,7 @@ def test_the_servers_own_headers_are_added_and_win(serve: Any) -> None:
 )  # fmt: skip
 def test_headers_that_cannot_be_configured(headers: dict[str, str]) -> None:
     with pytest.raises(ConfigError):
-        _configured(ServerConfig("s", url="http://localhost/", transport="http", headers=headers))
+        configured_headers(ServerConfig("s", url="http://localhost/", transport="http", headers=headers))
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,6 @@ class Relay:
         "gate",
         "ids",
         "learns",
-        "opening",
         "request",
         "resumes",
         "route",
@@ -76,8 +75,6 @@ class Relay:
         """A stream that lives until one side ends it: subscriptions/listen, or the GET stream."""
         self.learns = False
         """`tools/list`: the answer says which arguments travel in headers."""
-        self.opening = False
-        """`initialize`: the answer may open a session."""
         self.resumes = False
         """A GET stream that names the last event its client got: answers may come twice."""
         self.deadline = route.deadline
@@ -174,7 +171,7 @@ class Relay:
         if self.batch_reply is not None:
             body = _joined(body, self.batch_reply)
         if self.session is None and self.gate is self.route.gate:
-            self.route.free(self.exchange.principal, self.channel)
+            self.route.free.add(self.exchange.principal, self.channel)
         self.exchange.respond(self._status, self._plan.headers, body)
 
     def _answer_empty(self) -> None:
@@ -342,7 +339,7 @@ class Relay:
         """A session id in the answer: opened by `initialize`, or used by a client whose session was forgotten."""
         if self.session is not None or status >= 300 or self.channel.modern:
             return True
-        self.session = self.route.opened(self.exchange, session_id, self.channel, new=self.opening)
+        self.session = self.route.sessions.opened(session_id, self.exchange.principal, self.channel, self.route.now)
         return self.session is not None
 
     def _disconnected(self) -> None:

@@ -87,6 +87,23 @@ class SessionTable:
         self._sessions[session_id] = session
         return session
 
+    def opened(self, session_id: bytes, principal: str, channel: Channel, now: float) -> Session | None:
+        """The server named this session in an answer to this caller: the caller's from now on, and in use.
+
+        None where it is somebody else's, or there is no room.
+        """
+        found = self.find(session_id, principal, now)
+        if found is True:
+            return None
+        session = found or None
+        if session is None:
+            channel.conversation.session = label = session_label(session_id)
+            channel.scope.belongs_to(label)
+            session = self.add(session_id, principal, channel, now)
+        if session is not None:
+            session.busy += 1
+        return session
+
     def remove(self, session_id: bytes) -> None:
         """The session has ended."""
         session = self._sessions.pop(session_id, None)
