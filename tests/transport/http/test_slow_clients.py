@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import threading
 import time
 from pathlib import Path
@@ -11,9 +12,10 @@ from typing import Any
 import pytest
 
 from callgate.config import ListenConfig
-from callgate.transport.http import tls
+from callgate.transport.http import connection, tls
 from callgate.transport.http.answering import LINGER_S
 from tests.transport.http.harness import Client, Gateway, call, post, wait_until
+from tests.transport.http.test_connection import HEAD
 from tests.transport.http.test_tls import certificate, trusting
 
 SHORT = ListenConfig(idle_timeout_s=0.6, header_timeout_s=0.6)
@@ -114,6 +116,34 @@ def test_half_a_request_has_its_own_time(serve: Any, close: str) -> None:
         assert client.answer().status == 408
         assert client.at_end()
         assert time.monotonic() - began < 30
+
+
+def body_in_chunks(client: Client, body: bytes, pieces: int, pause: float) -> None:
+    client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n")
+    size = -(-len(body) // pieces)
+    for at in range(0, len(body), size):
+        piece = body[at : at + size]
+        client.send(b"%x\r\n%b\r\n" % (len(piece), piece))
+        time.sleep(pause)
+    client.send(b"0\r\n\r\n")
+
+
+def test_a_body_in_chunks_has_the_time_of_one_that_says_its_length(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BYTES_PER_S", 1024 * 1024)
+    gateway, _ = serve(listen=ListenConfig(header_timeout_s=0.5))
+    with gateway.client() as client:
+        body_in_chunks(client, json.dumps(call(5, x="x" * 3_000_000)).encode(), 30, 0.06)
+        assert client.answer().json()["id"] == 5
+
+
+def test_a_body_that_drips_in_chunks_times_out(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection, "BYTES_PER_S", 1024 * 1024)
+    gateway, upstream = serve(listen=ListenConfig(header_timeout_s=0.5))
+    with gateway.client() as client:
+        with contextlib.suppress(OSError):
+            body_in_chunks(client, json.dumps(call(5, x="x" * 300)).encode(), 60, 0.05)
+        assert client.answer().status == 408
+    assert upstream.requests == []
 
 
 def test_an_answer_does_not_shorten_the_time_of_the_next_body(serve: Any) -> None:

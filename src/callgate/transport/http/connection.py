@@ -28,13 +28,14 @@ if TYPE_CHECKING:
 class Connection(Answering):
     """The server side of one TCP, TLS or unix connection."""
 
-    __slots__ = ("_last", "_reader", "_unread", "_watched", "unread_deadline")
+    __slots__ = ("_last", "_reader", "_unread", "_watched", "_within", "unread_deadline")
 
     def __init__(self, server: HttpServer) -> None:
         super().__init__(server)
         self._reader = RequestReader(server, self)
         self._last: KnownRequest | None = None
         self._watched = IDLE
+        self._within = 0.0
         self._unread = 0
         self.unread_deadline = 0.0
 
@@ -96,7 +97,7 @@ class Connection(Answering):
             return
         if found is not None and reader.plain is not None and reader.stage == IDLE:
             site.remember(found[0], found[1], reader.plain)
-        if reader.stage != self._watched:
+        if reader.stage != IDLE:
             self._watch()
 
     @property
@@ -193,12 +194,17 @@ class Connection(Answering):
     # -- time ------------------------------------------------------------------------------------
 
     def _watch(self) -> None:
-        """A message has begun or its body is under way: it must be complete in time."""
+        """A message has begun or its body is under way: it must be complete in time.
+
+        A body in chunks does not say how long it is: it has time for what has come of it.
+        """
         reader = self._reader
-        self._watched = reader.stage
-        self.message_deadline = self._server.now + self._server.site.listen.header_timeout_s
+        if reader.stage != self._watched:
+            self._watched = reader.stage
+            self._within = self._server.now + self._server.site.listen.header_timeout_s
+        self.message_deadline = self._within
         if reader.stage == BODY:
-            self.message_deadline += max(reader.head.length, 65536) / BYTES_PER_S
+            self.message_deadline += max(reader.head.length, reader.size, 65536) / BYTES_PER_S
 
     def sweep(self, now: float) -> None:
         """Look at the clock: end what has taken too long."""
