@@ -5,6 +5,7 @@
 
 use crate::head;
 use crate::json::{Form, Limits};
+use crate::marks::Marks;
 use crate::message;
 use crate::place::Place;
 use crate::record::{self, Entry};
@@ -320,7 +321,7 @@ impl Express {
     }
 
     /// Decide a request of the client. True: it may go on as it is.
-    fn call(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
+    fn call(&self, channel: &Bound<'_, Marks>, raw: &[u8]) -> PyResult<bool> {
         Ok(self.decide(channel, raw, None, Clock::now())?.is_some())
     }
 
@@ -328,7 +329,7 @@ impl Express {
     /// and `name`, as far as they are plain. Its id, where it may go on as it is.
     fn call_mirrored(
         &self,
-        channel: &Bound<'_, PyAny>,
+        channel: &Bound<'_, Marks>,
         raw: &[u8],
         version: Option<&str>,
         method: Option<&str>,
@@ -342,7 +343,7 @@ impl Express {
     #[allow(clippy::too_many_arguments)]
     fn request<'py>(
         &self,
-        channel: &Bound<'py, PyAny>,
+        channel: &Bound<'py, Marks>,
         data: &[u8],
         before: &[u8],
         after: &[u8],
@@ -361,7 +362,7 @@ impl Express {
     /// nothing was decided.
     fn reply<'py>(
         &self,
-        channel: &Bound<'py, PyAny>,
+        channel: &Bound<'py, Marks>,
         data: &[u8],
         before: &[u8],
         after: &[u8],
@@ -376,14 +377,14 @@ impl Express {
     }
 
     /// Decide an answer of the server. True: it may go on as it is.
-    fn answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8]) -> PyResult<bool> {
+    fn answer(&self, channel: &Bound<'_, Marks>, raw: &[u8]) -> PyResult<bool> {
         self.decide_answer(channel, raw, Clock::now())
     }
 }
 
 impl Express {
     /// Decide an answer. True: it may go on as it is.
-    pub fn decide_answer(&self, channel: &Bound<'_, PyAny>, raw: &[u8], clock: Clock) -> PyResult<bool> {
+    pub fn decide_answer(&self, channel: &Bound<'_, Marks>, raw: &[u8], clock: Clock) -> PyResult<bool> {
         let py = channel.py();
         if self.journal.borrow(py).limit < 0 {
             return Ok(false); // as above
@@ -409,7 +410,7 @@ impl Express {
             let Some(head) = head else { return Ok(false) };
             (found, waiting, head)
         };
-        if channel.getattr(intern!(py, "replayable"))?.is_truthy()? || !self.clear(py, raw, found.unusual)? {
+        if channel.get().replayable.load(Relaxed) || !self.clear(py, raw, found.unusual)? {
             return Ok(false);
         }
         let (about, started) = {
@@ -427,7 +428,7 @@ impl Express {
     /// Decide a request; its id, where it may go on as it is. `mirrored`: what HTTP headers say of it.
     pub fn decide(
         &self,
-        channel: &Bound<'_, PyAny>,
+        channel: &Bound<'_, Marks>,
         raw: &[u8],
         mirrored: Option<Mirrored>,
         clock: Clock,
@@ -466,7 +467,7 @@ impl Express {
             started_ns: clock.monotonic,
             modern,
         };
-        channel.setattr(intern!(py, "modern"), modern)?;
+        channel.get().modern.store(modern, Relaxed);
         pending.set_item(found.id, Py::new(py, waiting)?)?;
         Ok(Some(found.id))
     }

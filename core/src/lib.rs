@@ -4,6 +4,7 @@
 mod express;
 mod head;
 mod json;
+mod marks;
 mod message;
 mod place;
 mod pump;
@@ -13,12 +14,13 @@ mod steady;
 use pyo3::prelude::*;
 
 /// See `callgate.native`: raised with every change of what is called from there.
-const INTERFACE: u32 = 2;
+const INTERFACE: u32 = 3;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {
     module.add("INTERFACE", INTERFACE)?;
     module.add_class::<place::Place>()?;
+    module.add_class::<marks::Marks>()?;
     module.add_class::<express::Pending>()?;
     module.add_class::<express::Forms>()?;
     module.add_class::<express::Express>()?;

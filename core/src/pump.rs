@@ -4,6 +4,7 @@
 //! descriptors, the ends of streams, lines that are not plain, what a pipe did not take.
 
 use crate::express::{Clock, Express};
+use crate::marks::Marks;
 use crate::steady::Steady;
 use pyo3::exceptions::PyOSError;
 use pyo3::prelude::*;
@@ -84,7 +85,7 @@ struct Lane {
 pub struct Pump {
     poller: RawFd,
     express: Py<Express>,
-    channel: PyObject,
+    channel: Py<Marks>,
     lanes: [Lane; 2],
     events: epoll::EventVec,
     steady: Option<Steady>,
@@ -97,7 +98,7 @@ impl Pump {
     fn new(
         poller: RawFd,
         express: Py<Express>,
-        channel: PyObject,
+        channel: Py<Marks>,
         up: (RawFd, RawFd, usize),
         down: (RawFd, RawFd, usize),
     ) -> Self {
@@ -229,7 +230,7 @@ impl Lane {
         &mut self,
         py: Python<'py>,
         express: &Express,
-        channel: &Bound<'py, PyAny>,
+        channel: &Bound<'py, Marks>,
         clock: Clock,
         told: &mut Vec<Told<'py>>,
     ) -> PyResult<bool> {

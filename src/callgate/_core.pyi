@@ -18,6 +18,10 @@ class Place:
 
     def let_go(self) -> None: ...
 
+class Marks:
+    modern: bool
+    replayable: bool
+
 class Pending:
     method: str
     modern: bool

@@ -18,6 +18,7 @@ from callgate.gate import answers, express, native, refusing
 from callgate.gate.answered import Answered
 from callgate.gate.batches import decide_batch
 from callgate.gate.client_messages import client_answer, client_notification, client_request
+from callgate.gate.marks import Marks
 from callgate.gate.server_messages import server_answer, server_notification, server_request
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 
@@ -39,7 +40,7 @@ _RESULT = Kind.RESULT
 _ERROR = Kind.ERROR
 
 
-class Channel:
+class Channel(Marks):
     """See the module. Not thread-safe: one event loop owns it."""
 
     __slots__ = (
@@ -51,9 +52,7 @@ class Channel:
         "express",
         "gate",
         "in_flight",
-        "modern",
         "pending",
-        "replayable",
         "replaying",
         "revision",
         "scope",
