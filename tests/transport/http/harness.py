@@ -24,6 +24,8 @@ from callgate.transport.http.server import Endpoint, HttpServer, Site
 
 MODERN = "2026-07-28"
 META = {"io.modelcontextprotocol/protocolVersion": MODERN, "io.modelcontextprotocol/clientCapabilities": {}}
+HEAD = b"POST /s/mcp HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
+"""A POST without its end: its framing is to be said."""
 
 
 class LoopThread:

@@ -9,8 +9,7 @@ from typing import Any
 
 import pytest
 
-from tests.transport.http.harness import call, post, wait_until
-from tests.transport.http.test_connection import HEAD
+from tests.transport.http.harness import HEAD, call, post, wait_until
 
 SIZE = 1_000_000
 

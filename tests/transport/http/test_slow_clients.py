@@ -14,8 +14,7 @@ import pytest
 from callgate.config import ListenConfig
 from callgate.transport.http import connection, tls
 from callgate.transport.http.answering import LINGER_S
-from tests.transport.http.harness import Client, Gateway, call, post, wait_until
-from tests.transport.http.test_connection import HEAD
+from tests.transport.http.harness import HEAD, Client, Gateway, call, post, wait_until
 from tests.transport.http.test_tls import certificate, trusting
 
 SHORT = ListenConfig(idle_timeout_s=0.6, header_timeout_s=0.6)
