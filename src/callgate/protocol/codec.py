@@ -186,7 +186,7 @@ class Codec:
         depth = nodes = 0
         while level:
             depth += 1
-            if depth > limits.depth + 1:
+            if depth > limits.depth and (depth > limits.depth + 1 or any(type(one) in (dict, list) for one in level)):
                 raise _limit("depth", f"nested deeper than {limits.depth} levels")
             nodes += len(level)
             if nodes > limits.nodes:
@@ -261,6 +261,8 @@ class Codec:
                 raise ProtocolError("jsonrpc-method", '"method" must be a non-empty string')
             if len(method) > self._name_length or "\0" in method:
                 self._name(method, "method")
+            if not method.isprintable():
+                raise ProtocolError("jsonrpc-method", '"method" has characters that do not print')
             if "result" in body or "error" in body:
                 raise ProtocolError("jsonrpc-hybrid", "a message has both a method and a result or error")
             if "params" in body and (params := body["params"]) is not None:
@@ -286,6 +288,9 @@ class Codec:
                 keys.check_params(params)
             if "_meta" in params:
                 _check_meta(params["_meta"])
+            uri = params.get("uri")
+            if type(uri) is str and "\0" in uri:
+                raise ProtocolError("nul-in-name", "params.uri contains NUL (U+0000)")
         name = params.get("name")
         if type(name) is str and (len(name) > self._name_length or "\0" in name):
             self._name(name, "params.name")
@@ -293,6 +298,9 @@ class Codec:
         if arguments is not None:
             if type(arguments) is not dict:
                 raise ProtocolError("jsonrpc-params", '"params.arguments" must be an object')
+            for key in arguments:
+                if len(key) > self._name_length:
+                    self._name(key, "an argument's name")
             keys.refuse_collisions(arguments, "arguments")
 
     def _answer(self, body: dict[str, Any], data: bytes, hits: tuple[int, ...]) -> Message:
