@@ -109,7 +109,8 @@ resource.setrlimit(resource.RLIMIT_FSIZE, (1000, 1000))
 try:
     open_journal(Path(sys.argv[1]), AuditConfig(), process="full")
 except AuditError as error:
-    print(error.what)
+    print(error.diagnostics())
 """
     said, complaint = run_python(program, str(tmp_path)).communicate(timeout=60)
     assert b"cannot be written: File too large" in said, complaint
+    assert b"effect: nothing was started" in said

@@ -120,7 +120,7 @@ class Journal(Place):
             self._spool = Spool(self.path, config.segment_bytes)
             self.prev = index.append(self.path.parent, opened)
         except OSError as error:
-            raise _write_error(self.path, error) from error
+            raise _write_error(self.path, error, _NOT_BEGUN) from error
         self.tail = self._spool.tail
         self.segment = self._spool.segment
         self.segment_number = 1
@@ -350,9 +350,13 @@ class Journal(Place):
             self._sign_from = time.monotonic() + _SIGN_EVERY_S
 
 
-def _write_error(path: Path, error: OSError) -> AuditError:
+_REFUSED = "in enforce mode the message is refused; in observe mode it passes unrecorded"
+_NOT_BEGUN = "nothing was started, in either mode: what a log misses is said in the log itself"
+
+
+def _write_error(path: Path, error: OSError, effect: str = _REFUSED) -> AuditError:
     return AuditError(
         f"the evidence log {path} cannot be written: {error.strerror}",
-        effect="in enforce mode the message is refused; in observe mode it passes unrecorded",
+        effect=effect,
         next_step="make room on the disk, or set state_dir to another one",
     )
