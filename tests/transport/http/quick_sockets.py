@@ -74,7 +74,7 @@ class Caller(Client):
         self.socket = sock
         if sock.family != socket.AF_UNIX:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        sock.settimeout(10)
+        sock.settimeout(30)
         self.heard = _Heard(sock.makefile("rb"))
         self.file = self.heard  # type: ignore[assignment]
         self.headers = headers

@@ -69,7 +69,7 @@ class Story:
         """By all workers."""
         before = self.said("was read again")
         self.gate.signal(signal.SIGHUP)
-        assert wait_until(lambda: self.said("was read again") == before + times, 10), self.gate.lines[-5:]
+        assert wait_until(lambda: self.said("was read again") == before + times), self.gate.lines[-5:]
 
     def said(self, text: str) -> int:
         return sum(text in line for line in tuple(self.gate.lines))
@@ -215,7 +215,7 @@ def test_drain_between_a_call_and_its_answer(told: Told) -> None:
         one.took(5)
         modern.send(one.modern(102))  # too late for this connection
         one.gate.signal(signal.SIGTERM)
-        assert wait_until(lambda: not _listens(one.gate.port), 10)
+        assert wait_until(lambda: not _listens(one.gate.port))
         for (request, peer), client in zip(one.held.asked, (legacy, modern), strict=True):
             peer.answer(text(request.json()["id"], "at last"))
             answer = one.hear(client)
@@ -350,7 +350,7 @@ def test_reload_and_drain_of_both_workers(told: Told) -> None:
         second.send(one.legacy(103, theirs))
         one.held.wait(4)
         one.gate.signal(signal.SIGTERM)
-        assert wait_until(lambda: not _listens(one.gate.port), 10)
+        assert wait_until(lambda: not _listens(one.gate.port))
         for (request, peer), client in zip(one.held.asked[2:], (first, second), strict=True):
             peer.answer(text(request.json()["id"], "at last"))
             assert b"at last" in one.hear(client).body
