@@ -9,14 +9,12 @@ from typing import Any
 
 import pytest
 
-from callgate.config import ServerConfig
 from callgate.errors import ConfigError
 from callgate.gate.verdicts import Allow, Deny, Finding
-from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.sessions import session_label
 from tests.audit.evidence import records_in
 from tests.gate.fakes import control, gate_of
-from tests.transport.http.harness import META, call, modern, post, wait_until
+from tests.transport.http.harness import call, modern, post, wait_until
 
 INITIALIZE = call(
     0, "initialize", protocolVersion="2025-11-25", capabilities={}, clientInfo={"name": "c", "version": "1"}
@@ -50,58 +48,6 @@ def test_a_request_passes_unchanged_and_so_does_its_answer(serve: Any) -> None:
         "result": {"echo": {"name": "t", "arguments": {"x": [1, None, "ü"]}}},
     }
     assert upstream.requests[0].target == "/mcp"
-
-
-def test_notifications_are_202(serve: Any) -> None:
-    gateway, _ = serve()
-    answer = gateway.ask(post({"jsonrpc": "2.0", "method": "notifications/initialized"}))
-    assert (answer.status, answer.body) == (202, b"")
-
-
-@pytest.mark.parametrize(
-    ("body", "rule"),
-    [
-        (b"", "json-syntax"),
-        (b"{", "json-syntax"),
-        (b'{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}', "json-duplicate-key"),
-        (b'{"jsonrpc":"2.0","id":null,"method":"ping"}', "jsonrpc-id"),
-        (b'{"jsonrpc":"2.0","id":1,"method":"ping","result":{}}', "jsonrpc-hybrid"),
-        (b'\xef\xbb\xbf{"jsonrpc":"2.0","id":1,"method":"ping"}', "json-bom"),
-        (b'{"jsonrpc":"2.0","id":9,"result":{}}', "response-unknown-id"),
-    ],
-)
-def test_what_breaks_the_protocol_is_400_and_goes_nowhere(serve: Any, body: bytes, rule: str) -> None:
-    gateway, upstream = serve()
-    answer = gateway.ask(post(body))
-    assert answer.status == 400
-    assert answer.json()["error"]["data"]["rule"] == rule
-    assert upstream.requests == []
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [
-        ["MCP-Protocol-Version: 2026-07-28"],
-        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/list"],
-        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: other"],
-        ["MCP-Protocol-Version: 2025-11-25", "Mcp-Method: tools/call", "Mcp-Name: t"],
-        [
-            "MCP-Protocol-Version: 2026-07-28",
-            "MCP-Protocol-Version: 2026-07-28",
-            "Mcp-Method: tools/call",
-            "Mcp-Name: t",
-        ],
-        ["MCP-Protocol-Version: 2026-07-28", "Mcp-Method: tools/call", "Mcp-Name: t", "Mcp-Name: t"],
-        [],
-    ],
-)
-def test_headers_that_contradict_the_body_are_refused_before_any_decision(serve: Any, headers: list[str]) -> None:
-    gateway, upstream = serve()
-    body = {"jsonrpc": "2.0", "id": 4, "method": "tools/call", "params": {"name": "t", "arguments": {}, "_meta": META}}
-    answer = gateway.ask(post(body, *headers))
-    assert answer.status == 400
-    assert "header" in answer.json()["error"]["data"]["rule"]
-    assert upstream.requests == []
 
 
 def test_modern_requests_with_equal_ids_do_not_meet(serve: Any) -> None:
@@ -211,39 +157,6 @@ def test_sessions_are_bounded_and_the_idle_one_makes_room(serve: Any) -> None:
         assert "sessions" in answer.json()["error"]["message"]
 
 
-def test_answers_to_server_requests_in_a_session(serve: Any) -> None:
-    answered = threading.Event()
-
-    def respond(request: Any, peer: Any) -> None:
-        message = request.json()
-        if message.get("method") == "tools/call":
-            peer.stream()
-            peer.event({"jsonrpc": "2.0", "id": 70, "method": "roots/list"})
-            answered.wait(30)
-            peer.event({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
-            peer.end()
-        elif "result" in message:
-            answered.set()
-            peer.answer(b"", "202 Accepted")
-        else:
-            sessions(request, peer)
-
-    for header in (["Mcp-Session-Id: session-1"], []):  # with a session, and for a server that gives none
-        gateway, _ = serve(respond)
-        answered.clear()
-        if header:
-            gateway.ask(post(INITIALIZE))
-        with gateway.client() as client:
-            client.send(post(call(1), *header))
-            assert client.head().status == 200
-            events = client.events()
-            first = next(events)
-            assert first.get("method") == "roots/list", first
-            assert gateway.ask(post({"jsonrpc": "2.0", "id": 71, "result": {"roots": []}}, *header)).status == 400
-            assert gateway.ask(post({"jsonrpc": "2.0", "id": 70, "result": {"roots": []}}, *header)).status == 202
-            assert next(events)["id"] == 1
-
-
 def test_replays_after_last_event_id_pass_and_other_repeats_do_not(serve: Any) -> None:
     def respond(request: Any, peer: Any) -> None:
         answer = {"jsonrpc": "2.0", "id": 5, "result": {"content": []}}
@@ -285,49 +198,12 @@ def test_a_polled_stream_of_a_server_without_sessions_is_resumed(serve: Any) -> 
     assert b'"late":true' in answer.body
 
 
-def test_batches_of_2025_03_26_pass(serve: Any) -> None:
-    def respond(request: Any, peer: Any) -> None:
-        answers = [{"jsonrpc": "2.0", "id": m["id"], "result": {}} for m in request.json() if "id" in m]
-        peer.answer(json.dumps(answers).encode())
-
-    gateway, upstream = serve(respond)
-    note = {"jsonrpc": "2.0", "method": "notifications/initialized"}
-    answer = gateway.ask(post([call(1), note, call(2)]))
-    assert [one["id"] for one in answer.json()] == [1, 2]
-    assert len(upstream.requests[0].json()) == 3
-    refused = gateway.ask(post([call(1), call(1)]))
-    assert sorted("error" in one for one in refused.json()) == [False, True], (
-        "the reused id, and the answer to the other"
-    )
-    later = gateway.ask(post([call(1)], "MCP-Protocol-Version: 2025-06-18"))
-    assert later.status == 400
-    assert later.json()["error"]["data"]["rule"] == "jsonrpc-batch"
-
-
 def test_get_and_delete_of_a_modern_server_are_405(serve: Any) -> None:
     gateway, _ = serve()
     for method in ("GET", "DELETE"):
         answer = gateway.ask(f"{method} /s/mcp HTTP/1.1\r\nHost: h\r\n\r\n".replace("h\r", "localhost\r").encode())
         assert answer.status == 405
         assert answer.headers["allow"] == "POST"
-
-
-def test_the_servers_own_headers_are_added_and_win(serve: Any) -> None:
-    gateway, upstream = serve(server={"headers": {"Authorization": "Bearer upstream", "X-Tenant": "t1"}})
-    gateway.ask(post(call(), "Authorization: Bearer client", "X-Tenant: t2"))
-    seen = upstream.requests[0].headers
-    assert [value for name, value in seen if name == "authorization"] == ["Bearer upstream"]
-    assert [value for name, value in seen if name == "x-tenant"] == ["t1"]
-
-
-@pytest.mark.parametrize(
-    "headers",
-    [{"Host": "x"}, {"Content-Length": "5"}, {"Transfer-Encoding": "chunked"}, {"X": "a\r\nb: c"}, {"a b": "x"},
-     {"": "x"}, {"X": "caf\u00e9"}, {"Connection": "close"}],
-)  # fmt: skip
-def test_headers_that_cannot_be_configured(headers: dict[str, str]) -> None:
-    with pytest.raises(ConfigError):
-        configured_headers(ServerConfig("s", url="http://localhost/", transport="http", headers=headers))
 
 
 @pytest.mark.parametrize(
