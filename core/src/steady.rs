@@ -8,7 +8,7 @@ use crate::pump::descriptor;
 use rustix::event::epoll::{self, EventData, EventFlags};
 use rustix::fd::{AsFd, AsRawFd, OwnedFd};
 use rustix::fs::{fstat, FileType};
-use rustix::io::Result;
+use rustix::io::{Errno, Result};
 use rustix::time::{
     timerfd_create, timerfd_settime, Itimerspec, TimerfdClockId, TimerfdFlags, TimerfdTimerFlags, Timespec,
 };
@@ -65,9 +65,14 @@ impl Steady {
     }
 
     fn report(&self, flags: EventFlags) -> Result<()> {
-        self.sources.into_iter().try_for_each(|source| {
-            epoll::modify(descriptor(self.poller), descriptor(source), EventData::new_u64(source as u64), flags)
-        })
+        for source in self.sources {
+            let data = EventData::new_u64(source as u64);
+            match epoll::modify(descriptor(self.poller), descriptor(source), data, flags) {
+                Ok(()) | Err(Errno::NOENT) => {} // Python does not wait for a source that it has taken out
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
     }
 
     /// Let the timer end in so many ns; 0: never.

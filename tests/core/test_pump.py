@@ -279,6 +279,15 @@ def test_after_steady_traffic_the_poller_is_python_s_as_before(pipes: Pipes, in_
         assert pipes.poller.poll(0) == [(pipes.client[0], select.EPOLLIN)]
 
 
+def test_steady_traffic_goes_on_where_one_source_is_not_waited_for(pipes: Pipes, in_time: None) -> None:
+    pipes.poller.unregister(pipes.server[0])
+    talk = Talk(pipes, lambda: os.write(pipes.wake[1], b"x"))
+    talk.start()
+    assert told_until_ready(pipes, pipes.wake[0]) == [(pipes.wake[0], READY, None)]
+    talk.join()
+    assert pipes.poller.poll(0) == [(pipes.wake[0], select.EPOLLIN)]
+
+
 def test_a_terminal_s_lines_come_one_by_one_and_none_waits(pipes: Pipes, in_time: None) -> None:
     """A read brings one line of it, however many there are: here only a poller that says so each time is enough."""
     master, terminal = os.openpty()
