@@ -110,7 +110,7 @@ def test_a_limit_on_names_holds_for_methods_everybody_knows() -> None:
     assert verdict(codec, {"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}) == "limit-name-bytes"
 
 
-@pytest.mark.parametrize("depth", [50, 98, 99, 150, 195, 196, 197, 198, 199, 200, 220, 253, 254, 255, 300])
+@pytest.mark.parametrize("depth", [50, 96, 97, 98, 99, 150, 195, 196, 197, 198, 199, 200, 220, 253, 254, 255, 300])
 @pytest.mark.parametrize("limit", [200, 100])
 @pytest.mark.parametrize("kind", ["[", "{"])
 def test_depth_is_limited_whichever_parser_reads(depth: int, limit: int, kind: str) -> None:
@@ -131,8 +131,8 @@ def test_depth_is_limited_whichever_parser_reads(depth: int, limit: int, kind: s
         body = codec.plain(raw)
         assert body is None or found[-1] == "passes"
     assert len(set(found)) == 1
-    levels = depth + 3 + (kind == "{")  # params, arguments and the number inside count as well
-    assert (found[0] == "passes") == (levels <= limit + 1)
+    levels = depth + 3  # the message, its params and its arguments count as well
+    assert (found[0] == "passes") == (levels <= limit)
 
 
 def test_brackets_in_text_only_choose_the_other_parser() -> None:
