@@ -110,15 +110,9 @@ class Answering(asyncio.Protocol):
 
     # -- QuickCall -------------------------------------------------------------------------------
 
-    @property
-    def takes_quick(self) -> bool:
-        """Whether the answer needs nothing but what all answers have."""
-        return not self._close_after
-
-    @property
-    def date_line(self) -> bytes:
-        """The header that says what time it is."""
-        return self._server.date_line
+    def quick_date(self) -> bytes | None:
+        """The header that says what time it is; None where the answer needs another one that not all answers have."""
+        return None if self._close_after else self._server.date_line
 
     def quick_answer(self, answer: bytes) -> None:
         """Send the whole answer to the call in progress."""

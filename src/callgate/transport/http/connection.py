@@ -79,7 +79,7 @@ class Connection(Answering):
         if not reader.fed and reader.stage == IDLE and len(data) <= site.limits.request_bytes:
             last = self._last
             if last is not None and last.site is site:
-                if last.quick is not None and self._is_free and self._quick(last.quick, last, data):
+                if last.quick is not None and self._quick(last.quick, last, data):
                     return
                 if start := body_start(last.before, last.after, data):
                     self._again(last, data[start:])
@@ -89,7 +89,7 @@ class Connection(Answering):
                 known = site.known.get(found[0])
                 if known is not None:
                     self._last = known
-                    if known.quick is None or not self._is_free or not self._quick(known.quick, known, data):
+                    if known.quick is None or not self._quick(known.quick, known, data):
                         self._again(known, data[found[2] :])
                     return
                 reader.plain = None
@@ -100,19 +100,13 @@ class Connection(Answering):
         if reader.stage != IDLE:
             self._watch()
 
-    @property
-    def _is_free(self) -> bool:
-        """Whether a request that comes now is answered next, and the connection lives on."""
-        return (
-            self._current is None
-            and not self._queue
-            and not self._pumping
-            and not self.write_paused
-            and not self._server.draining
-        )
-
     def _quick(self, quick: Quick, known: KnownRequest, data: bytes) -> bool:
-        """Let the route try its short way; False: it did nothing."""
+        """Let the route try its short way; False: it did nothing.
+
+        That is only for a request that is answered next, on a connection that lives on.
+        """
+        if self._current is not None or self._queue or self._pumping or self.write_paused or self._server.draining:
+            return False
         try:
             call = quick(self, known, data)
         except Exception as error:  # noqa: BLE001 - as in _start

@@ -62,20 +62,22 @@ class QuickCall:
         native = self.channel.express
         client = self._client
         lines = known.plan.headers.lines
-        if native is None or not lines or not client.takes_quick:
+        date = client.quick_date()
+        if native is None or not lines or date is None:
             return False
-        date = client.date_line
         try:
             answer = native.reply(self.channel, data, known.before, known.after, lines, date)
         except Exception:  # noqa: BLE001 - a defect, which meets the Relay, too, and is told of there
             return False
         if answer is None:
             return False
-        self.connection.quick_done()
+        route = self.route
+        connection = self.connection
+        connection.quick = None
+        route.pool.release(connection)
         waiting = self.channel.pending
         if waiting:  # what a JSON body does not answer, nothing will
             waiting.pop(self.request_id, None)
-        route = self.route
         route.quick_left(self)
         client.quick_answer(answer)
         return True

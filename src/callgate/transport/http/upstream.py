@@ -257,11 +257,6 @@ class Upstream(asyncio.Protocol):
             request.connection = None
             _tell(request, request.handler.on_end)
 
-    def quick_done(self) -> None:
-        """The call that was under way has its answer."""
-        self.quick = None
-        self._pool.release(self)
-
     def fail(self, what: str) -> None:
         """End the answer with an error and drop the connection."""
         request = self.request
