@@ -71,7 +71,10 @@ def sample(form: Format, draw: random.Random) -> str:
         body[3:6:2] = "47"
     if form.kind == "npm token":
         return form.prefix + "".join(body[:30]) + crc62("".join(body[:30]))
-    return form.prefix + "".join(body)
+    token = form.prefix + "".join(body)
+    if form.padded:
+        token += "=" * (-len(token[form.prefix.rfind("_") + 1 :]) % 4)
+    return token
 
 
 def all_forms(seed: int) -> list[tuple[Format, str]]:

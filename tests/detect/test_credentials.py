@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callgate.detect.credential_formats import FORMATS, formats_in
@@ -19,6 +19,7 @@ from tests.detect import credential_samples as samples
 
 ROOT = Path(__file__).parents[1]
 DRAW = random.Random(3)
+BOT = next(number for number, form in enumerate(FORMATS) if form.prefix == "bot")
 GITHUB, AGE, JWT, PEM = samples.github(DRAW), samples.age(DRAW), samples.jwt(DRAW), samples.pem(DRAW)
 
 
@@ -204,12 +205,34 @@ def test_any_text_is_judged(value: str, name: str) -> None:
 
 
 @given(st.integers(0, len(FORMATS) - 1), st.integers(), st.text(" \t\n\"'=:,;()[]{}", max_size=9))
+@example(51, 0, "=")
+@example(BOT, 0, ":")
 def test_any_surroundings(number: int, seed: int, around: str) -> None:
     token = samples.sample(FORMATS[number], random.Random(seed))
     if is_placeholder(token[4:]):
         return
     found = [one for one in formats_in(around + token + around) if one.kind == FORMATS[number].kind]
     assert [(one.start, one.end) for one in found] == [(len(around), len(around) + len(token))]
+
+
+@pytest.mark.parametrize(
+    ("letters", "after", "taken"),
+    [
+        (64, "=", 0), (64, "==", 0), (63, "=", 1), (63, "==", 1), (62, "==", 2), (62, "===", 2), (62, "=", 0),
+        (61, "===", 0), (63, "=\n", 1), (63, "=&b=1", 1), (64, "/", 0), (64, ".", 0),
+    ],
+)  # fmt: skip
+def test_padding_belongs_to_base64_and_only_as_much_as_it_needs(letters: int, after: str, taken: int) -> None:
+    token = "fm2_" + "".join(random.Random(letters).choices(samples.BASE62, k=letters))
+    [found] = formats_in("key=" + token + after)
+    assert (found.start, found.end) == (4, 4 + len(token) + taken)
+
+
+def test_a_value_with_an_equals_sign_inside_is_found_whole() -> None:
+    draw = random.Random(5)
+    token = "ATATT3xFfGF0" + "".join(draw.choices(samples.BASE62, k=60)) + "=" + "".join(draw.choices("0123ABCD", k=8))
+    [found] = formats_in("key=" + token + "=")
+    assert (found.start, found.end) == (4, 4 + len(token))
 
 
 @given(st.text(max_size=80))

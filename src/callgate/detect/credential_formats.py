@@ -32,7 +32,8 @@ class Format:
     """One issuer's form. `least` and `most` count the characters after the prefix.
 
     `proof` says whether a body has a right checksum or structure. With `must` the proof decides; without it, it
-    only makes certain what the form makes likely.
+    only makes certain what the form makes likely. `padded`: all after the last `_` of the prefix is base64 (RFC 4648),
+    which alone may end in `=`.
     """
 
     kind: str
@@ -42,6 +43,7 @@ class Format:
     most: int
     proof: Callable[[str], bool] | None = None
     must: bool = False
+    padded: bool = False
 
 
 def _crc62(body: str) -> bool:
@@ -133,7 +135,7 @@ FORMATS: Final[tuple[Format, ...]] = (
     *_of("Linear key", "lin_api_ lin_oauth_", _ALNUM, 40, 64),
     *_of("Sentry token", "sntrys_ sntryu_", _BASE64 | {"_", "-"}, 40, 400),
     *_of("Grafana token", "glsa_", _WORD, 41, 41, _grafana),
-    *_of("Grafana token", "glc_eyJ", _BASE64, 40, 400),
+    *_of("Grafana token", "glc_eyJ", _BASE64, 40, 400, padded=True),
     *_of("Databricks token", "dapi", _HEX | {"-"}, 32, 34),
     *_of("Shopify token", "shpat_ shpca_ shppa_ shpss_", _HEX | frozenset("ABCDEF"), 32, 32),
     *_of("Groq key", "gsk_", _ALNUM, 40, 60),
@@ -155,8 +157,8 @@ FORMATS: Final[tuple[Format, ...]] = (
     *_of("RubyGems key", "rubygems_", _HEX, 48, 48),
     *_of("Airtable token", "pat", _ALNUM | {"."}, 79, 79, _dots(14), must=True),
     *_of("Telegram bot token", "bot", _URLSAFE | {":"}, 43, 47, _telegram, must=True),
-    *_of("Fly.io token", "fm2_", _BASE64, 60, 2000),
-    *_of("1Password service account", "ops_eyJ", _BASE64 | {"-", "_"}, 200, 2000),
+    *_of("Fly.io token", "fm2_", _BASE64, 60, 2000, padded=True),
+    *_of("1Password service account", "ops_eyJ", _BASE64 | {"-", "_"}, 200, 2000, padded=True),
     *_of("age identity", "AGE-SECRET-KEY-1", frozenset(_BECH32.upper()), 58, 58, _age),
     *_of("JSON Web Token", "eyJ", _DOTTED, 40, 8000, _jwt, must=True),
 )  # fmt: skip
@@ -165,6 +167,8 @@ _PEM_BEGIN = "-----BEGIN "
 _PEM_KEYS = ("PRIVATE KEY-----", "PRIVATE KEY BLOCK-----")
 _PEM_MOST = 32_768
 _RUN = 256
+_MARKS = ".-/=:"
+"""What stands after a credential, as at the end of a sentence or before another value, though some have it inside."""
 MOST = 10_000
 """Credentials found in one text; a text with more is full of them, and the rest is not looked at."""
 
@@ -214,8 +218,7 @@ def _token_at(text: str, at: int, form: Format) -> tuple[Shape | None, int]:
     read = end
     if end < len(text) and text[end] in alphabet and text[end] in _ALNUM:
         return None, read  # longer than any of this form
-    while end > begin and text[end - 1] in ".-/":  # the end of a sentence
-        end -= 1
+    end = _without_marks(text, begin, end, form)
     if end - begin < form.least or (end < len(text) and text[end] in _WORD):
         return None, read
     body = text[begin:end]
@@ -224,6 +227,17 @@ def _token_at(text: str, at: int, form: Format) -> tuple[Shape | None, int]:
         return None, read
     certain = proven and form.proof is not _no_words
     return Shape(form.kind, at, end, certain, min(4, len(form.prefix))), end
+
+
+def _without_marks(text: str, begin: int, end: int, form: Format) -> int:
+    """Where a credential ends whose letters were read up to `end`: marks that follow it are not its own, padding is."""
+    if form.padded:
+        bare = begin + len(text[begin:end].rstrip("="))
+        encoded = bare - begin + len(form.prefix) - form.prefix.rfind("_") - 1
+        missing = -encoded % 4
+        if 1 <= missing <= min(2, end - bare):
+            return bare + missing
+    return begin + len(text[begin:end].rstrip(_MARKS))
 
 
 def _pem(text: str) -> Iterator[Shape]:
