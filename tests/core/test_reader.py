@@ -17,7 +17,7 @@ from callgate.protocol.message import Direction, Kind, Message
 from tests.core.messages import REQUEST, RESPONSE, answer, call, near, needs_core
 
 TIGHT = Limits(request_bytes=900, response_bytes=900, depth=4, nodes=14, keys=4, string_bytes=100, name_bytes=16)
-OF_THE_FORM = {"json-key-case"}
+OF_THE_FORM = {"json-key-case", "jsonrpc-method", "limit-name-bytes"}
 """Refusals for nothing but names: a form is taught only by a message that the strict parser let pass."""
 
 
@@ -46,6 +46,8 @@ def strict(raw: bytes, limits: Limits, direction: Direction) -> None:
 @example(call(name="n" * 16))
 @example(call(name="é" * 8))
 @example(call(name=""))
+@example(call(1, {"n" * 17: 1}))
+@example(call().replace(b"tools/call", "\u2028tools/call".encode()))
 def test_a_call_that_is_taken_is_one(limits: Limits, raw: bytes) -> None:
     if needs_core().Forms(limits).reads_call(raw) and _is_text(raw):
         strict(raw, limits, Direction.CLIENT)
