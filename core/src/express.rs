@@ -390,14 +390,15 @@ impl Express {
             return Ok(false); // as above
         }
         let pending = self.pending.bind(py);
-        let (found, waiting, head) = {
+        let (found, id, waiting, head) = {
             let mut forms = self.forms.borrow_mut(py);
             let Forms { limits, max_answer, answers, form, .. } = &mut *forms;
             if raw.len() > *max_answer {
                 return Ok(false);
             }
             let Some(found) = message::answer(raw, *limits, form) else { return Ok(false) };
-            let Some(waiting) = pending.get_item(found.id)? else { return Ok(false) };
+            let id = found.id.into_pyobject(py)?;
+            let Some(waiting) = pending.get_item(&id)? else { return Ok(false) };
             let waiting = waiting.downcast_into::<Pending>()?;
             let head = {
                 let waiting = waiting.borrow();
@@ -408,7 +409,7 @@ impl Express {
                 answers.get(&form.bytes)
             };
             let Some(head) = head else { return Ok(false) };
-            (found, waiting, head)
+            (found, id, waiting, head)
         };
         if channel.get().replayable.load(Relaxed) || !self.clear(py, raw, found.unusual)? {
             return Ok(false);
@@ -421,7 +422,7 @@ impl Express {
         if self.record(py, &head, found.id, raw, about, took, clock)?.is_none() {
             return Ok(false);
         }
-        pending.del_item(found.id)?;
+        pending.del_item(id)?;
         Ok(true)
     }
 
@@ -439,7 +440,8 @@ impl Express {
         }
         let Some((found, known)) = self.known_call(py, raw) else { return Ok(None) };
         let pending = self.pending.bind(py);
-        if pending.len() >= self.in_flight || pending.contains(found.id)? {
+        let id = found.id.into_pyobject(py)?;
+        if pending.len() >= self.in_flight || pending.contains(&id)? {
             return Ok(None);
         }
         if let Some(mirrored) = mirrored {
@@ -468,7 +470,7 @@ impl Express {
             modern,
         };
         channel.get().modern.store(modern, Relaxed);
-        pending.set_item(found.id, Py::new(py, waiting)?)?;
+        pending.set_item(id, Py::new(py, waiting)?)?;
         Ok(Some(found.id))
     }
 
