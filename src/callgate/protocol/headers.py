@@ -9,7 +9,8 @@ What the specification leaves to the server is not refused here: an unknown revi
 revision under a modern header (the server answers -32602), `Mcp-Param-*` of a tool whose schema is not
 known, a missing `Mcp-Name` on `tasks/*` (draft extension), missing headers on notifications. In the
 handshake era only a repeated `MCP-Protocol-Version` is refused: those revisions define no mirrored
-headers, and a client SHOULD, but need not, send the negotiated revision.
+headers, and a client SHOULD, but need not, send the negotiated revision. `callgate serve` refuses all that
+came twice in either era before anybody asks here.
 """
 
 from __future__ import annotations

@@ -69,6 +69,30 @@ def test_an_origin_that_comes_goes_and_changes(tmp_path: Path, era: Any, place: 
 
 
 @pytest.mark.parametrize("era", ERAS)
+@pytest.mark.parametrize("place", [0, -1, -2])
+def test_a_header_that_comes_a_second_time(tmp_path: Path, era: Any, place: int) -> None:
+    names = ("MCP-Protocol-Version", "Mcp-Method", "Mcp-Name", "Mcp-Session-Id", "Last-Event-ID")
+
+    def story(site: Site) -> None:
+        caller = site.ready()
+        before = site.taken
+        for number, name in enumerate(names, 2):
+            plain = era(caller, number, q="good")
+            assert [caller.ask(plain).status for _ in range(3)] == [200, 200, 200]
+            twice = lines_at(lines_at(era(caller, number, q="evil"), f"{name}: s-1", place), f"{name}: t", place)
+            refused = caller.ask(twice)
+            assert (refused.status, refused.json()["error"]["data"]["rule"]) == (400, "header-repeated")
+            assert caller.ask(twice).status == 400
+            assert caller.ask(plain).status == 200
+        if site.way == "quick":
+            assert site.taken - before >= 4
+
+    came = tell(tmp_path, story)
+    assert b"evil" not in bodies(came)
+    assert [fields["rule"] for kind, fields in came["notes"] if kind == "http-refused"] == ["header-repeated"] * 10
+
+
+@pytest.mark.parametrize("era", ERAS)
 def test_a_credential_that_comes_goes_and_changes(tmp_path: Path, tokens: str, era: Any) -> None:
     def story(site: Site) -> None:
         caller = site.open()

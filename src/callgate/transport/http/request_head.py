@@ -12,8 +12,9 @@ _UNUSUAL = (NOT_FORWARDED | HOP_BY_HOP | PROXY | {b"content-encoding"}) - _ORDIN
 class RequestHead:
     """The fields the gate judges, and `kept`: the fields a route may see, in the order they came.
 
-    `ordinary`: nothing repeated, nothing unusual. `repeated` names a field that came twice where only one makes
-    sense. `length` is the Content-Length (llhttp has checked that it is one decimal number), 0 when absent.
+    `ordinary`: nothing repeated, nothing unusual. `repeated` names a field of HTTP that came twice where only one
+    makes sense, `ambiguous` one of MCP that did: whichever a route took, a server may take the other. `length` is the
+    Content-Length (llhttp has checked that it is one decimal number), 0 when absent.
     """
 
     # Values of the class, not set for each request: most requests have none of these.
@@ -24,6 +25,7 @@ class RequestHead:
     origin: bytes | None = None
     ordinary = False
     repeated = ""
+    ambiguous = ""
     length = 0
 
     def __init__(self, method: bytes, sent: Headers) -> None:
@@ -51,6 +53,7 @@ class RequestHead:
     def _sort(self, sent: Headers) -> None:
         """The same field by field, for a header with repeated or unusual fields."""
         single: dict[bytes, bytes] = {}
+        seen: set[bytes] = set()
         connection: list[bytes] = []
         self.kept = []
         for name, value in sent:
@@ -60,6 +63,10 @@ class RequestHead:
                 if name in single:
                     self.repeated = name.decode()
                 single[name] = value
+            elif name in _OF_MCP:
+                if name in seen:
+                    self.ambiguous = _OF_MCP[name]
+                seen.add(name)
             if name not in NOT_FORWARDED and name not in PROXY:
                 self.kept.append((name, value))
         self.host = single.get(b"host")
@@ -84,6 +91,14 @@ class RequestHead:
 _JUDGED = frozenset(
     (b"host", b"origin", b"authorization", b"content-encoding", b"content-type", b"expect", b"content-length")
 )
+_OF_MCP = {
+    b"last-event-id": "Last-Event-ID",
+    b"mcp-method": "Mcp-Method",
+    b"mcp-name": "Mcp-Name",
+    b"mcp-protocol-version": "MCP-Protocol-Version",
+    b"mcp-session-id": "Mcp-Session-Id",
+}
+"""What routes and servers go by. `Mcp-Param-*` are checked against the body, which says what they mirror."""
 
 
 def without_upgrade(method: bytes, target: bytes, version: bytes, sent: Headers) -> bytes:

@@ -24,8 +24,8 @@ _REQUEST = Kind.REQUEST
 class RequestPlan:
     """See the module.
 
-    `repeated` names a header that came twice and must not. `handshake`: the header does not ask for the modern
-    era. `revision` is the handshake-era revision it names, or ''.
+    No header it goes by comes twice: the reader refuses that before. `handshake`: the header does not ask for the
+    modern era. `revision` is the handshake-era revision it names, or ''.
     """
 
     __slots__ = (
@@ -36,25 +36,15 @@ class RequestPlan:
         "headerless",
         "lines",
         "mirrored",
-        "repeated",
         "revision",
         "session_id",
         "start",
     )
 
     def __init__(self, start: bytes, headers: Headers, own: frozenset[bytes]) -> None:
-        found: dict[bytes, bytes] = {}
-        self.repeated = ""
+        found = dict(headers)
         self.start = start
-        lines = [start]
-        for name, value in headers:
-            if name in _SINGLE:
-                if name in found:
-                    self.repeated = _SINGLE[name]
-                found[name] = value
-            if name not in own:
-                lines.append(name + b": " + value)
-        self.lines = b"\r\n".join(lines)
+        self.lines = b"\r\n".join([start, *(name + b": " + value for name, value in headers if name not in own)])
         """The head for the server, without its Content-Length and its end."""
         self.session_id = found.get(SESSION_HEADER)
         version = found.get(VERSION_HEADER)
@@ -66,10 +56,6 @@ class RequestPlan:
         self._name = _plain(found.get(NAME_HEADER))
         self.mirrored: tuple[str | None, str | None, str | None] = (None, None, None)
         """Version, method and name, as far as they are plain; nothing of the handshake era."""
-        if self.repeated in (_SINGLE[METHOD_HEADER], _SINGLE[NAME_HEADER]):
-            # Whether that matters depends on the body: `protocol.headers` says.
-            self.repeated = ""
-            self._method = None
         if not self.handshake:
             version_said = _UNREADABLE if self._version is None else self._version
             self.mirrored = (version_said, self._method, self._name)
@@ -82,14 +68,6 @@ class RequestPlan:
             return False
         member = MIRRORED_NAMES.get(message.method)  # type: ignore[arg-type]  # a request has a method
         return member is None or (self._name is not None and message.body["params"].get(member) == self._name)
-
-
-_SINGLE = {
-    SESSION_HEADER: "Mcp-Session-Id",
-    VERSION_HEADER: "MCP-Protocol-Version",
-    METHOD_HEADER: "Mcp-Method",
-    NAME_HEADER: "Mcp-Name",
-}
 
 
 def _plain(value: bytes | None) -> str | None:

@@ -38,6 +38,8 @@ class Refusal:
     rule: str
     message: str
     headers: tuple[tuple[bytes, bytes], ...] = ()
+    code: int = -32600
+    """Of the JSON-RPC error."""
 
 
 def is_loopback(host: str) -> bool:

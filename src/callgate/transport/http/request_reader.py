@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 import httptools
 
+from callgate.protocol.headers import HEADER_MISMATCH
 from callgate.transport.http.body import joined
 from callgate.transport.http.exchange import Exchange, Headers, Route, Sink
 from callgate.transport.http.fields import lowered
@@ -71,6 +72,7 @@ class RequestReader:
         self._ignored = False
         self._target = b""
         self._body: bytes | bytearray = b""
+        self._principal = ""
         self.fed = 0
         self.stage = IDLE
         self.plain: KnownRequest | None = None
@@ -144,7 +146,7 @@ class RequestReader:
         path = self._target.partition(b"?")[0]
         endpoint = self._server.site.endpoints.get(path)
         name = endpoint.name if endpoint else ""
-        return Exchange(self._owner, method, path.decode("latin-1"), "", told, b"", "", name)
+        return Exchange(self._owner, method, path.decode("latin-1"), "", told, b"", self._principal, name)
 
     def _give_up(self, refusal: Refusal) -> None:
         self._owner.stop(refusal)
@@ -161,6 +163,7 @@ class RequestReader:
         self._target = b""
         self.size = 0
         self._refusal: Refusal | None = None
+        self._principal = ""
 
     def on_url(self, url: bytes) -> None:
         self._target = self._target + url if self._target else url
@@ -209,7 +212,9 @@ class RequestReader:
         if type(principal) is Refusal:
             self._refusal = principal
         else:
-            self._principal: str = principal  # type: ignore[assignment]  # type() narrows no union for mypy
+            self._principal = principal  # type: ignore[assignment]  # type() narrows no union for mypy
+            if head.ambiguous:
+                self._refusal = _repeated(head.ambiguous)
             if length > site.limits.request_bytes:
                 self._give_up(_too_large(site.limits.request_bytes))
 
@@ -253,6 +258,10 @@ class RequestReader:
             if head.ordinary and not self._close:
                 self.plain = KnownRequest(self._server.site, head.kept, head.method, endpoint, principal, query)
         self._owner.asked(exchange, target, self._close, self._is_http10)
+
+
+def _repeated(name: str) -> Refusal:
+    return Refusal(400, "header-repeated", f"the header {name} appears more than once", code=HEADER_MISMATCH)
 
 
 def _too_large(limit: int) -> Refusal:

@@ -70,9 +70,6 @@ class HttpRoute:
             if known is None or known.start is not self.own.start[exchange.method]:  # or with headers of before
                 known = memo[self] = self.own.plan(exchange.method, exchange.headers)
             plan = known
-        if plan.repeated:
-            respond_error(exchange, 400, "header-repeated", f"{plan.repeated} appears more than once")
-            return
         principal = exchange.principal
         session_id = plan.session_id
         session: Session | None = None
@@ -98,7 +95,7 @@ class HttpRoute:
     def quick_call(self, client: Connection, known: KnownRequest, data: bytes) -> QuickCall | None:
         """Decide a call the native way and send it, where everything about it is plain; None: nothing was done."""
         plan: RequestPlan | None = known.memo.get(self)
-        if plan is None or plan.start is not self.own.start[b"POST"] or plan.repeated:
+        if plan is None or plan.start is not self.own.start[b"POST"]:
             return None
         session_id = plan.session_id
         session: Session | None = None

@@ -184,7 +184,7 @@ class HttpServer:
 
     def error_body(self, refusal: Refusal) -> bytes:
         """A JSON-RPC error without an id, as MCP asks for refusals made before the message was read."""
-        return answers.error(None, -32600, refusal.message, refusal.rule)
+        return answers.error(None, refusal.code, refusal.message, refusal.rule)
 
     def defect(self, error: BaseException) -> None:
         """Put a defect of our own on record."""
