@@ -2,18 +2,25 @@
 
 from __future__ import annotations
 
+import errno
 import io
 import json
 import os
 import pty
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from callgate.audit.reader import chains, read_lines
+from callgate.audit.spool import Spool
+from callgate.audit.writer import Journal
 from callgate.cli.main import main
+from callgate.errors import StoreError
 from callgate.store.database import Store
 from callgate.store.pins import Sighting
 from callgate.trust.canonical import canonical, digest
@@ -256,16 +263,123 @@ def test_a_state_others_can_write_is_an_error_with_a_way_out(capsys: pytest.Capt
     assert "chmod go-w" in said
 
 
-def test_no_evidence_no_approval(
-    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: Path
+DECISIONS = (
+    (["approve", "calc", "--yes"], "approved"),
+    (["reject", "calc/add"], "rejected"),
+    (["reset", "calc", "--yes"], "forgotten"),
+)
+
+
+def everything(state: Path) -> list[Any]:
+    """All that is stored of pins, in the order it is listed."""
+    found: list[Any] = []
+
+    def collect(pins: Any) -> None:
+        found.extend((d.server, d.key, d.digest, d.state, d.decided_by) for d in pins.definitions("calc"))
+        found.extend(sorted(pins.seen_by("calc").items()))
+
+    with_pins(state, collect)
+    return found
+
+
+def evidence_of(state: Path) -> list[tuple[str, dict[str, Any]]]:
+    """The notes of all logs, oldest first."""
+    lines = [line for chain in chains(state / "audit") for line, _ in read_lines(state / "audit" / chain)]
+    records = sorted((json.loads(line) for line in lines), key=lambda record: int(record["time"]))
+    return [(record["what"], record["fields"]) for record in records if record["kind"] == "note"]
+
+
+@pytest.mark.parametrize(("arguments", "done"), DECISIONS)
+def test_no_evidence_no_decision(
+    capsys: pytest.CaptureFixture[str], state: Path, arguments: list[str], done: str
 ) -> None:
-    from callgate.errors import AuditError
-
-    def full(*_: Any, **__: Any) -> Any:
-        raise AuditError("no space left")
-
     pin(state, GOOD)
     show(state, BAD)
-    monkeypatch.setattr("callgate.audit.open_journal", full)
-    assert run(capsys, "approve", "calc/add", "--yes")[0] == 3
-    assert approved(state) == [GOOD]
+    before = everything(state)
+    (state / "audit").write_text("no directory")
+    code, said = run(capsys, *arguments)
+    assert code == 3
+    assert f"  effect: nothing was {done}: a decision counts when it is on record\n" in said
+    assert "  next: " in said
+    assert everything(state) == before
+
+
+@pytest.mark.parametrize("fails", ["append", "finish"])
+@pytest.mark.parametrize(("arguments", "done"), DECISIONS)
+def test_a_disk_that_is_full_in_the_middle_leaves_everything_as_it_was(
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+    state: Path,
+    arguments: list[str],
+    done: str,
+    fails: str,
+) -> None:
+    pin(state, GOOD)
+    show(state, BAD)
+    before = everything(state)
+    calls = []
+
+    def full(*_: Any, **__: Any) -> None:
+        calls.append(1)
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    with monkeypatch.context() as patched:
+        if fails == "append":
+            patched.setattr(Journal, "_clear_tail", full)
+        else:
+            patched.setattr(Spool, "finish", full)
+        code, said = run(capsys, *arguments)
+    assert calls
+    assert code == 3
+    assert "No space left on device" in said
+    assert f"nothing was {done}" in said
+    assert everything(state) == before
+    code, said = run(capsys, *arguments)
+    assert (code, everything(state) != before) == (0, True)
+
+
+@pytest.mark.parametrize(("arguments", "done"), DECISIONS)
+def test_what_is_decided_counts_only_when_its_evidence_is_closed(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: Path, arguments: list[str], done: str
+) -> None:
+    pin(state, GOOD)
+    show(state, BAD)
+    before = everything(state)
+    close = Journal.close
+    seen: list[Any] = []
+
+    def look(journal: Journal) -> None:
+        close(journal)
+        seen.append(everything(state))  # as another process sees it
+
+    monkeypatch.setattr(Journal, "close", look)
+    assert run(capsys, *arguments)[0] == 0
+    assert seen[0] == before
+    assert everything(state) != before
+
+
+@pytest.mark.parametrize(("arguments", "done"), DECISIONS)
+def test_a_store_that_fails_after_the_evidence_is_in_the_evidence(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: Path, arguments: list[str], done: str
+) -> None:
+    pin(state, GOOD)
+    show(state, BAD)
+    before = everything(state)
+    transaction = Store.transaction
+
+    @contextmanager
+    def broken(store: Store) -> Iterator[Any]:
+        with transaction(store) as database:
+            yield database
+            raise StoreError("disk I/O error")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Store, "transaction", broken)
+        code, said = run(capsys, *arguments)
+    assert code == 3
+    assert f"nothing was {done}" in said
+    assert everything(state) == before
+    (told, _), (what, fields) = evidence_of(state)
+    assert what == "pins-unchanged"
+    assert (fields["told"], fields["decisions"]) == ([told], 1)
+    assert main(["audit", "verify"]) == 0

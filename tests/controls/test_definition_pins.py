@@ -100,7 +100,7 @@ def approve(state: Path, kind: str = "tool", key: str = "a", *, yes: bool = True
     store = Store.open(state)
     waiting = [d for d in store.pins.definitions("s", "pending") if (d.kind, d.key) == (kind, key)]
     for definition in waiting:
-        assert store.pins.decide("s", kind, key, definition.digest, approve=yes, by="ada")
+        assert store.pins.decide([definition.place], approve=yes, by="ada", record=list) == [True]
     store.close()
     return len(waiting)
 

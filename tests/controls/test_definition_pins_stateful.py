@@ -96,7 +96,7 @@ class Pins(RuleBasedStateMachine):
         store = Store.open(self.state)
         for definition in store.pins.definitions("s", "pending"):
             if definition.key == name:
-                assert store.pins.decide("s", "tool", name, definition.digest, approve=yes, by="ada")
+                assert store.pins.decide([definition.place], approve=yes, by="ada", record=list) == [True]
                 if yes:
                     self.approved.setdefault(name, set()).add(self.last[name])
                 else:

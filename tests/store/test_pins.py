@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from callgate.errors import StoreError
+from callgate.errors import AuditError, StoreError
 from callgate.store import pins as pins_module
 from callgate.store.database import Store
-from callgate.store.pins import VARIANTS, PinStore, Sighting
+from callgate.store.pins import VARIANTS, PinStore, Place, Sighting
 
 
 @pytest.fixture
@@ -59,6 +59,14 @@ def test_servers_kinds_and_principals_are_apart(pins: PinStore) -> None:
     assert pins.servers() == ["s"]
 
 
+def decide(pins: PinStore, *place: str, approve: bool) -> bool:
+    """One decision, put on record while nobody else sees it."""
+    recorded: list[list[bool]] = []
+    done = pins.decide([place], approve=approve, by="ada", record=recorded.append)  # type: ignore[list-item]
+    assert recorded == [done]
+    return done[0]
+
+
 def test_a_waiting_definition_is_forgotten_when_nobody_is_shown_it(pins: PinStore) -> None:
     pins.see("s", "tool", "p", [withheld("a", "d1")])
     pins.see("s", "tool", "q", [withheld("a", "d1")])
@@ -72,37 +80,59 @@ def test_approval_is_of_one_digest_and_clears_it_for_all(pins: PinStore) -> None
     pins.pin_first("s", "tool", [("a", "d0", body("0"))])
     for principal in "pq":
         pins.see("s", "tool", principal, [withheld("a", "d1")])
-    assert not pins.decide("s", "tool", "a", "d9", approve=True, by="ada")
-    assert pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+    assert not decide(pins, "s", "tool", "a", "d9", approve=True)
+    assert decide(pins, "s", "tool", "a", "d1", approve=True)
     loaded = pins.load("s", "tool")
     assert loaded.approved == {"a": ("d0", "d1")}
     assert loaded.sightings == {}
     (first, second) = pins.definitions("s", "approved")
     assert (first.decided_by, second.decided_by) == ("first use", "ada")
-    assert not pins.decide("s", "tool", "a", "d1", approve=False, by="ada"), "what is approved does not wait"
+    assert not decide(pins, "s", "tool", "a", "d1", approve=False), "what is approved does not wait"
 
 
 def test_approval_of_what_is_no_longer_shown_is_refused(pins: PinStore) -> None:
     pins.see("s", "tool", "p", [withheld("a", "d1")])
     pins.see("s", "tool", "p", [withheld("a", "d2")])
-    assert not pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+    assert not decide(pins, "s", "tool", "a", "d1", approve=True)
 
 
 def test_a_rejection_is_kept_and_can_be_taken_back(pins: PinStore) -> None:
     pins.see("s", "tool", "p", [withheld("a", "d1")])
-    assert pins.decide("s", "tool", "a", "d1", approve=False, by="ada")
+    assert decide(pins, "s", "tool", "a", "d1", approve=False)
     pins.see("s", "tool", "p", [], gone=["a"])
     pins.see("s", "tool", "p", [withheld("a", "d1")])
     assert pins.load("s", "tool").rejected == {("a", "d1")}
     assert pins.definitions("s", "pending") == []
-    assert pins.decide("s", "tool", "a", "d1", approve=True, by="ada")
+    assert decide(pins, "s", "tool", "a", "d1", approve=True)
     assert pins.load("s", "tool").approved == {"a": ("d1",)}
+
+
+def test_what_cannot_be_recorded_is_not_decided_and_nothing_is_forgotten(pins: PinStore) -> None:
+    def full(*_: object) -> None:
+        raise AuditError("no space left")
+
+    pins.pin_first("s", "tool", [("a", "d0", body("0")), ("b", "d0", body("0"))])
+    pins.see("s", "tool", "p", [withheld("a", "d1"), withheld("b", "d1")])
+    places: list[Place] = [("s", "tool", "a", "d1"), ("s", "tool", "b", "d1")]
+    before = pins.load("s", "tool")
+    for approve in (True, False):
+        with pytest.raises(AuditError):
+            pins.decide(places, approve=approve, by="ada", record=full)
+    with pytest.raises(AuditError):
+        pins.reset("s", record=full)
+    after = pins.load("s", "tool")
+    assert (after.approved, after.rejected, after.sightings) == (before.approved, before.rejected, before.sightings)
+    assert len(pins.definitions("s", "pending")) == 2
+    told: list[list[bool]] = []
+    gone: Place = ("s", "tool", "a", "d9")
+    assert pins.decide([places[0], gone, places[1]], approve=True, by="ada", record=told.append) == [True, False, True]
+    assert told == [[True, False, True]]
 
 
 def test_only_the_newest_variants_are_kept(pins: PinStore) -> None:
     for number in range(VARIANTS + 3):
         pins.see("s", "tool", "p", [withheld("a", f"d{number}")])
-        assert pins.decide("s", "tool", "a", f"d{number}", approve=True, by="ada")
+        assert decide(pins, "s", "tool", "a", f"d{number}", approve=True)
     assert pins.load("s", "tool").approved["a"] == tuple(f"d{n}" for n in range(3, VARIANTS + 3))
 
 
@@ -118,10 +148,12 @@ def test_too_many_waiting_definitions_are_refused_and_nothing_is_kept(
 
 
 def test_reset_forgets_one_server(pins: PinStore) -> None:
+    recorded: list[int] = []
     for server in ("s", "t"):
         pins.pin_first(server, "tool", [("a", "d", body("1"))], complete=True)
         pins.see(server, "tool", "p", [withheld("b", "d2")])
-    assert pins.reset("s") == 2
+    assert pins.reset("s", record=recorded.append) == 2
+    assert recorded == [2]
     assert pins.servers() == ["t"]
     found = pins.load("s", "tool")
     assert (found.approved, found.rejected, found.sightings, found.first_at, found.complete) == (

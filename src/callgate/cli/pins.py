@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Any, cast
 from callgate.cli.asked import confirmed
 from callgate.cli.pins_diff import changes_lines
 from callgate.cli.pins_held import held_by
+from callgate.cli.pins_recorded import Recorded
 from callgate.config import Config
 from callgate.config.places import state_directory
 from callgate.config.reader import configured
@@ -202,12 +202,7 @@ class _Command:
         if not self._confirmed(question):
             print("nothing was forgotten")
             return EXIT_NO
-        journal = self._journal()
-        try:
-            gone = self._pins.reset(self._server)
-            journal.note("pins-reset", {"server": self._server, "definitions": gone, "by": _user()})
-        finally:
-            journal.close()
+        gone = self._recorded().reset(self._server)
         if self._arguments.json:
             _print_json({"server": self._server, "forgotten": gone})
         else:
@@ -215,28 +210,10 @@ class _Command:
         return EXIT_OK
 
     def _decide(self, waiting: list[Waiting], *, approve: bool) -> int:
-        journal = self._journal()
-        done, stale = [], []
-        try:
-            for one in waiting:
-                found, by = one.definition, _user()
-                if self._pins.decide(found.server, found.kind, found.key, found.digest, approve=approve, by=by):
-                    done.append(one)
-                    journal.note(
-                        "pin-approved" if approve else "pin-rejected",
-                        {
-                            "server": found.server,
-                            "kind": found.kind,
-                            "name": visible(found.key, 200),
-                            "digest": found.digest,
-                            "change": one.judgement.meaning,
-                            "by": by,
-                        },
-                    )
-                else:
-                    stale.append(one)
-        finally:
-            journal.close()
+        chosen = [(one.definition, one.judgement.meaning) for one in waiting]
+        decided = self._recorded().decide(chosen, approve=approve)
+        done = [one for one, waited in zip(waiting, decided, strict=True) if waited]
+        stale = [one for one, waited in zip(waiting, decided, strict=True) if not waited]
         if self._arguments.json:
             key = "approved" if approve else "rejected"
             _print_json({key: [w.place for w in done], "changed_meanwhile": [w.place for w in stale]})
@@ -249,10 +226,8 @@ class _Command:
                 print(f"not {'approved' if approve else 'rejected'}: {one.place} changed meanwhile; look again")
         return EXIT_NO if stale else EXIT_OK
 
-    def _journal(self) -> Any:
-        from callgate.audit import open_journal
-
-        return open_journal(self._state, self._config.audit, process="pins")
+    def _recorded(self) -> Recorded:
+        return Recorded(self._pins, self._state, self._config.audit)
 
     def _confirmed(self, question: str) -> bool:
         return confirmed(
@@ -385,15 +360,6 @@ def _plural(count: int, noun: str) -> str:
 
 def _date(seconds: float) -> str:
     return time.strftime("%Y-%m-%d %H:%M", time.localtime(seconds))
-
-
-def _user() -> str:
-    import pwd
-
-    try:
-        return pwd.getpwuid(os.getuid()).pw_name
-    except KeyError:
-        return f"uid {os.getuid()}"
 
 
 def _print_json(value: Any) -> None:

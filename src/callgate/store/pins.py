@@ -13,7 +13,7 @@ Three tables (migrations.py, step 1):
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any, Final, Literal, TypeAlias
 
 import orjson
@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from callgate.store.database import Store
 
 Verdict: TypeAlias = Literal["ok", "withheld", "absent"]
+Place: TypeAlias = tuple[str, str, str, str]
+"""Server, kind, key and digest of a stored definition."""
 
 VARIANTS: Final = 8
 """Approved bodies kept for one item; approving a ninth drops the oldest."""
@@ -78,6 +80,11 @@ class Definition:
     seen_at: float
     decided_at: float | None
     decided_by: str
+
+    @property
+    def place(self) -> Place:
+        """What it is stored under."""
+        return self.server, self.kind, self.key, self.digest
 
 
 class PinStore:
@@ -192,35 +199,26 @@ class PinStore:
                     next_step=f"look at them: callgate pins {server}; or start over: callgate pins reset {server}",
                 )
 
-    def decide(self, server: str, kind: str, key: str, digest: str, *, approve: bool, by: str) -> bool:
-        """Approve or reject one waiting definition; False when it does not wait (any more)."""
-        now = time.time()
-        with self._store.transaction() as database:
-            done = database.execute(
-                "UPDATE definitions SET state = ?, decided_at = ?, decided_by = ?"
-                " WHERE server = ? AND kind = ? AND key = ? AND digest = ? AND state IN ('pending', 'rejected')",
-                ("approved" if approve else "rejected", now, by, server, kind, key, digest),
-            ).rowcount
-            if done and approve:
-                database.execute(
-                    "DELETE FROM sightings WHERE server = ? AND kind = ? AND key = ? AND digest = ?",
-                    (server, kind, key, digest),
-                )
-                database.execute(
-                    "DELETE FROM definitions WHERE server = ?1 AND kind = ?2 AND key = ?3 AND state = 'approved'"
-                    " AND digest NOT IN (SELECT digest FROM definitions WHERE server = ?1 AND kind = ?2 AND key = ?3"
-                    " AND state = 'approved' ORDER BY COALESCE(decided_at, seen_at) DESC LIMIT ?4)",
-                    (server, kind, key, VARIANTS),
-                )
-        return bool(done)
+    def decide(
+        self, places: Iterable[Place], *, approve: bool, by: str, record: Callable[[list[bool]], object]
+    ) -> list[bool]:
+        """Approve or reject waiting definitions; for each whether it did wait (still).
 
-    def reset(self, server: str) -> int:
-        """Forget everything about a server; the number of definitions forgotten."""
+        `record` gets the same to put it on record, before any of it counts: what it raises leaves everything as it was.
+        """
         with self._store.transaction() as database:
-            count = database.execute("DELETE FROM definitions WHERE server = ?", (server,)).rowcount
+            done = [_decided(database, place, approve, by) for place in places]
+            record(done)
+        return done
+
+    def reset(self, server: str, *, record: Callable[[int], object]) -> int:
+        """Forget everything about a server; the number of definitions forgotten. `record`: as for `decide`."""
+        with self._store.transaction() as database:
+            count = int(database.execute("DELETE FROM definitions WHERE server = ?", (server,)).rowcount)
             database.execute("DELETE FROM sightings WHERE server = ?", (server,))
             database.execute("DELETE FROM listings WHERE server = ?", (server,))
-        return int(count)
+            record(count)
+        return count
 
     def servers(self) -> list[str]:
         """Names of all servers with pins."""
@@ -254,6 +252,24 @@ class PinStore:
 
 def _parsed(body: bytes) -> Any:
     return orjson.loads(body)  # noqa: TID251 - what this store was given: canonical JSON, parsed strictly before
+
+
+def _decided(database: sqlite3.Connection, place: Place, approve: bool, by: str) -> bool:
+    """One decision; False when the definition does not wait."""
+    done = database.execute(
+        "UPDATE definitions SET state = ?, decided_at = ?, decided_by = ?"
+        " WHERE server = ? AND kind = ? AND key = ? AND digest = ? AND state IN ('pending', 'rejected')",
+        ("approved" if approve else "rejected", time.time(), by, *place),
+    ).rowcount
+    if done and approve:
+        database.execute("DELETE FROM sightings WHERE server = ? AND kind = ? AND key = ? AND digest = ?", place)
+        database.execute(
+            "DELETE FROM definitions WHERE server = ?1 AND kind = ?2 AND key = ?3 AND state = 'approved'"
+            " AND digest NOT IN (SELECT digest FROM definitions WHERE server = ?1 AND kind = ?2 AND key = ?3"
+            " AND state = 'approved' ORDER BY COALESCE(decided_at, seen_at) DESC LIMIT ?4)",
+            (*place[:3], VARIANTS),
+        )
+    return bool(done)
 
 
 def _drop_unseen(database: sqlite3.Connection, server: str, kind: str) -> None:
