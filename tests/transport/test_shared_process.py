@@ -2,13 +2,14 @@
 
 import asyncio
 import random
+from typing import Any
 
 import pytest
 
 from callgate.config import Limits
 from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.transport.bridge import encode
-from tests.gate.fakes import control, gate_of
+from tests.gate.fakes import FakeJournal, control, gate_of
 from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to
 
 KEY = "io.modelcontextprotocol/subscriptionId"
@@ -65,6 +66,95 @@ async def test_a_client_that_goes_away_cancels() -> None:
         assert seen.json["result"]["cancelled"] == [2]
         client.leave(2)
         assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [2, 3]
+
+
+def from_server(journal: FakeJournal, method: str = "silent") -> list[tuple[Any, ...]]:
+    """Client's id, outcome and rules of what the server said to requests of this method, or to none."""
+    return [
+        (fields[4], fields[7], *(finding.rule for finding in fields[8]))
+        for fields in journal.decisions
+        if fields[1] == 1 and fields[2] in (method, "")
+    ]
+
+
+async def test_an_answer_that_crosses_a_cancellation_is_no_finding_and_reaches_nobody() -> None:
+    async with route_to("late") as (route, journal):
+        client = Client(route)
+        gone = client.modern(41, "silent")
+        await client.modern(1, "x").end()
+        client.leave(0)
+        other = client.modern(41, "x")  # the same id, of somebody else
+        await other.end()
+        assert from_server(journal) == [(41, "allow")]
+        assert other.json["result"] == {"resultType": "complete"}
+        assert not gone.done
+        assert "deny" not in journal.outcomes()
+
+
+async def test_controls_see_a_late_answer_too() -> None:
+    async with route_to("late", FORBIDS) as (route, journal):
+        client = Client(route)
+        client.modern(41, "silent", {"arguments": {"text": "harmless"}})
+        client.modern(42, "silent", {"arguments": {"text": "forbidden"}})
+        await client.modern(1, "x").end()
+        client.leave(0)
+        client.leave(1)
+        await client.modern(2, "x").end()
+        assert from_server(journal) == [(41, "allow"), (42, "deny", "c/r")]
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"times": 2}, {"other": [999]}, {"other": [2]}, {"other": ["1"]}, {"other": [-1]}, {"other": [1]}],
+)
+async def test_what_answers_no_cancelled_request_is_refused_as_ever(arguments: dict[str, Any]) -> None:
+    """A second answer, ids that were never given out, one that was answered, the right one in another spelling."""
+    async with route_to("late") as (route, journal):
+        client = Client(route)
+        client.modern(41, "silent", {"arguments": arguments})
+        await client.modern(1, "x").end()
+        client.leave(0)
+        assert (await client.modern(1, "x").end()).status == 200
+        assert from_server(journal) == [(41, "allow"), (None, "deny", "response-unknown-id")]
+
+
+async def test_an_answer_after_its_timeout_is_no_finding() -> None:
+    async with route_to("late", request_timeout_s=1.0) as (route, journal):
+        client = Client(route)
+        answer = await client.modern(41, "silent").end()
+        assert (answer.status, answer.json["error"]["data"]["rule"]) == (504, "request-timeout")
+        await client.modern(1, "x").end()
+        assert from_server(journal) == [(41, "allow")]
+
+
+async def test_a_control_that_objects_to_the_cancellation_makes_no_late_answer_strange() -> None:
+    def no(event: Any) -> Any:
+        return Deny("no", (Finding("c/r", "tool-poisoning", "no"),)) if "cancelled" in event.method else Allow()
+
+    async with route_to("late", control("c", call=no)) as (route, journal):
+        client = Client(route)
+        client.modern(41, "silent")
+        await client.modern(1, "x").end()
+        client.leave(0)
+        await client.modern(2, "x").end()
+        assert from_server(journal) == [(41, "allow")]
+
+
+async def test_only_so_many_cancelled_requests_are_remembered(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.late_answers.REMEMBERED", 2)
+    async with route_to("late") as (route, journal):
+        client = Client(route)
+        for number in range(3):
+            client.modern(number, "silent")
+        await client.modern(9, "x").end()
+        shared = route._shared["alice"]
+        for number in range(3):
+            client.leave(number)
+        assert len(shared._late._cancelled) == 2
+        await client.modern(9, "x").end()
+        assert from_server(journal)[0][1:] == ("deny", "response-unknown-id")
+        assert from_server(journal)[1:] == [(1, "allow"), (2, "allow")]
+        assert not shared._late._cancelled
 
 
 async def test_a_cancellation_by_id_cannot_reach_the_requests_of_others() -> None:

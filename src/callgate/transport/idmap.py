@@ -66,13 +66,7 @@ class IdMap(Generic[Owner]):
         if entry is None:
             return None
         del self.entries[gate_id]  # type: ignore[arg-type]  # find() accepts integers only
-        answer = {**body, "id": entry.id}
-        result = body.get("result")
-        if type(result) is dict:
-            meta = result.get("_meta")
-            if type(meta) is dict and _same(meta.get(META_SUBSCRIPTION_ID), gate_id):
-                answer["result"] = {**result, "_meta": {**meta, META_SUBSCRIPTION_ID: entry.id}}
-        return entry, answer
+        return entry, for_client(body, gate_id, entry.id)
 
     def notification(self, body: JsonObject) -> tuple[int, JsonObject] | None:
         """The gate's id of the request a server's notification belongs to, and the notification as its client gets it.
@@ -114,6 +108,17 @@ class IdMap(Generic[Owner]):
         if type(meta) is dict:
             named.append(meta.get(META_SUBSCRIPTION_ID))
         return any(type(one) is int and 0 < one <= self._last and one not in self.entries for one in named)
+
+
+def for_client(body: JsonObject, gate_id: Any, request_id: RequestId) -> JsonObject:
+    """An answer to the request with the gate's id, as the client gets that made the request under its own."""
+    answer = {**body, "id": request_id}
+    result = body.get("result")
+    if type(result) is dict:
+        meta = result.get("_meta")
+        if type(meta) is dict and _same(meta.get(META_SUBSCRIPTION_ID), gate_id):
+            answer["result"] = {**result, "_meta": {**meta, META_SUBSCRIPTION_ID: request_id}}
+    return answer
 
 
 def _same(value: Any, gate_id: Any) -> bool:

@@ -2,7 +2,8 @@
 
 A process is no session in this revision: requests of unrelated clients may interleave on it. Each gets an id
 of the gate's own (`idmap`), a channel of its own, and its answer on its own HTTP exchange. A client
-that closes its exchange cancels its request. The process starts with the first request, starts again after a
+that closes its exchange cancels its request; an answer that is on its way by then is put on record and
+dropped. The process starts with the first request, starts again after a
 crash, with growing pauses, and is stopped when nobody needs it. Requests wait while it is started; when the last
 of them goes away, the start is given up. A client that reads slowly slows the process
 down; when it does not read at all and others wait, it loses its stream.
@@ -19,14 +20,15 @@ from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.protocol.codec import Codec
 from callgate.protocol.headers import check_request_headers
-from callgate.protocol.message import Direction, Kind, Message
+from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import META_LOG_LEVEL
 from callgate.transport.bridge import Connect, Upstream, encode, ids_at, too_long
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
-from callgate.transport.idmap import Entry, IdMap
+from callgate.transport.idmap import Entry, IdMap, for_client
 from callgate.transport.lane import REFUSED_IN_A_ROW
+from callgate.transport.late_answers import LateAnswers
 from callgate.transport.reply import Reply
 from callgate.transport.starts import Begin, Start, handed
 from callgate.transport.tool_schemas import ToolSchemas
@@ -105,6 +107,7 @@ class SharedProcess:
         self._stopping = False
         self._schemas = ToolSchemas()
         self._calls: IdMap[Call] = IdMap()
+        self._late = LateAnswers()
         self._stalled: set[Call] = set()
         """Calls for whose clients the process waits."""
 
@@ -242,8 +245,10 @@ class SharedProcess:
         call = entry.owner
         self._drained(call)
         note = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": entry.id, "reason": why}}
-        call.channel.client_message(call.channel.codec.encode(note))  # on record under the client's own id
+        message = call.channel.codec.encode(note)
+        call.channel.client_message(message)  # on record under the client's own id
         if self._upstream is not None:
+            self._late.cancel(gate_id, call.channel, entry.id, message)
             self._upstream.send(encode({**note, "params": {"requestId": gate_id, "reason": why}}))
         self._unsent_bytes -= len(self._unsent.pop(gate_id, b""))
         if self._start is not None and not self._calls.entries:
@@ -282,13 +287,14 @@ class SharedProcess:
     def _answer(self, message: Message) -> None:
         found = self._calls.answer(message.body)
         if found is None:
-            self._observer.server_message(message)  # nobody asked: refused and on record
-            self._strike()
+            if not self._late_answer(message):
+                self._observer.server_message(message)  # nobody asked: refused and on record
+                self._strike()
             return
         self._refused = 0
         entry, body = found
         call = entry.owner
-        decided = call.channel.server_message(self._mapped(message, body, entry))
+        decided = call.channel.server_message(self._mapped(message, body, call.channel, entry.id))
         status = 200
         if call.request.method == "tools/list":
             self._schemas.learn(body.get("result"))
@@ -297,6 +303,16 @@ class SharedProcess:
         elif message.kind is Kind.ERROR:
             status = HTTP_STATUS.get(body["error"]["code"], 200)
         self._finish(call, decided, status)
+
+    def _late_answer(self, message: Message) -> bool:
+        """Put on record what answers a request that was cancelled; nobody is there to get it."""
+        late = self._late.take(message.id)
+        if late is None:
+            return False
+        channel, request_id = late
+        body = for_client(message.body, message.id, request_id)
+        channel.server_message(self._mapped(message, body, channel, request_id))
+        return True
 
     def _notification(self, message: Message) -> None:
         found = self._calls.notification(message.body)
@@ -310,7 +326,7 @@ class SharedProcess:
             return
         self._refused = 0
         call = entry.owner
-        decided = call.channel.server_message(self._mapped(message, found[1], entry))
+        decided = call.channel.server_message(self._mapped(message, found[1], call.channel, entry.id))
         if isinstance(decided, Outcome):
             if decided.forward is None:
                 return
@@ -324,13 +340,14 @@ class SharedProcess:
         elif not call.reply.notify(decided):
             self._hold_back(call)
 
-    def _mapped(self, message: Message, body: dict[str, Any], entry: Entry[Call]) -> Message:
+    def _mapped(self, message: Message, body: dict[str, Any], channel: Channel, request_id: RequestId) -> Message:
         """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
-        codec = entry.owner.channel.codec
-        if codec is not self._codec:  # judged by the gate from before a reload, whose patterns have other numbers
-            return codec.encode(body)
-        request_id = entry.id if message.id is not None else None
-        return Message(body, encode(body), message.kind, message.method, request_id, message.hits)
+        if (
+            channel.codec is not self._codec
+        ):  # judged by the gate from before a reload, whose patterns have other numbers
+            return channel.codec.encode(body)
+        known = request_id if message.id is not None else None
+        return Message(body, encode(body), message.kind, message.method, known, message.hits)
 
     def _only_logger(self, message: Message) -> tuple[int, dict[str, Any]] | None:
         """Log messages on stdio name no request: they go to the only one that asked for logs, or to nobody."""
@@ -374,6 +391,7 @@ class SharedProcess:
     def exited(self, how: str) -> None:
         """The process is gone: everybody who waits is told, and the next start may have to wait."""
         self._upstream = None
+        self._late.clear()
         self._stalled.clear()
         entries = list(self._calls.entries.values())
         self._calls.entries.clear()

@@ -16,6 +16,7 @@ from callgate.gate.control import ControlMeta
 from callgate.gate.events import Event
 from callgate.gate.verdicts import ALLOW, Deny, ReplaceValue, Rewrite
 from callgate.transport.http.relay import Relay
+from tests.audit.evidence import records_in
 from tests.transport.http.harness import META, call, modern, post, wait_until
 
 
@@ -404,6 +405,40 @@ def test_a_modern_disconnect_cancels_upstream_at_once(serve: Any, streaming: boo
             assert client.head().status == 200
     assert cancelled.wait(30)
     assert wait_until(lambda: not gateway.route._relays)
+
+
+@pytest.mark.parametrize("streaming", [False, True])
+@pytest.mark.parametrize("request_of", [modern, lambda *of, **params: post(call(*of, **params))])
+def test_an_answer_that_crosses_a_disconnect_is_no_finding(serve: Any, request_of: Any, streaming: bool) -> None:
+    """Whether it comes before, with or after the end of the client's connection."""
+    answered = threading.Event()
+
+    def respond(request: Any, peer: Any) -> None:
+        wait = request.json()["params"]["arguments"]["wait"]
+        if streaming:
+            peer.stream()
+            peer.chunk(b": hello\n\n")
+        time.sleep(wait)
+        with contextlib.suppress(OSError):
+            if streaming:
+                peer.event({"jsonrpc": "2.0", "id": 1, "result": {"resultType": "complete", "content": []}})
+                peer.end()
+            else:
+                peer.result(request, {"resultType": "complete", "content": []})
+        answered.set()
+
+    gateway, upstream = serve(respond)
+    for number, wait in enumerate((0, 0.001, 0.002, 0.005, 0.3) * 6, 1):
+        answered.clear()
+        with gateway.client() as client:
+            client.send(request_of(1, "tools/call", name="t", arguments={"wait": wait}))
+            assert wait_until(lambda asked=number: len(upstream.requests) == asked)
+        assert answered.wait(30)
+    assert wait_until(lambda: not gateway.route._relays)
+    journal = gateway.route.gate.journal
+    gateway.thread.call(journal.close)
+    outcomes = {record["outcome"] for record in records_in(journal.path) if record["kind"] == "decision"}
+    assert outcomes == {"allow"}
 
 
 @pytest.mark.parametrize("streaming", [False, True])

@@ -64,6 +64,23 @@ def slow() -> None:
             answer(message, {"echo": message.get("params"), "resultType": "complete"})
 
 
+def late() -> None:
+    """Answers `silent` only once it is cancelled; `times` and `other` in its arguments: how often, under which ids too."""
+    held = {}
+    for message in requests():
+        if message.get("method") == "silent":
+            held[message["id"]] = message
+        elif message.get("method") == "notifications/cancelled":
+            cancelled = held.pop(message["params"]["requestId"])
+            arguments = cancelled["params"].get("arguments", {})
+            for _ in range(arguments.get("times", 1)):
+                answer(cancelled, {"text": arguments.get("text", ""), "resultType": "complete"})
+            for other in arguments.get("other", []):
+                send({"jsonrpc": "2.0", "id": other, "result": {"resultType": "complete"}})
+        elif not initialize(message):
+            answer(message, {"resultType": "complete"})
+
+
 def dies() -> None:
     """Ends with code 3 on the first request after initialize."""
     for message in requests():
