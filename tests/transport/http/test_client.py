@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import time
@@ -155,12 +156,24 @@ def test_origins(url: str, host: bytes, target: bytes) -> None:
 
 
 def test_a_burst_does_not_open_all_its_connections_at_once(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    opening: list[int] = []
+    most: list[int] = []
+
+    async def slowly(pool: Any, request: Any, before: Any = module.Pool._open) -> None:
+        opening.append(1)
+        most.append(len(opening))
+        await asyncio.sleep(0.02)  # as to a server further away
+        await before(pool, request)
+        opening.pop()
+
     monkeypatch.setattr(module, "MAX_OPENING", 4)
+    monkeypatch.setattr(module.Pool, "_open", slowly)
     gateway, upstream = serve()
     clients = [gateway.client() for _ in range(100)]
     for number, client in enumerate(clients):
         client.send(post(call(number)))
     assert [client.answer().json()["id"] for client in clients] == list(range(100))
+    assert max(most) == 4
     assert upstream.connections < 100, "released connections serve what waits"
     for client in clients:
         client.close()
