@@ -243,9 +243,9 @@ async def test_an_sse_server_gets_them_with_every_message(store: SlowStore, tmp_
     def respond(request: Request, peer: Peer) -> None:
         shown.append(request.header("authorization"))
         if request.method == "GET":
+            streams.append(peer)  # before the client knows where to send, which it does at once
             peer.stream()
             peer.chunk(b"event: endpoint\ndata: /messages\n\n")
-            streams.append(peer)
         else:
             peer.answer(b"", "202 Accepted")
             streams[-1].event({"jsonrpc": "2.0", "id": request.json()["id"], "result": {"protocolVersion": "x"}})
