@@ -8,6 +8,7 @@ use pyo3::types::{PyDict, PyTuple};
 use rustix::io::pwrite;
 use std::cell::Cell;
 use std::os::fd::RawFd;
+use std::sync::atomic::{compiler_fence, Ordering::SeqCst};
 
 /// Where the records in `tail` begin; before them stands where they belong. See `callgate.audit.spool`.
 const HEADER: usize = 64;
@@ -89,6 +90,7 @@ impl Place {
             _ => return false,
         }
         records.iter().for_each(|cell| cell.set(0));
+        compiler_fence(SeqCst); // a kill finds both done, the first alone, or neither
         let place = u64::from(self.segment_number) << 32 | u64::from(position);
         mark.iter().zip(place.to_le_bytes()).for_each(|(cell, byte)| cell.set(byte));
         self.position = end;

@@ -18,8 +18,6 @@ use std::os::fd::RawFd;
 
 /// Rounds after which Python is asked whether it has something else to do.
 const ROUNDS: usize = 1024;
-/// The same in time, however slowly messages come; and the longest wait after one.
-const ACTIVE_MS: i32 = 250;
 /// Rounds after which a turn is taken for one of many: see `Steady`.
 const STEADY: usize = 16;
 const EVENTS: usize = 8;
@@ -89,6 +87,8 @@ pub struct Pump {
     lanes: [Lane; 2],
     events: epoll::EventVec,
     steady: Option<Steady>,
+    /// Python looks up so often, however slowly messages come; and the longest wait after one.
+    active_ms: i32,
 }
 
 #[pymethods]
@@ -101,6 +101,7 @@ impl Pump {
         channel: Py<Marks>,
         up: (RawFd, RawFd, usize),
         down: (RawFd, RawFd, usize),
+        active_ms: i32,
     ) -> Self {
         let lane = |(source, onward, read_bytes): (RawFd, RawFd, usize), client| Lane {
             source,
@@ -116,12 +117,13 @@ impl Pump {
             lanes: [lane(up, true), lane(down, false)],
             events: epoll::EventVec::with_capacity(EVENTS),
             steady: Steady::new(poller, [up.0, down.0]),
+            active_ms,
         }
     }
 
     /// Relay until there is something for Python: a list of (descriptor, what, bytes), what was read before what is
     /// only ready. An empty list asks for housekeeping; None says that nothing came for `timeout_ms` (-1: never), or
-    /// for `ACTIVE_MS` after something did.
+    /// for `active_ms` after something did.
     ///
     /// `up` and `down`: whether that lane is between lines and its pipe takes everything. `alone`: the process has no
     /// other Python thread that was seen to run, so that the interpreter's lock is kept while it waits a moment.
@@ -166,17 +168,18 @@ impl Pump {
         alone: bool,
         told: &mut Vec<Told<'py>>,
     ) -> PyResult<bool> {
-        let poller = self.poller;
+        let (poller, active_ms) = (self.poller, self.active_ms);
         let mut wait_ms = timeout_ms;
         let mut began = Clock::now();
         let mut ends: Option<i64> = None;
         for round in 0..ROUNDS {
             if let (STEADY, Some(steady), [true, true]) = (round, &mut self.steady, ready) {
-                steady.begin(ACTIVE_MS).map_err(failure)?;
+                let left = ends.map_or(0, |ends| ends - milliseconds());
+                steady.begin(left.clamp(1, i64::from(active_ms))).map_err(failure)?;
                 wait_ms = -1;
             }
             let steady = self.steady.as_ref().filter(|steady| steady.is_begun());
-            let moment = steady.is_some() || (0..=ACTIVE_MS).contains(&wait_ms);
+            let moment = steady.is_some() || (0..=active_ms).contains(&wait_ms);
             let waited = if alone && moment {
                 wait_into(poller, &mut self.events, wait_ms)
             } else {
@@ -215,10 +218,10 @@ impl Pump {
                 continue;
             }
             let now = milliseconds();
-            if now >= *ends.get_or_insert(now + i64::from(ACTIVE_MS)) {
+            if now >= *ends.get_or_insert(now + i64::from(active_ms)) {
                 break;
             }
-            wait_ms = ACTIVE_MS;
+            wait_ms = active_ms;
         }
         Ok(true)
     }

@@ -47,9 +47,9 @@ impl Steady {
     }
 
     /// Report new bytes once, and the end of `milliseconds`. `end` must follow.
-    pub fn begin(&mut self, milliseconds: i32) -> Result<()> {
+    pub fn begin(&mut self, milliseconds: i64) -> Result<()> {
         self.begun = true;
-        self.set(i64::from(milliseconds) * 1_000_000)?;
+        self.set(milliseconds * 1_000_000)?;
         self.report(EventFlags::IN | EventFlags::ET)
     }
 

@@ -81,7 +81,13 @@ class Express:
 
 class Pump:
     def __init__(
-        self, poller: int, express: Express, channel: Any, up: tuple[int, int, int], down: tuple[int, int, int]
+        self,
+        poller: int,
+        express: Express,
+        channel: Any,
+        up: tuple[int, int, int],
+        down: tuple[int, int, int],
+        active_ms: int,
     ) -> None: ...
     def turn(
         self, timeout_ms: int, up: bool, down: bool, alone: bool

@@ -12,6 +12,8 @@ from pathlib import Path
 import pytest
 
 from callgate.audit import writer
+from callgate.audit.records import COVER_WINDOW
+from callgate.audit.signer import Signer
 from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES
 from callgate.errors import AuditError
 from tests.audit.evidence import closed_log, fill, new_journal, records_in, report_of
@@ -119,6 +121,24 @@ def test_checkpoints_come_by_number_from_another_process(tmp_path: Path) -> None
     assert log.verified
     assert log.found.checkpoints == 1
     assert log.found.signed_through >= 10
+
+
+def test_a_signature_that_came_too_late_is_asked_for_anew(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Who verifies knows the digests of so many records, and would take a checkpoint for an older one for a forgery."""
+    journal = new_journal(tmp_path, checkpoint_records=1000)
+    fill(journal, 1000)
+    journal.tick()
+    with monkeypatch.context() as patch:
+        patch.setattr(Signer, "take", lambda self: None)
+        fill(journal, COVER_WINDOW)
+    deadline = time.monotonic() + 30
+    while not report_of(tmp_path).found.checkpoints and time.monotonic() < deadline:
+        time.sleep(0.05)
+        journal.tick()
+    journal.close()
+    log = report_of(tmp_path)
+    assert log.verified, log.found.problems
+    assert log.found.checkpoints >= 1
 
 
 def test_an_idle_log_is_signed_and_then_left_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from tests.core.messages import answer, call, needs_core
 from tests.core.test_lane import cleared
 
 READY, READ, UNWRITTEN = 0, 1, 2
+ACTIVE_MS = 250
 _LATE_S = 20.0
 """A loop that does not come back is ended by then, and the test fails."""
 
@@ -52,7 +53,7 @@ class Pipes:
     def make_pump(self) -> None:
         self.pump = needs_core().Pump(
             self.poller.fileno(), self.channel.express, self.channel,
-            (self.client[0], self.to_server[1], 65536), (self.server[0], self.to_client[1], 65536),
+            (self.client[0], self.to_server[1], 65536), (self.server[0], self.to_client[1], 65536), ACTIVE_MS,
         )  # fmt: skip
 
     def says(self, *lines: bytes) -> None:
@@ -337,6 +338,13 @@ def test_a_signal_ends_a_wait(pipes: Pipes) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
+HANGING = """
+import sys
+from callgate.cli.main import main
+from callgate.transport import stdio
+stdio.HANG_S = 0.2
+sys.exit(main())
+"""
 TICKING = """
 import os, sys
 from callgate.audit.writer import Journal
@@ -347,6 +355,14 @@ def tick(self, before=Journal.tick):
 Journal.tick = tick
 sys.exit(main())
 """
+DEAF_TO_SEVEN = """
+import sys
+for line in sys.stdin.buffer:
+    number = line.partition(b'"id":')[2].partition(b",")[0]
+    if number != b"7":
+        sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\\n' % number)
+        sys.stdout.buffer.flush()
+"""
 ECHO = """
 import sys
 for line in sys.stdin.buffer:
@@ -354,6 +370,37 @@ for line in sys.stdin.buffer:
     sys.stdout.buffer.write(b'{"jsonrpc":"2.0","id":%s,"result":{"content":[]}}\\n' % number)
     sys.stdout.buffer.flush()
 """
+
+
+@pytest.mark.parametrize("lane", ["on", "off"])
+def test_a_request_that_hangs_is_reported_between_messages_that_keep_coming(tmp_path: Path, lane: str) -> None:
+    if lane == "on":
+        needs_core()
+    process = subprocess.Popen(
+        [sys.executable, "-c", HANGING, "run", "--name", "t", "--", sys.executable, "-c", DEAF_TO_SEVEN],
+        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path), "CALLGATE_NATIVE": lane},
+    )  # fmt: skip
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    os.set_blocking(process.stderr.fileno(), False)
+    said = b""
+    try:
+        process.stdin.write(call(7) + b"\n")
+        until = time.monotonic() + _LATE_S
+        number = 10
+        while b"no answer to" not in said and time.monotonic() < until:
+            number += 1
+            process.stdin.write(call(number) + b"\n")
+            process.stdin.flush()
+            assert process.stdout.readline()
+            time.sleep(0.01)
+            said += process.stderr.read() or b""
+    finally:
+        process.kill()
+        process.communicate()
+    assert b"no answer to tools/call (id 7)" in said
 
 
 @pytest.mark.parametrize("lane", ["on", "off"])

@@ -23,12 +23,10 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeAlias
 
-from callgate.audit.records import Record, canonical, checkpoint_message, digest_of, parse
+from callgate.audit.records import COVER_WINDOW, Record, canonical, checkpoint_message, digest_of, parse
 
 PROBLEMS: Final = 50
 """Problems kept for one log; the rest is counted."""
-COVER_WINDOW: Final = 65_536
-"""How many records a checkpoint may come after the one it covers."""
 
 VerifySignature: TypeAlias = Callable[[str, bytes, bytes], bool | None]
 """(key id, message, signature) -> whether it verifies; None when the key is not known."""

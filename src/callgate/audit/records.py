@@ -60,6 +60,8 @@ GENESIS: Final = "0" * 64
 """`prev` where nothing is before."""
 RECORD_BYTES: Final = 64 * 1024
 """Longest line the writer makes, newline included."""
+COVER_WINDOW: Final = 65_536
+"""How many records a checkpoint may come after the one it covers."""
 CONTENT_BYTES: Final = 32 * 1024
 """Largest value kept with `content = "full"`; a larger one is kept as a shape."""
 TEXT_CHARACTERS: Final = 512

@@ -17,8 +17,11 @@ READ: Final = 1
 """These bytes were read from it and are still to be decided."""
 
 
-def pump(channel: Channel, poller: Any, up: Lane, down: Lane) -> Pump | None:
-    """The loop for a relay whose descriptors are registered with `poller`; None where there is none."""
+def pump(channel: Channel, poller: Any, up: Lane, down: Lane, active_s: float) -> Pump | None:
+    """The loop for a relay whose descriptors are registered with `poller`; None where there is none.
+
+    `active_s`: how often Python is let look up while messages pass.
+    """
     express = channel.express
     if core is None or express is None or not hasattr(poller, "fileno"):
         return None
@@ -28,5 +31,6 @@ def pump(channel: Channel, poller: Any, up: Lane, down: Lane) -> Pump | None:
         channel,
         (up.source, up.onward_fd, up.read_bytes),
         (down.source, down.onward_fd, down.read_bytes),
+        int(active_s * 1000),
     )
     return made

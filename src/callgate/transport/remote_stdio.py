@@ -105,7 +105,7 @@ class RemoteStdio:
     async def _tick(self) -> None:
         while True:
             self._journal.tick()
-            await asyncio.sleep(min(0.5, self._journal.tick_s))
+            await asyncio.sleep(self._journal.tick_s)
 
     # -- from the client -------------------------------------------------------------------------
 

@@ -53,8 +53,6 @@ _LACKS = (
 _NOT_ITS_OWN = (0, 126)
 """Exit codes that say nothing of what a confined server lacks: a good end, and a sandbox that did not hold."""
 _DRAIN_S = 0.5
-_ACTIVE_S = 0.25
-"""Sleep while there was traffic a moment ago; then evidence is synced, hangs are looked for, and we sleep long."""
 _IN = 1  # POLLIN and EPOLLIN agree, as do POLLOUT and EPOLLOUT
 _OUT = 4
 
@@ -90,6 +88,8 @@ class Relay:
         self._interest: dict[int, int] = {}
         self._handlers: dict[int, Callable[[], bool | None]] = {}
         """What to call when a descriptor is ready; False says that its stream ended."""
+        self._active_s = journal.tick_s
+        """Sleep while there was traffic a moment ago; then evidence is synced, hangs looked for, and we sleep long."""
         self._reported: set[object] = set()
         self._client_open = True
         self._server_open = True
@@ -131,7 +131,7 @@ class Relay:
             self._handlers[exited] = lambda: self._on_exit(exited)
             self._watch(exited, _IN)
         try:
-            pump = native.pump(self._channel, self._poll, self._up, self._down)
+            pump = native.pump(self._channel, self._poll, self._up, self._down, self._active_s)
             if pump is not None:
                 self._turn_native(pump)
             else:
@@ -146,9 +146,9 @@ class Relay:
     def _turn(self) -> None:
         poll = self._poll.poll
         handlers = self._handlers
-        active = _ACTIVE_S * self._unit
+        active = self._active_s * self._unit
         timeout: float | None = active
-        sync_at = monotonic() + _ACTIVE_S
+        sync_at = monotonic() + self._active_s
         while self._server_open:
             events = poll(timeout)
             if events:
@@ -156,8 +156,8 @@ class Relay:
                     if handlers[fd]() is False:
                         self._ended(fd)
                 if monotonic() >= sync_at:
-                    self._sync_evidence()  # between messages that keep coming there is no idle time for it
-                    sync_at = monotonic() + _ACTIVE_S
+                    self._look_up()  # between messages that keep coming there is no idle time for it
+                    sync_at = monotonic() + self._active_s
                 timeout = active
             else:
                 timeout = self._idle()
@@ -171,9 +171,9 @@ class Relay:
         handlers = self._handlers
         up, down = self._up, self._down
         lanes = {up.source: up, down.source: down}
-        active = int(_ACTIVE_S * 1000)
+        active = int(self._active_s * 1000)
         timeout = active
-        sync_at = monotonic() + _ACTIVE_S
+        sync_at = monotonic() + self._active_s
         while self._server_open:
             # Where no other thread runs, the interpreter's lock need not be given up for each message.
             told = pump.turn(timeout, up.free, down.free, _other_threads() == 0)
@@ -186,8 +186,8 @@ class Relay:
                 if passed[1]:
                     down.refused = 0
                 if monotonic() >= sync_at:
-                    self._sync_evidence()  # between messages that keep coming there is no idle time for it
-                    sync_at = monotonic() + _ACTIVE_S
+                    self._look_up()  # between messages that keep coming there is no idle time for it
+                    sync_at = monotonic() + self._active_s
                 for fd, what, data in told:
                     if what == READY:
                         going = handlers[fd]()
@@ -205,13 +205,13 @@ class Relay:
 
     def _idle(self) -> float | None:
         """Nothing happened for a while: sync evidence, look for hangs. How long to sleep now; None: until woken."""
-        self._report_hangs()
-        if self._sync_evidence():
-            return _ACTIVE_S * self._unit
+        if self._look_up():
+            return self._active_s * self._unit
         return HANG_S / 4 * self._unit if self._channel.pending else None
 
-    def _sync_evidence(self) -> bool:
-        """Let the journal sync and sign what is due; True when it wants to be asked again."""
+    def _look_up(self) -> bool:
+        """Look for hangs, let the journal sync and sign what is due; True when it wants to be asked again."""
+        self._report_hangs()
         try:
             return self._journal.tick()
         except AuditError as error:
