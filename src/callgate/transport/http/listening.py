@@ -24,7 +24,7 @@ from callgate.transport.http.worker_names import WorkerNames
 
 
 def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
-    """Serve until told to stop; the exit code. `ready` is told the base URL once connections are taken.
+    """Serve until told to stop; the exit code. `ready` is told the base URL once all workers take connections.
 
     Raises ConfigError for an address, certificate or token file that cannot be used, before anything is
     forked or served.
@@ -43,12 +43,20 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
     paths = [str(Path(directory, f"worker-{index}")) for index in range(workers)]
     plan = replace(plan, seal_key=secrets.token_bytes(32), worker_sockets=paths, names=WorkerNames(workers))
     parent = os.getpid()
-    told = mmap.mmap(-1, 1)  # shared with the workers
+    listening = mmap.mmap(-1, workers)  # shared with the workers: which of them take connections
+    once, token = os.pipe()
+    os.write(token, b"1")
+    os.set_blocking(once, False)
 
-    def announce() -> None:
-        if not told[0]:  # else this is the first worker, started again
-            told[0] = 1
-            ready(base)
+    def announce(index: int) -> None:
+        listening[index] = 1
+        if b"\0" in listening[:]:
+            return
+        try:
+            os.read(once, 1)
+        except BlockingIOError:
+            return  # another one said it at the same moment, or long ago, and this worker was started again
+        ready(base)
 
     def work(index: int, lifeline: int) -> int:
         current = config
@@ -58,7 +66,7 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
             pass  # a worker that is started again while the file is broken serves what the others serve
         try:
             mine = _bind(config, shared=True)
-            return _run(plan, current, index, mine, lifeline, _nothing if index else announce)
+            return _run(plan, current, index, mine, lifeline, lambda: announce(index))
         finally:
             if os.getppid() != parent:  # it was killed: the last of us does what it would have done
                 with suppress(OSError):
@@ -70,6 +78,8 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
         return prefork.supervise(workers, work)
     finally:
         sock.close()
+        os.close(once)
+        os.close(token)
         shutil.rmtree(directory, ignore_errors=True)
 
 
@@ -98,10 +108,6 @@ def _run(
     except ImportError:
         return asyncio.run(life())
     return uvloop.run(life())
-
-
-def _nothing() -> None:
-    """The first worker says what there is to say."""
 
 
 def _bind(config: Config, *, shared: bool) -> socket.socket:
