@@ -135,7 +135,8 @@ def test_clients_that_go_away_leave_no_process_and_no_descriptor(gateway: Gatewa
         wait_until(lambda count=number + 1: len(notes(gateway, "launch-failed")) == count, 20, "evidence of it")
     relay.open.set()
     wait_until(lambda: files(gateway.pid) <= descriptors, 30, "descriptors being closed")
-    wait_until(lambda: children(gateway.pid) == processes, 30, "processes being ended")
+    # Of those at the start one may have been about to end: housekeeping has helpers of its own.
+    wait_until(lambda: children(gateway.pid) <= processes, 30, "processes being ended")
     assert len(notes(gateway, "launch")) == 1
     assert post(gateway, "slow", 1)["result"]["echo"]["n"] == 1
 

@@ -57,6 +57,10 @@ def containers() -> str:
     ).stdout
 
 
+def name_of(wrapped: Prepared) -> str:
+    return next(word.partition("=")[2] for word in wrapped.argv if word.startswith("--name="))
+
+
 def prepared(spec: SandboxSpec, script: str) -> Prepared:
     return PodmanBackend().prepare(spec, [PYTHON, "-I", "-c", script])
 
@@ -90,7 +94,7 @@ print(os.listdir("/sys/class/net") if os.path.isdir("/sys/class/net") else [])
     assert "CapEff:\\t0000000000000000" in lines[3] and "NoNewPrivs:\\t1" in lines[3] and "Seccomp:\\t2" in lines[3]
     assert lines[4:7] == ["30", "30", "30"]
     assert lines[7] in ("['lo']", "[]")
-    assert "callgate-" not in containers()
+    assert name_of(wrapped) not in containers()
 
 
 def test_its_end_is_the_end_of_everything_in_it() -> None:
@@ -104,7 +108,7 @@ def test_its_end_is_the_end_of_everything_in_it() -> None:
     assert wrapped.started is not None and process.stdout is not None and process.stdin is not None
     running = wrapped.started(process.pid)
     assert process.stdout.readline() == b"up\n"
-    name = next(word.partition("=")[2] for word in wrapped.argv if word.startswith("--name="))
+    name = name_of(wrapped)
     process.kill()  # the client only
     process.wait()
     assert name in containers()
