@@ -2,7 +2,8 @@
 
 Nobody waits for what the server says to that: it is dropped, and a stream is not waited for. As the server decides how
 much it asks that is refused, MOST of its notices are under way at once, for as long as any request may be; further ones
-wait, and those of a server that takes none of them are forgotten.
+wait. Where one was not answered in that time, nor any other since it was sent, the server takes none: those that wait
+are forgotten.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ class Notices:
     def __init__(self, route: HttpRoute) -> None:
         self._route = route
         self._sent: set[_Notice] = set()
+        self._heard = 0.0
+        """The deadline of a notice that would have been sent when the last answer came."""
         self._waiting: deque[tuple[bytes, bytes]] = deque(maxlen=WAITING)
 
     def __len__(self) -> int:
@@ -42,15 +45,21 @@ class Notices:
 
     def sweep(self, now: float) -> None:
         """Give up on those that have not been answered in time."""
-        for notice in tuple(self._sent):
-            if notice.deadline < now:
-                notice.end()
+        late = [notice for notice in self._sent if notice.deadline < now]
+        if any(notice.deadline >= self._heard for notice in late):
+            self._waiting.clear()
+        for notice in late:
+            notice.end()
 
     def close(self) -> None:
         """The route closes."""
         self._waiting.clear()
         for notice in tuple(self._sent):
             notice.end()
+
+    def answered(self) -> None:
+        """The server took one."""
+        self._heard = self._route.deadline
 
     def over(self, notice: _Notice) -> None:
         """One of them is answered, or never will be."""
@@ -77,6 +86,7 @@ class _Notice:
 
     def on_head(self, status: int, headers: Headers) -> None:
         """Whatever it is."""
+        self._notices.answered()
 
     def on_data(self, data: bytes) -> None:
         self.end()
