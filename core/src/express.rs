@@ -273,7 +273,6 @@ pub struct Express {
     /// Whether no pattern can be found in text without unusual bytes.
     ascii_is_clear: bool,
     /// Whether large messages are digested with BLAKE3.
-    blake3: bool,
     line: Py<Line>,
 }
 
@@ -284,7 +283,7 @@ struct Line(Vec<u8>);
 #[pymethods]
 impl Express {
     #[new]
-    #[pyo3(signature = (forms, pending, withheld, scope, journal, clears, stamp, scan, server, in_flight, *, ascii_is_clear, blake3))]
+    #[pyo3(signature = (forms, pending, withheld, scope, journal, clears, stamp, scan, server, in_flight, *, ascii_is_clear))]
     #[allow(clippy::too_many_arguments)]
     fn new(
         py: Python<'_>,
@@ -299,7 +298,6 @@ impl Express {
         server: Py<PyString>,
         in_flight: usize,
         ascii_is_clear: bool,
-        blake3: bool,
     ) -> PyResult<Self> {
         let stamp = stamp.map(|memory| PyBuffer::get(&memory)).transpose()?;
         let line = Py::new(py, Line(Vec::with_capacity(1024)))?;
@@ -315,7 +313,6 @@ impl Express {
             server,
             in_flight,
             ascii_is_clear,
-            blake3,
             line,
         })
     }
@@ -539,7 +536,7 @@ impl Express {
             time_us: clock.realtime / 1000,
             took_us,
         };
-        record::write(&mut line.0, &entry, self.blake3);
+        record::write(&mut line.0, &entry);
         let digest = record::sha256(&line.0);
         // No Python code runs from here on: a signal handler that raises comes before all of this or after it.
         let Ok(digest) = std::str::from_utf8(&digest) else { return Ok(None) };

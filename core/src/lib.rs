@@ -14,7 +14,7 @@ mod steady;
 use pyo3::prelude::*;
 
 /// See `callgate.native`: raised with every change of what is called from there.
-const INTERFACE: u32 = 4;
+const INTERFACE: u32 = 5;
 
 #[pymodule]
 fn _core(module: &Bound<'_, PyModule>) -> PyResult<()> {

@@ -38,11 +38,11 @@ pub struct Entry<'a> {
 }
 
 /// The record's line in `line`, its newline included.
-pub fn write(line: &mut Vec<u8>, entry: &Entry, blake3: bool) {
+pub fn write(line: &mut Vec<u8>, entry: &Entry) {
     let mut digits = itoa::Buffer::new();
     let mut number = |line: &mut Vec<u8>, value: i64| line.extend_from_slice(digits.format(value).as_bytes());
     let size = entry.data.len();
-    let large = size > LARGE && blake3;
+    let large = size > LARGE;
     let digest = if large { hex(blake3::hash(entry.data).as_bytes()) } else { sha256(entry.data) };
     line.clear();
     line.extend_from_slice(b"{\"about\":");

@@ -57,7 +57,6 @@ class Express:
         in_flight: int,
         *,
         ascii_is_clear: bool,
-        blake3: bool,
     ) -> None: ...
     def call(self, channel: Any, raw: bytes) -> bool: ...
     def call_mirrored(

@@ -10,7 +10,7 @@ import os
 from types import ModuleType
 from typing import Final
 
-INTERFACE: Final = 4
+INTERFACE: Final = 5
 """What this Python expects of it. One that was built for another is not used."""
 
 

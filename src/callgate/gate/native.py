@@ -48,7 +48,6 @@ def express(channel: Channel) -> Express | None:
         channel.conversation.server,
         channel.in_flight,
         ascii_is_clear=gate.ascii_is_clear,
-        blake3=True,
     )
     return made
 
