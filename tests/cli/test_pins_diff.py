@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from callgate.cli.pins_diff import LINES, WIDTH, changes_lines, side
+from callgate.text import visible
 from callgate.trust.changes import ABSENT, Change, compare
 
 
@@ -85,6 +87,16 @@ def test_no_escape_is_cut_at_the_end_of_a_line() -> None:
             rest = line.replace("\\U000e0041", "").replace("\\u200b", "").replace("\\x1b", "")
             assert "\\" not in rest, line
         assert "U000e" not in inside
+
+
+@pytest.mark.parametrize("text", ["\\n" * 60, "\\\n" * 60, "\\" * 301 + "n", "\\\\u200b" * 40])
+def test_no_pair_of_backslashes_is_cut_in_two(text: str) -> None:
+    """The second one would begin a line as if it were the escape of a line end."""
+    for before in range(60, 80):
+        shown = side("x" * before + text)
+        assert "".join(shown) == visible("x" * before + text, None)
+        for line in shown[:-1]:
+            assert (len(line) - len(line.rstrip("\\"))) % 2 == 0, line
 
 
 def test_a_sentence_beside_a_change_is_shown_whole() -> None:

@@ -77,8 +77,11 @@ def _wrapped(text: str) -> list[str]:
     while len(text) - start > _COLUMNS:
         end = start + _COLUMNS
         at = text.rfind("\\", max(start + 1, end - 9), end)
-        if at > 0 and at + _ESCAPES.get(text[at + 1], 1) > end:
-            end = at
+        if at > 0:
+            before = text[start:at]
+            second = (len(before) - len(before.rstrip("\\"))) % 2  # of two, which the first escapes
+            if not second and at + _ESCAPES.get(text[at + 1], 1) > end:
+                end = at
         lines.append(text[start:end])
         start = end
     return [*lines, text[start:]]
