@@ -61,7 +61,6 @@ class RemoteAnswer:
         "_owner",
         "_parser",
         "_retry_s",
-        "_size",
         "_status",
         "cancelled",
         "ids",
