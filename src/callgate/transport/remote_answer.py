@@ -90,7 +90,6 @@ class RemoteAnswer:
         self._owner = owner
         self._parser: SseParser | None = None
         self._body: bytes | bytearray = b""
-        self._size = 0
         self._status = 0
         self._retry_s = FIRST_RETRY_S
         self._attempts = 0
@@ -101,7 +100,6 @@ class RemoteAnswer:
         self._status = status
         self._parser = None
         self._body = b""
-        self._size = 0
         kind = session_id = b""
         for name, value in headers:
             if name == b"content-type":
@@ -118,8 +116,7 @@ class RemoteAnswer:
         if self._parser is not None:
             self._events(self._parser, data)
             return
-        self._size += len(data)
-        if self._size > self._owner.limit:
+        if len(self._body) + len(data) > self._owner.limit:
             self._stop("the server's answer exceeds limits.response_bytes")
         else:
             self._body = joined(self._body, data)
