@@ -342,10 +342,8 @@ class SharedProcess:
 
     def _mapped(self, message: Message, body: dict[str, Any], channel: Channel, request_id: RequestId) -> Message:
         """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
-        if (
-            channel.codec is not self._codec
-        ):  # judged by the gate from before a reload, whose patterns have other numbers
-            return channel.codec.encode(body)
+        if channel.codec is not self._codec:
+            return channel.codec.encode(body)  # for the gate from before a reload, whose patterns have other numbers
         known = request_id if message.id is not None else None
         return Message(body, encode(body), message.kind, message.method, known, message.hits)
 
