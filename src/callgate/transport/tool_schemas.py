@@ -9,7 +9,7 @@ from callgate.protocol.headers import SCHEMA_KEYWORD, param_headers
 from callgate.protocol.message import Direction, Kind, Message
 
 PRINCIPALS = 256
-"""Callers whose lists of tools are remembered."""
+"""Callers whose lists of tools are remembered; the oldest makes room."""
 LIMIT = 10_000
 """Tools remembered of one server."""
 
@@ -32,7 +32,7 @@ class ToolSchemas:
             if type(name) is not str:
                 continue
             schema = tool.get("inputSchema")
-            if param_headers(schema) and len(self._schemas) < LIMIT:
+            if param_headers(schema) and (name in self._schemas or len(self._schemas) < LIMIT):
                 self._schemas[name] = schema
             else:
                 self._schemas.pop(name, None)
@@ -59,6 +59,6 @@ class CallerSchemas(dict[str, ToolSchemas]):
         if SCHEMA_KEYWORD.encode() in body or principal in self:
             message = codec.decode(body, Direction.SERVER)
             if isinstance(message, Message) and message.kind is Kind.RESULT:
-                if len(self) >= PRINCIPALS:
-                    self.clear()
+                if principal not in self and len(self) >= PRINCIPALS:
+                    del self[next(iter(self))]
                 self.setdefault(principal, ToolSchemas()).learn(message.body["result"])
