@@ -375,6 +375,26 @@ def test_memory_is_bounded_and_forms_that_are_large_are_not_kept() -> None:
     assert len(forms.calls) == before + 1
 
 
+def test_what_cannot_go_the_short_way_is_not_kept() -> None:
+    def exchange(channel: Channel, id: int | str) -> tuple[bool, bool]:
+        for example, decide in ((call(1), channel.client), (answer(1), channel.server)):
+            raw = example.replace(b'"id":1', b'"id":' + orjson.dumps(id))
+            assert decide(raw) == raw
+        forms = channel.gate.forms
+        return bool(forms.calls), bool(forms.answers)
+
+    channel, _ = channel_of(cleared())
+    assert exchange(channel, "1") == (False, False)
+    channel.gate.withheld.names["s", "p", "tools/call", "other"] = "x"
+    channel.replayable = True
+    assert exchange(channel, 2) == (False, False)
+    channel.gate.withheld.names.clear()
+    channel.replayable = False
+    assert exchange(channel, 3) == (True, True)
+    wants_all = control("c", call=lambda event: ALLOW, content=lambda event: ALLOW)
+    assert exchange(channel_of(wants_all)[0], 1) == (False, False)
+
+
 def test_the_records_are_those_of_the_general_way(tmp_path: Path) -> None:
     texts = ["x", 'q"uote', "é", "\\", ""]
     found: list[list[Any]] = []

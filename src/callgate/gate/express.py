@@ -123,7 +123,10 @@ def answer(channel: Channel, body: dict[str, Any], raw: bytes) -> bytes | Outcom
 
 
 def learn_call(channel: Channel, body: dict[str, Any]) -> None:
-    """Keep the form of a request that the general way has let pass as it came."""
+    """Keep the form of a request that the general way has let pass as it came, where `call` would take it now."""
+    gate = channel.gate
+    if type(body.get("id")) is not int or gate.clears_call is None or gate.withheld.names:
+        return
     method = body.get("method")
     params = body.get("params")
     if type(method) is not str or type(params) is not dict or len(params) != 2 or NAME_MEMBERS.get(method) != "name":
@@ -134,14 +137,16 @@ def learn_call(channel: Channel, body: dict[str, Any]) -> None:
     form = (method, name, *arguments, *map(type, arguments.values()))
     head = channel.scope.head("call", 0, method, name, arguments)
     if head is not None and _fits(form):
-        calls = channel.gate.forms.calls
+        calls = gate.forms.calls
         _keep(calls, form, (method, name, head))
         if channel.scope.head("call", 0, method, name, arguments) is None:
             calls.pop(form, None)  # a secret was added this moment, and the head forgotten
 
 
 def learn_answer(channel: Channel, waiting: Pending, body: dict[str, Any]) -> None:
-    """Keep the form of an answer to `waiting` that the general way has let pass as it came."""
+    """Keep the form of an answer to `waiting` that the general way has let pass as it came; see `learn_call`."""
+    if type(body.get("id")) is not int or channel.replayable or channel.gate.always["content"]:
+        return
     result = body.get("result")
     if type(result) is not dict or not _ANSWER.issuperset(result) or type(result.get("content")) is not list:
         return

@@ -53,8 +53,11 @@ def express(channel: Channel) -> Express | None:
 
 
 def learn_call(channel: Channel, message: Message) -> None:
-    """Keep the form of a request that the general way has let pass as it came."""
-    known = channel.gate.native
+    """Keep the form of a request that the general way has let pass as it came, where the lane would take it now."""
+    gate = channel.gate
+    if gate.journal.limit < 0 or gate.withheld.names:
+        return
+    known = gate.native
     raw = message.data
     params = message.body.get("params")
     method = message.method
@@ -77,7 +80,9 @@ def learn_call(channel: Channel, message: Message) -> None:
 
 
 def learn_answer(channel: Channel, waiting: Pending, message: Message) -> None:
-    """Keep the form of an answer to `waiting` that the general way has let pass as it came."""
+    """Keep the form of an answer to `waiting` that the general way has let pass as it came; see `learn_call`."""
+    if channel.gate.journal.limit < 0 or channel.replayable:
+        return
     known = channel.gate.native
     raw = message.data
     result = message.body.get("result")
