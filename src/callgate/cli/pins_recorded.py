@@ -7,10 +7,10 @@ Where the store fails after the evidence was written, the evidence says that, to
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, TypeAlias
 
 from callgate.config import AuditConfig
 from callgate.errors import AuditError, CallgateError
@@ -19,7 +19,6 @@ from callgate.text import visible
 if TYPE_CHECKING:
     from callgate.store.pins import Definition, PinStore
 
-T = TypeVar("T")
 Note: TypeAlias = tuple[str, dict[str, object]]
 
 
@@ -36,13 +35,13 @@ class Recorded:
 
         Raises AuditError, StoreError: none was decided.
         """
-        by = _user()
+        what, by = "pin-approved" if approve else "pin-rejected", _user()
 
-        def notes(done: list[bool]) -> Iterable[Note]:
+        def notes(done: list[bool]) -> Iterator[Note]:
             for (found, change), waited in zip(chosen, done, strict=True):
                 if waited:
                     yield (
-                        "pin-approved" if approve else "pin-rejected",
+                        what,
                         {
                             "server": found.server,
                             "kind": found.kind,
@@ -53,24 +52,22 @@ class Recorded:
                         },
                     )
 
-        def work(write: Callable[[Iterable[Note]], None]) -> list[bool]:
-            places = [found.place for found, _ in chosen]
+        places = [found.place for found, _ in chosen]
+        with self._on_record("approved" if approve else "rejected") as write:
             return self._pins.decide(places, approve=approve, by=by, record=lambda done: write(notes(done)))
-
-        return self._on_record(work, "approved" if approve else "rejected")
 
     def reset(self, server: str) -> int:
         """Forget a server; the number of definitions. Raises AuditError, StoreError: nothing was forgotten."""
 
-        def work(write: Callable[[Iterable[Note]], None]) -> int:
-            def record(count: int) -> None:
-                write([("pins-reset", {"server": server, "definitions": count, "by": _user()})])
+        def notes(count: int) -> Iterator[Note]:
+            yield "pins-reset", {"server": server, "definitions": count, "by": _user()}
 
-            return self._pins.reset(server, record=record)
+        with self._on_record("forgotten") as write:
+            return self._pins.reset(server, record=lambda count: write(notes(count)))
 
-        return self._on_record(work, "forgotten")
-
-    def _on_record(self, work: Callable[[Callable[[Iterable[Note]], None]], T], done: str) -> T:
+    @contextmanager
+    def _on_record(self, done: str) -> Iterator[Callable[[Iterable[Note]], None]]:
+        """What puts on record what is done within; where that fails, or what is done, nothing was `done`."""
         from callgate.audit import open_journal
 
         told: list[str] = []
@@ -84,7 +81,7 @@ class Recorded:
                 journal.close()
 
             try:
-                return work(write)
+                yield write
             finally:
                 with suppress(AuditError):  # it could not be written, which is said already
                     journal.close()
