@@ -73,11 +73,10 @@ def _arguments(argv: list[str]) -> tuple[str, str]:
         return argv[0], argv[2]
     if argv[1:]:
         raise HookError("callgate hook was started with options it does not know")
-    from callgate.config.places import state_directory, user_config_file
-    from callgate.config.reader import load as load_config
+    from callgate.config.places import state_path
+    from callgate.config.reader import configured
 
-    path = user_config_file()
-    return argv[0], str(state_directory(load_config(path) if path else None))
+    return argv[0], state_path(configured())
 
 
 def _answer(client: str, state: str) -> str:
