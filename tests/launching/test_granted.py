@@ -12,7 +12,8 @@ from typing import Any
 import pytest
 
 from callgate.config import Config, LaunchConfig, SecretConfig
-from callgate.config.reader import load, parse
+from callgate.config.document import parse
+from callgate.config.reader import load
 from callgate.errors import SecretError
 from callgate.frozen import replace
 from callgate.launching import granting, own
