@@ -35,6 +35,7 @@ def test_everybody_a_refused_batch_would_have_answered_is_told() -> None:
         assert list(channel.pending) == [3, 4]
         assert journal.decisions[-1][5] == batch
         assert json.loads(refused(channel.server(b"[" + answer(4) + b",[]]")).forward or b"")["id"] == 4
+        assert json.loads(refused(channel.server(b" [" + answer(3) + b",[]]")).forward or b"")["id"] == 3
 
 
 def test_a_refused_batch_answers_nobody_who_does_not_wait() -> None:

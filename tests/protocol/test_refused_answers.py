@@ -69,9 +69,12 @@ def test_an_answer_with_a_method_ends_the_wait(member: bytes) -> None:
     assert (error.rule, error.request_id, error.is_answer) == ("jsonrpc-hybrid", 7, True)
 
 
-def test_a_byte_order_mark_does_not_hide_it() -> None:
-    error = refused(b'\xef\xbb\xbf{"jsonrpc":"2.0","id":7,"result":{}}')
-    assert (error.rule, error.request_id, error.is_answer) == ("json-bom", 7, True)
+@pytest.mark.parametrize(
+    ("before", "rule"), [(b"\xef\xbb\xbf", "json-bom"), (b" \t", "json-not-a-number"), (b"\r\n", "json-not-a-number")]
+)
+def test_a_byte_order_mark_or_space_before_it_does_not_hide_it(before: bytes, rule: str) -> None:
+    error = refused(before + b'{"jsonrpc":"2.0","id":7,"result":{"a":NaN}}')
+    assert (error.rule, error.request_id, error.is_answer) == (rule, 7, True)
 
 
 @pytest.mark.parametrize(

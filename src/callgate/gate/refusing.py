@@ -34,7 +34,7 @@ def refuse(
         reply = answers.error(known, error.rpc_code, f"Refused by callgate: {text}", error.rule)
         return Outcome(None, reply, error.rule, status)
     # What the server said is not repeated; its caller, if one waits, learns that the answer was refused.
-    answered = _answered_in(data) if data.startswith(b"[") else []
+    answered = _answered_in(data) if data.lstrip().startswith(b"[") else []
     if error.is_answer and request_id is not None and request_id not in answered:
         answered.append(request_id)
     text_of_answer = f"Refused by callgate: the server's answer was refused: {text}"

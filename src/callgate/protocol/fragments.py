@@ -18,6 +18,7 @@ _KEY = b'"id":'
 
 def id_at_head(head: bytes) -> RequestId | None:
     """The id before the first other long member, or None."""
+    head = head.lstrip()
     at = head.find(_KEY)
     if at < 0 or head.find(b"{", 1, at) >= 0:
         return None  # inside another object
