@@ -41,15 +41,14 @@ class Answered(OrderedDict[tuple[Direction, RequestId], "Pending"]):
 
 def cancelled(channel: Channel, message: Message, direction: Direction) -> None:
     """A cancelled request may be answered all the same: its answer is then passed once."""
-    params = message.body.get("params")
-    request_id = params.get("requestId") if params else None
-    if type(request_id) not in (str, int):
+    request_id = message.names("requestId")
+    if request_id is None:
         return
     from_client = direction is Direction.CLIENT
     table = channel.pending if from_client else channel.asked
-    waiting = table.pop(request_id, None)  # type: ignore[arg-type]  # checked above
+    waiting = table.pop(request_id, None)
     if waiting is not None:
         # The answer comes from the other side; a negative start marks "cancelled".
         waiting.started_ns = -waiting.started_ns
         other = Direction.SERVER if from_client else Direction.CLIENT
-        channel.answered.keep(other, request_id, waiting)  # type: ignore[arg-type]  # checked above
+        channel.answered.keep(other, request_id, waiting)

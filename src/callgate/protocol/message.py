@@ -62,5 +62,11 @@ class Message:
         body: JsonObject = orjson.loads(self.data)
         return body
 
+    def names(self, member: str) -> RequestId | None:
+        """The request that a notification is about, by the member of its params that names it; None where none does."""
+        params = self.body.get("params")
+        value = params.get(member) if params else None
+        return value if type(value) in (str, int) else None
+
     def __repr__(self) -> str:
         return f"<Message {self.kind.name.lower()} method={self.method!r} id={self.id!r} {len(self.data)} B>"

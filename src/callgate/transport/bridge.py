@@ -153,8 +153,7 @@ class Link:
             return
         about = None
         if message.method == "notifications/progress":
-            token = (message.body.get("params") or {}).get("progressToken")
-            about = self._tokens.get(token) if type(token) in (str, int) else None
+            about = self._tokens.get(message.names("progressToken"))
         self._face.message(decided, about)
 
     def _malformed(self, data: bytes, error: ProtocolError) -> None:

@@ -143,8 +143,8 @@ class RemoteServer:
         """Modern era: a cancellation is the end of a connection, and goes no further."""
         if message.method != "notifications/cancelled":
             return False
-        request_id = (message.body.get("params") or {}).get("requestId")
-        answer = self._by_id.get(request_id) if type(request_id) in (str, int) else None  # type: ignore[arg-type]
+        request_id = message.names("requestId")
+        answer = self._by_id.get(request_id) if request_id is not None else None
         if answer is None or not answer.modern:
             return self._channel.modern
         if answer.request is not None:

@@ -127,8 +127,8 @@ class Session:
         """A cancelled request need not be answered: it is not waited for much longer."""
         for message in messages:
             if message.method == "notifications/cancelled":
-                request_id = (message.body.get("params") or {}).get("requestId")
-                if type(request_id) in (str, int) and request_id in self._deadlines:
+                request_id = message.names("requestId")
+                if request_id in self._deadlines:
                     del self._deadlines[request_id]
                     self._cancelled.add(request_id)
                     self._deadlines = {request_id: self.last_active + CANCELLED_S, **self._deadlines}
