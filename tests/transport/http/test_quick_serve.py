@@ -25,7 +25,9 @@ TAKEN = "took the quick way"
 PROGRAM = f"""
 import os, sys
 from callgate.cli.main import main
+from callgate.transport.http import client
 from callgate.transport.http.route import HttpRoute
+client.MAX_IDLE_S = 60  # calls that should be taken need a connection that is there, on a busy machine, too
 quick = HttpRoute.quick_call
 def told(*arguments):
     call = quick(*arguments)
@@ -123,6 +125,20 @@ class Story:
             self.hear(client)
         self.held.asked.clear()
 
+    def asked_of_both_eras(self) -> tuple[Client, str, Client]:
+        """A client with its session and a modern one: of each a call waits for its answer, on the quick way."""
+        legacy, session = self.opened()
+        modern = self.client()
+        self.learn((legacy, self.legacy(5, session)), (modern, self.modern(5)))
+        self.together((legacy, self.legacy(100, session)), (modern, self.modern(100)))
+        self.took(3)
+        legacy.send(self.legacy(100, session))
+        self.held.wait(1)
+        modern.send(self.modern(101))
+        self.held.wait(2)
+        self.took(5)
+        return legacy, session, modern
+
 
 Told: TypeAlias = Callable[..., None]
 
@@ -157,16 +173,7 @@ def test_new_rules_between_a_call_and_its_answer(told: Told) -> None:
     """The answer comes; calls behind it are judged by the new rules, on the same connections."""
 
     def story(one: Story) -> None:
-        legacy, session = one.opened()
-        modern = one.client()
-        one.learn((legacy, one.legacy(5, session)), (modern, one.modern(5)))
-        one.together((legacy, one.legacy(100, session)), (modern, one.modern(100)))
-        one.took(3)
-        legacy.send(one.legacy(100, session))
-        one.held.wait(1)
-        modern.send(one.modern(101))
-        one.held.wait(2)
-        one.took(5)
+        legacy, session, modern = one.asked_of_both_eras()
         one.write("[limits]\nrequest_bytes = 2000")
         one.reload(1)
         for (request, peer), client in zip(one.held.asked, (legacy, modern), strict=True):
@@ -203,16 +210,7 @@ def test_drain_between_a_call_and_its_answer(told: Told) -> None:
     """The answer comes, and says that it is the connection's last."""
 
     def story(one: Story) -> None:
-        legacy, session = one.opened()
-        modern = one.client()
-        one.learn((legacy, one.legacy(5, session)), (modern, one.modern(5)))
-        one.together((legacy, one.legacy(100, session)), (modern, one.modern(100)))
-        one.took(3)
-        legacy.send(one.legacy(100, session))
-        one.held.wait(1)
-        modern.send(one.modern(101))
-        one.held.wait(2)
-        one.took(5)
+        legacy, _, modern = one.asked_of_both_eras()
         modern.send(one.modern(102))  # too late for this connection
         one.gate.signal(signal.SIGTERM)
         assert wait_until(lambda: not _listens(one.gate.port))
