@@ -9,7 +9,14 @@ from typing import Any
 
 import pytest
 
+from callgate.transport.http import client
 from tests.transport.http.harness import Gateway, Upstream, echo, gateway
+
+
+@pytest.fixture(autouse=True)
+def _connections_outlive_a_machine_that_stands_still(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Tests count them, and reckon with those that are used again."""
+    monkeypatch.setattr(client, "MAX_IDLE_S", 60.0)
 
 
 @pytest.fixture

@@ -38,7 +38,7 @@ class LoopThread:
         self._thread = threading.Thread(target=self.loop.run_forever, daemon=True)
         self._thread.start()
 
-    def run(self, work: Any, timeout: float = 20.0) -> Any:
+    def run(self, work: Any, timeout: float = 60.0) -> Any:
         """The result of a coroutine."""
         return asyncio.run_coroutine_threadsafe(work, self.loop).result(timeout)
 
@@ -52,7 +52,7 @@ class LoopThread:
 
     def close(self) -> None:
         self.loop.call_soon_threadsafe(self.loop.stop)
-        self._thread.join(5)
+        self._thread.join(30)
         if not self._thread.is_alive():
             self.loop.close()  # a loop left open keeps seven descriptors
 
@@ -194,7 +194,7 @@ class Client:
     """A raw connection to the gateway."""
 
     def __init__(self, port: int, tls: ssl.SSLContext | None = None) -> None:
-        self.socket: socket.socket = socket.create_connection(("127.0.0.1", port), 10)
+        self.socket: socket.socket = socket.create_connection(("127.0.0.1", port), 60)
         if tls is not None:
             self.socket = tls.wrap_socket(self.socket, server_hostname="localhost")
         self.file = self.socket.makefile("rb")
@@ -247,7 +247,7 @@ class Client:
                     if line.startswith("data: ") and len(line) > 6:
                         yield json.loads(line[6:])
 
-    def at_end(self, seconds: float = 5.0) -> bool:
+    def at_end(self, seconds: float = 30.0) -> bool:
         """Whether the gateway has closed the connection."""
         self.socket.settimeout(seconds)
         try:

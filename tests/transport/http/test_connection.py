@@ -50,16 +50,16 @@ def test_a_drip_of_header_bytes_does_not_extend_the_time(serve: Any) -> None:
 def test_a_connection_that_says_nothing_is_closed(serve: Any) -> None:
     gateway, _ = serve(**small(header_timeout_s=0.3))
     with gateway.client() as client:
-        assert client.at_end(3)
+        assert client.at_end(9)  # by default it would be 10
 
 
 def test_idle_keep_alive_connections_are_closed(serve: Any) -> None:
     gateway, _ = serve(**small(idle_timeout_s=0.3))
     with gateway.client() as client:
+        began = time.monotonic()
         client.send(post(call()))
         assert client.answer().status == 200
-        began = time.monotonic()
-        assert client.at_end(3)
+        assert client.at_end()  # by default it would be more than a minute
         assert time.monotonic() - began > 0.15
 
 

@@ -52,8 +52,9 @@ def test_a_body_in_tiny_chunks_costs_what_it_weighs(serve: Any, traced: Any) -> 
         before = traced()
         client.send(HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + chunks)
         assert wait_until(
-            lambda: gateway.thread.call(lambda: any(c._reader.size >= SIZE for c in gateway.server.connections)), 20
+            lambda: gateway.thread.call(lambda: any(c._reader.size >= SIZE for c in gateway.server.connections))
         )
+
         held = traced() - before
         client.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(body) % 3, body[len(body) // 3 * 3 :]))
         assert client.answer().json()["id"] == 1
@@ -66,7 +67,7 @@ def test_an_answer_in_tiny_pieces_costs_what_it_weighs(serve: Any, traced: Any) 
 
     def respond(request: Any, peer: Any) -> None:
         peer.send(b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nTransfer-Encoding: chunked\r\n\r\n" + pieces)
-        assert wait_until(lambda: any(relay._size >= SIZE for relay in tuple(gateway.route._relays)), 20)
+        assert wait_until(lambda: any(relay._size >= SIZE for relay in tuple(gateway.route._relays)))
         held.append(traced() - before[0])
         peer.send(b"%x\r\n%b\r\n0\r\n\r\n" % (len(answer) % 3, answer[len(answer) // 3 * 3 :]))
 

@@ -27,7 +27,7 @@ def ran(program: str, *, readers: bool = True) -> tuple[int, str]:
         if not readers:
             process.stderr.close()
         said = process.stderr.read() if readers else ""
-        return process.wait(20), said
+        return process.wait(60), said
 
 
 def test_a_stop_that_finds_workers_before_they_begin_is_a_good_end() -> None:

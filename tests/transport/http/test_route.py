@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import threading
-import time
 from typing import Any
 
 import pytest
@@ -59,10 +58,11 @@ def test_modern_requests_with_equal_ids_do_not_meet(serve: Any) -> None:
             release.wait(30)
         peer.result(request, {"resultType": "complete", "name": name})
 
-    gateway, _ = serve(respond)
+    gateway, upstream = serve(respond)
     with gateway.client() as slow, gateway.client() as quick:
         slow.send(modern(1, "tools/call", name="slow", arguments={}))
-        time.sleep(0.05)
+        assert wait_until(lambda: upstream.requests)
+
         quick.send(modern(1, "tools/call", name="quick", arguments={}))
         assert quick.answer().json()["result"]["name"] == "quick"
         release.set()

@@ -45,12 +45,18 @@ def is_stuck(gateway: Gateway) -> bool:
     ids=["a request", "three requests", "half a request", "garbage", "a tunnel"],
 )
 def test_who_never_reads_is_dropped_whatever_it_sends(serve: Any, then: bytes) -> None:
-    gateway, _ = serve(endless, listen=SHORT)
-    with gateway.client() as client:
-        client.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
-        assert wait_until(lambda: is_stuck(gateway))
-        client.send(then)
-        assert wait_until(lambda: gateway.connections() == 0)
+    over: list[bool] = []
+    gateway, _ = serve(lambda request, peer: over.append(endless(request, peer)) or False, listen=SHORT)
+    stuck = False
+    while not stuck:  # on a machine that stands still it may be dropped before anybody sees it
+        over.clear()
+        with gateway.client() as client:
+            client.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\n\r\n")
+            assert wait_until(lambda: is_stuck(gateway) or over)
+            stuck = not over
+            with contextlib.suppress(OSError):
+                client.send(then)
+            assert wait_until(lambda: gateway.connections() == 0)
 
 
 def test_who_asks_and_never_reads_is_dropped(serve: Any) -> None:
@@ -86,14 +92,18 @@ def test_a_large_answer_may_be_read_slowly(serve: Any) -> None:
         peer.result(request, {"content": [{"type": "text", "text": "x" * 12_000_000}]})
 
     gateway, _ = serve(respond, listen=SHORT)
-    with gateway.client() as client:
-        client.send(post(call()))
-        answer = client.head()
-        left = int(answer.headers["content-length"])
-        while left and (data := client.file.read(min(left, 300_000))):
-            time.sleep(0.1)
-            left -= len(data)
-        assert left == 0
+    left, longest = 1, SHORT.idle_timeout_s
+    while left and longest > SHORT.idle_timeout_s / 2:  # else nothing is said by being dropped
+        with gateway.client() as client:
+            client.send(post(call()))
+            answer = client.head()
+            left, longest, last = int(answer.headers["content-length"]), 0.0, time.monotonic()
+            with contextlib.suppress(OSError):
+                while left and (data := client.file.read(min(left, 300_000))):
+                    time.sleep(0.1)
+                    left -= len(data)
+                    longest, last = max(longest, time.monotonic() - last), time.monotonic()
+    assert left == 0
 
 
 @pytest.mark.parametrize("close", ["", "Connection: close\r\n"])
@@ -128,10 +138,10 @@ def body_in_chunks(client: Client, body: bytes, pieces: int, pause: float) -> No
 
 
 def test_a_body_in_chunks_has_the_time_of_one_that_says_its_length(serve: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection, "BYTES_PER_S", 1024 * 1024)
+    monkeypatch.setattr(connection, "BYTES_PER_S", 64 * 1024)  # 1.5 seconds if nothing counted of what has come
     gateway, _ = serve(listen=ListenConfig(header_timeout_s=0.5))
     with gateway.client() as client:
-        body_in_chunks(client, json.dumps(call(5, x="x" * 3_000_000)).encode(), 30, 0.06)
+        body_in_chunks(client, json.dumps(call(5, x="x" * 3_000_000)).encode(), 5, 0.36)
         assert client.answer().json()["id"] == 5
 
 
@@ -153,7 +163,7 @@ def test_an_answer_does_not_shorten_the_time_of_the_next_body(serve: Any) -> Non
             released.wait(30)
         peer.result(request)
 
-    gateway, _ = serve(respond, listen=ListenConfig(header_timeout_s=5, idle_timeout_s=0.4))
+    gateway, _ = serve(respond, listen=ListenConfig(header_timeout_s=30, idle_timeout_s=0.4))
     second = post(call(2))
     with gateway.client() as client:
         client.send(post(call(1)) + second[:-5])
