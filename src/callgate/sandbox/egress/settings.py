@@ -7,8 +7,6 @@ from dataclasses import dataclass, field
 
 from callgate.sandbox.spec import Destination, Private, Sentinel
 
-PROXY = "proxy"
-TRANSPARENT = "transparent"
 MAX_SETTINGS = 8 * 1024 * 1024
 """Bytes of the settings in JSON."""
 
