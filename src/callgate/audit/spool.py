@@ -38,14 +38,15 @@ def segment_name(number: int) -> str:
 class Writer(Protocol):
     """Who assigns the records: it keeps their place, and may append them to the segment itself.
 
-    That is the place of the next one in `tail`, HEADER_BYTES at first; the segment, its number, 1 at first, and how
-    many bytes are in it.
+    That is the place of the next one in `tail`, HEADER_BYTES at first; the segment, its number, 1 at first, how many
+    bytes are in it, and with how many it is full.
     """
 
     offset: int
     segment: int
     segment_number: int
     position: int
+    segment_bytes: int
 
     def let_go(self) -> None:
         """Hold `tail` no longer."""
@@ -58,20 +59,12 @@ class Spool:
     process lives, tells readers that the log is in use.
     """
 
-    __slots__ = (
-        "_directory",
-        "_segment_bytes",
-        "finished",
-        "segment",
-        "tail",
-        "tail_file",
-    )
+    __slots__ = ("_directory", "finished", "segment", "tail", "tail_file")
 
-    def __init__(self, directory: Path, segment_bytes: int) -> None:
+    def __init__(self, directory: Path) -> None:
         self.finished: list[int] = []
         """Full segments that are not yet known to be on disk; whoever syncs them closes them."""
         self._directory = directory
-        self._segment_bytes = segment_bytes
         # Locked before it has its name: who looks whether the log is in use locks it for a moment, too.
         new = directory / f"{TAIL_NAME}.new"
         self.tail_file = _create(new)
@@ -96,7 +89,7 @@ class Spool:
                     start += os.pwrite(self.segment, rest, position + start)
         number, position = writer.segment_number, writer.position + offset - HEADER_BYTES
         segment = finished = self.segment
-        if position >= self._segment_bytes:
+        if position >= writer.segment_bytes:
             number, position = number + 1, 0
             segment = _create(self._directory / segment_name(number))
         mark, zeros = _mark(number, position), bytes(offset - HEADER_BYTES)

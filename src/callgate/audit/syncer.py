@@ -15,7 +15,8 @@ from typing import Final
 from callgate.audit.spool import Spool
 
 EARLY: Final = 0.25
-"""A sync is begun so large a part of `sync_ms` early, and looked for as often: what is due just after a look waits."""
+"""The part of `sync_ms` from one look for what is due to the next, and by which a sync is begun early: what becomes due
+just after a look waits for the next."""
 
 
 class Syncer:

@@ -117,7 +117,7 @@ class Journal(Place):
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
             self.path.mkdir(mode=0o700)
-            self._spool = Spool(self.path, config.segment_bytes)
+            self._spool = Spool(self.path)
             self.prev = index.append(self.path.parent, opened)
         except OSError as error:
             raise _write_error(self.path, error, _NOT_BEGUN) from error
