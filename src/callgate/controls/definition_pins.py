@@ -51,7 +51,6 @@ OPEN_S: Final = 600.0
 """A list of which nobody ever read the last page counts as complete this long after its first page."""
 
 _CALLS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "resource"}
-_CONNECT_KINDS: Final = ("identity", "instructions")
 _MOST_FINDINGS: Final = 50
 _REMEMBERED: Final = 1024
 _MOST_RESOURCES: Final = 10_000

@@ -128,7 +128,6 @@ class Gate:
         self.withheld = Withheld()
         self.automaton = Automaton(patterns, cache_dir=cache_dir)
         self.codec = Codec(config.limits, self.automaton.scan, range(len(LEXICAL)))
-        self.lexical = frozenset(range(len(LEXICAL)))
 
     def _register(self, control: Control, ids: frozenset[int]) -> None:
         meta = control.meta

@@ -43,11 +43,6 @@ class Watchdog:
         """Whether the timer runs."""
         self._usable = hasattr(signal, "setitimer")
 
-    @property
-    def active(self) -> bool:
-        """Whether hanging controls are interrupted in this process."""
-        return self._usable
-
     def arm(self) -> None:
         """Start the timer unless it runs. Called before controls run; a decision on another thread goes unguarded."""
         if self.armed or not self._usable or get_ident() != main_thread().ident:
