@@ -49,8 +49,11 @@ def stopped(gateway: Gateway, ask: Callable[[int, float], dict[str, Any]], secon
 
 @pytest.mark.parametrize("ask", [ask_in_a_session, ask_alone])
 def test_a_call_has_the_whole_time(ask: Callable[[int, float], dict[str, Any]], tmp_path: Path) -> None:
-    with serve(tmp_path, {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
-        answer, code, _ = stopped(gateway, ask, 0.8 * DRAIN_S)
+    for attempt in range(3):
+        with serve(tmp_path / str(attempt), {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
+            answer, code, took = stopped(gateway, ask, 0.8 * DRAIN_S)
+        if "result" in answer or took < DRAIN_S:
+            break  # else the machine stood still, and the call took longer than the time it was to have
     assert answer["result"]["content"][0]["text"] == "drained"
     assert code == 0
 

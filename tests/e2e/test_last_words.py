@@ -9,12 +9,12 @@ import pytest
 
 from tests.support.gateway import run_command
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(120)
 
 
 def said(script: str, tmp_path: Path) -> list[str]:
     command = run_command(["/bin/sh", "-c", script], "--name", "sh", "--state", str(tmp_path / "state"))
-    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=30, check=False)
+    ended = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 3
     return [line for line in ended.stderr.splitlines() if not line.startswith("callgate:")]
 

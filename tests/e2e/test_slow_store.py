@@ -110,7 +110,7 @@ def test_calls_of_other_servers_end_first(gateway: Gateway, relay: Relay) -> Non
 
     waiting = threading.Thread(target=slow)
     waiting.start()
-    wait_until(lambda: relay.connections, 20, "the store being asked")
+    wait_until(lambda: relay.connections, 60, "the store being asked")
     for number in range(50):
         assert post(gateway, "other", number)["result"]["echo"]["n"] == number
         ended.append("other")
@@ -130,13 +130,13 @@ def test_clients_that_go_away_leave_no_process_and_no_descriptor(gateway: Gatewa
     for number in range(10):
         connection = http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)
         send(connection, "slow", number)
-        wait_until(lambda: relay.connections, 20, "the store being asked")
+        wait_until(lambda: relay.connections, 60, "the store being asked")
         connection.close()
-        wait_until(lambda count=number + 1: len(notes(gateway, "launch-failed")) == count, 20, "evidence of it")
+        wait_until(lambda count=number + 1: len(notes(gateway, "launch-failed")) == count, 60, "evidence of it")
     relay.open.set()
-    wait_until(lambda: files(gateway.pid) <= descriptors, 30, "descriptors being closed")
+    wait_until(lambda: files(gateway.pid) <= descriptors, 60, "descriptors being closed")
     # Of those at the start one may have been about to end: housekeeping has helpers of its own.
-    wait_until(lambda: children(gateway.pid) <= processes, 30, "processes being ended")
+    wait_until(lambda: children(gateway.pid) <= processes, 60, "processes being ended")
     assert len(notes(gateway, "launch")) == 1
     assert post(gateway, "slow", 1)["result"]["echo"]["n"] == 1
 
@@ -145,7 +145,7 @@ def test_clients_that_go_away_leave_no_process_and_no_descriptor(gateway: Gatewa
 def test_a_gateway_that_is_stopped_meanwhile(gateway: Gateway, relay: Relay, answers: bool) -> None:
     with closing(http.client.HTTPConnection("127.0.0.1", gateway.port, timeout=60)) as connection:
         send(connection, "slow", 1)
-        wait_until(lambda: relay.connections, 20, "the store being asked")
+        wait_until(lambda: relay.connections, 60, "the store being asked")
         family = children(gateway.pid)
         gateway.signal(signal.SIGTERM)
         response = connection.getresponse()
@@ -153,6 +153,6 @@ def test_a_gateway_that_is_stopped_meanwhile(gateway: Gateway, relay: Relay, ans
         assert "the gateway is being stopped" in json.loads(response.read())["error"]["message"]
     if answers:
         relay.open.set()
-    assert gateway.wait(30) == 0  # a store that never answers does not keep it
-    wait_until(lambda: not any(map(alive, family)), 10, "processes being ended")
+    assert gateway.wait() == 0  # a store that never answers does not keep it
+    wait_until(lambda: not any(map(alive, family)), 60, "processes being ended")
     assert [fields["reason"] for fields in notes(gateway, "launch-failed")] == ["the gateway is being stopped"]

@@ -16,7 +16,7 @@ import pytest
 from tests.support.gateway import get_status, write_config
 from tests.support.processes import CALLGATE, free_port, wait_until
 
-pytestmark = pytest.mark.timeout(60)
+pytestmark = pytest.mark.timeout(240)
 
 
 def listens(port: int) -> bool:
@@ -46,15 +46,15 @@ def test_it_ends_with_its_terminal(workers: str, tmp_path: Path) -> None:
     reader = threading.Thread(target=read)
     reader.start()
     try:
-        wait_until(lambda: listens(port), 20, "readyz")
+        wait_until(lambda: listens(port), 60, "readyz")
         gateway.send_signal(signal.SIGHUP)
-        wait_until(lambda: b"was read again" in b"".join(said), 10, "the reload")
+        wait_until(lambda: b"was read again" in b"".join(said), 60, "the reload")
         assert gateway.poll() is None
         assert listens(port)
         done.set()
         reader.join()
         os.close(terminal)
-        assert gateway.wait(15) == 0, "it outlived its terminal"
+        assert gateway.wait(60) == 0, "it outlived its terminal"
         assert not listens(port)
     finally:
         done.set()

@@ -117,7 +117,7 @@ def _ready(port: int) -> bool:
 
 def get_status(port: int, path: str) -> int:
     """The status of a GET."""
-    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=5)) as connection:
+    with contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=30)) as connection:
         connection.request("GET", path)
         with connection.getresponse() as response:
             return response.status

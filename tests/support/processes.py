@@ -153,7 +153,7 @@ class Pipe:
     def write(self, data: bytes) -> None:
         self._stdin.write(data)
 
-    def read(self, seconds: float = 30.0) -> bytes:
+    def read(self, seconds: float = 60.0) -> bytes:
         """The next line without its newline; b"" when the program closed its output."""
         deadline = time.monotonic() + seconds
         while True:
@@ -180,7 +180,7 @@ class Pipe:
         self._selector.unregister(self._stdout)
         self._stdout.close()
 
-    def wait(self, seconds: float = 30.0) -> int:
+    def wait(self, seconds: float = 60.0) -> int:
         return self.process.wait(seconds)
 
     def close(self) -> None:
