@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import json
 import socket
 import time
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from callgate.config import Limits, ListenConfig
+from tests.transport.http import gated
 from tests.transport.http.harness import HEAD, call, modern, post, wait_until
 from tests.transport.http.test_refusals import refused
 
@@ -274,6 +277,22 @@ def test_a_limit_that_comes_with_the_body_holds(serve: Any, chunked: bool) -> No
         assert client.at_end()
     assert upstream.requests == []
     assert refused(gateway)[0]["route"] == "s"
+
+
+@pytest.mark.parametrize("reloaded", [True, False])
+def test_rules_that_come_with_the_body_know_whom_another_worker_vouched_for(tmp_path: Path, reloaded: bool) -> None:
+    data = gated.post(call(1), "X-Callgate-Principal: alice")
+
+    async def asked() -> list[Any]:
+        gate = gated.Gated("none", tmp_path / "state")
+        gate.send(0, data[:-6])
+        if reloaded:
+            gate.renew()
+        gate.send(0, data[-6:])
+        assert b"x-callgate-principal" not in gate.pool.ends[0][1].out.lower(), "the server does not learn who asks"
+        return [record["scope"]["principal"] for record in gate.evidence() if record["kind"] == "decision"]
+
+    assert asyncio.run(asked()) == ["alice"]
 
 
 @pytest.mark.parametrize(

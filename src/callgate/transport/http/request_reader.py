@@ -238,9 +238,12 @@ class RequestReader:
     def on_message_complete(self) -> None:
         if self._ignored:
             return
-        head = self.head
         if self._site is not self._server.site and self._refusal is None:
-            self._judge(head, self.size)  # other rules came with the body, and the route may be closed by now
+            # Other rules came with the body, and the route may be closed by now. They judge what was sent, not what
+            # the rules of before have left of it: who asks stands there, where another worker passed the request on.
+            self.head = RequestHead(self.head.method, self._sent)
+            self._judge(self.head, self.size)
+        head = self.head
         self.stage = IDLE
         self.fed = 0
         body = bytes(self._body)
