@@ -186,7 +186,7 @@ class Codec:
         depth = nodes = 0
         while level:
             depth += 1
-            if depth > limits.depth and (depth > limits.depth + 1 or any(type(one) in (dict, list) for one in level)):
+            if depth > limits.depth and any(type(one) in (dict, list) for one in level):
                 raise _limit("depth", f"nested deeper than {limits.depth} levels")
             nodes += len(level)
             if nodes > limits.nodes:
