@@ -39,7 +39,8 @@ _SIGN_EVERY_S: Final = 20.0
 _MOST_FINISHED: Final = 4
 """Full segments that may wait for the disk."""
 _FEW: Final = 1000
-"""A checkpoint interval below this is watched at each record, a longer one with each `tick` and when a segment ends."""
+"""A checkpoint interval below this is watched at each record, a longer one with each `tick` and whenever the journal
+itself writes a record or makes room for one."""
 
 
 def open_journal(state_dir: Path, config: AuditConfig, *, process: str) -> Journal:
