@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import os
 import selectors
-import signal
 from collections import deque
 from typing import TYPE_CHECKING
 
@@ -24,6 +23,7 @@ from callgate.protocol.message import Direction, Kind, Message
 from callgate.text import visible
 from callgate.transport.lines import LineFramer
 from callgate.transport.remote_server import RemoteServer
+from callgate.transport.signals import ending
 from callgate.transport.sink import Sink
 
 if TYPE_CHECKING:
@@ -90,7 +90,7 @@ class RemoteStdio:
         limit = self._gate.config.limits.response_bytes
         self._server = RemoteServer(url, name, headers, self._channel, self._codec, limit, self)
         self._journal.note("connect", {"server": name, "transport": "http"})
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ending():
             loop.add_signal_handler(number, self._finish, 128 + number)
         housekeeping = loop.create_task(self._tick())
         self.ready()

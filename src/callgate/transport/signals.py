@@ -15,6 +15,12 @@ _MOST = 512
 """Processes looked at; a server with more gets the signal at its outermost process."""
 
 
+def ending() -> list[signal.Signals]:
+    """The signals at which a relay ends. A SIGHUP that is ignored stays so: that is what nohup is for."""
+    heard = signal.getsignal(signal.SIGHUP) is not signal.SIG_IGN
+    return [signal.SIGTERM, signal.SIGINT, *([signal.SIGHUP] if heard else [])]
+
+
 def signal_server(pid: int, number: int, *, confined: bool) -> None:
     """Signal the server whose outermost process, leader of its group, is `pid`. Nothing happens if it is gone."""
     inside = inner_processes(pid) if confined and number != signal.SIGKILL else []

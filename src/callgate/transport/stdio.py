@@ -27,7 +27,7 @@ from callgate.transport.lane import READ_BYTES, Lane
 from callgate.transport.lines import CutLines
 from callgate.transport.native import READ, READY
 from callgate.transport.sandboxed import WatchedSandbox
-from callgate.transport.signals import signal_server
+from callgate.transport.signals import ending, signal_server
 from callgate.transport.sink import Sink
 
 if TYPE_CHECKING:
@@ -111,7 +111,7 @@ class Relay:
         os.set_blocking(wake, False)
         os.set_blocking(alarm, False)
         signal.set_wakeup_fd(alarm, warn_on_full_buffer=False)
-        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP):
+        for number in ending():
             signal.signal(number, self._on_signal)
         self._handlers = {
             0: self._up.read,
