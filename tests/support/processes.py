@@ -76,7 +76,7 @@ def running(
             start_new_session=True,
         )
         try:
-            wait_until(lambda: process.poll() is not None or listening(port), 60, f"{command[0]} listening")
+            wait_until(lambda: process.poll() is not None or listening(port), 90, f"{command[0]} listening")
             said = log.read_text(errors="replace")[-2000:] if log and log.exists() else ""
             assert process.poll() is None, f"{' '.join(command)} ended with {process.returncode}:\n{said}"
             yield process

@@ -17,7 +17,7 @@ class Rabbit:
         self.address = ""
         self.changed = threading.Condition()
 
-    def wait_for(self, count: int, seconds: float = 20.0) -> bool:
+    def wait_for(self, count: int, seconds: float = 60.0) -> bool:
         """Whether there are `count` users, now or soon."""
         with self.changed:
             return self.changed.wait_for(lambda: len(self.users) == count, seconds)

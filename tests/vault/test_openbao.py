@@ -332,6 +332,14 @@ def test_a_lease_is_one_for_all_its_members_and_revoked_at_the_end(bao: Bao, rab
 
 def test_a_lease_is_renewed_and_then_exchanged(bao: Bao, rabbit: Rabbit, tmp_path: Path) -> None:
     lease_time(bao, 2, 6)
+    for _ in range(5):  # where the machine stood still, the two seconds were over before they were renewed
+        if (lived := exchanged_after(rabbit, tmp_path)) > 2.5:
+            break
+    assert lived > 2.5, "longer than one lease: it was renewed before it was exchanged"
+
+
+def exchanged_after(rabbit: Rabbit, state: Path) -> float:
+    """The seconds after which a leased credential was exchanged for another."""
     news: list[tuple[Secret, ...]] = []
     changed = threading.Event()
 
@@ -339,13 +347,12 @@ def test_a_lease_is_renewed_and_then_exchanged(bao: Bao, rabbit: Rabbit, tmp_pat
         news.append(secrets)
         changed.set()
 
-    with Session(tmp_path, on_change) as session:
+    with Session(state, on_change) as session:
         first = session.resolve("vault://rabbitmq/creds/short#username").value
         password = session.resolve("vault://rabbitmq/creds/short#password").value
         started = time.monotonic()
         assert changed.wait(30)
-        # It lived longer than one lease, so it was renewed before it was exchanged.
-        assert time.monotonic() - started > 2.5
+        lived = time.monotonic() - started
         values = {secret.reference: secret.value for secret in news[0]}
         second = values["vault://rabbitmq/creds/short#username"]
         assert second != first
@@ -356,6 +363,7 @@ def test_a_lease_is_renewed_and_then_exchanged(bao: Bao, rabbit: Rabbit, tmp_pat
         )
         assert first.decode() not in repr(news) and second.decode() not in repr(news)
     assert rabbit.wait_for(0)
+    return lived
 
 
 def test_a_session_that_ends_with_its_login_takes_the_leases_along(
@@ -548,7 +556,7 @@ def test_a_redirect_is_not_followed(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         thread.start()
         monkeypatch.setenv("VAULT_ADDR", f"http://127.0.0.1:{listener.getsockname()[1]}")
         assert "redirects" in refused("vault://secret/mcp/github#token", tmp_path).what
-        thread.join(10)
+        thread.join(60)
         elsewhere.settimeout(0.1)
         with pytest.raises(TimeoutError):
             elsewhere.accept()

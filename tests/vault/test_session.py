@@ -114,14 +114,14 @@ def test_work_that_hangs_is_given_up() -> None:
     with pytest.raises(SecretError) as error:
         within(0.2, "the store", release.wait, lambda _: SecretError("never"))
     release.set()
-    assert time.monotonic() - started < 10
+    assert time.monotonic() - started < 30
     assert error.value.what == "the store did not answer within 0.2 s"
 
 
 def test_at_the_end_of_the_program_secrets_are_given_back_all_the_same() -> None:
     script = (
         "import atexit\nfrom callgate.errors import SecretError\nfrom callgate.vault.deadline import within\n"
-        "atexit.register(lambda: print(within(5, 'x', lambda: 'given back', lambda e: SecretError('never'))))\n"
+        "atexit.register(lambda: print(within(30, 'x', lambda: 'given back', lambda e: SecretError('never'))))\n"
     )
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True, timeout=60)
     assert (done.stdout, done.stderr) == ("given back\n", "")
@@ -132,13 +132,13 @@ def test_what_went_wrong_is_told_without_the_original_error() -> None:
         raise ValueError("the answer was: secret-Value-1")
 
     with pytest.raises(SecretError) as error:
-        within(5, "the store", fail, lambda problem: SecretError(type(problem).__name__))
+        within(30, "the store", fail, lambda problem: SecretError(type(problem).__name__))
     assert (error.value.what, error.value.__cause__, error.value.__context__) == ("ValueError", None, None)
 
     def nothing() -> None:
         raise NothingStored("nothing", next_step="put it there")
 
     with pytest.raises(NothingStored) as missing:
-        within(5, "the store", nothing, lambda _: SecretError("never"))
+        within(30, "the store", nothing, lambda _: SecretError("never"))
     assert missing.value.next_step == "put it there"
     assert missing.value.__context__ is None
