@@ -45,8 +45,6 @@ class SessionTable:
     def __init__(self, limit: int) -> None:
         self.limit = limit
         self._sessions: OrderedDict[bytes, Session] = OrderedDict()
-        self._latest: Session | None = None
-        """The one at the end, if it was used last."""
         self._asked: OrderedDict[tuple[str, str | int], Channel] = OrderedDict()
         self._resumable: OrderedDict[tuple[str, bytes], Channel] = OrderedDict()
 
@@ -71,9 +69,7 @@ class SessionTable:
     def used(self, session_id: bytes, session: Session, now: float) -> None:
         """The session is in use."""
         session.used = now
-        if session is not self._latest:
-            self._latest = session
-            self._sessions.move_to_end(session_id)
+        self._sessions.move_to_end(session_id)
 
     def add(self, session_id: bytes, principal: str, channel: Channel, now: float) -> Session | None:
         """Remember a session; None when there is no room."""
@@ -88,7 +84,7 @@ class SessionTable:
             else:
                 return None
         session = Session(principal, channel, now)
-        self._sessions[session_id] = self._latest = session
+        self._sessions[session_id] = session
         return session
 
     def opened(self, session_id: bytes, principal: str, channel: Channel, now: float) -> Session | None:
