@@ -9,6 +9,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from callgate.transport.http.exchange import Exchange
+from callgate.transport.http.posts import REPEATABLE
 from callgate.transport.http.relay import Relay
 from callgate.transport.http.upstream import Request
 
@@ -99,7 +100,7 @@ class QuickCall:
         relay.session = self.session
         connection = self.connection
         head = self._data[: len(self._data) - len(body)]
-        request = Request(relay, head, body, self.route.repeats(self._waiting.method), relay.whole)
+        request = Request(relay, head, body, self._waiting.method in REPEATABLE, relay.whole)
         request.connection = connection
         request.reused = True
         relay.request = request

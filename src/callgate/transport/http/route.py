@@ -19,7 +19,7 @@ from callgate.transport.http.free_channels import FreeChannels
 from callgate.transport.http.notices import Notices
 from callgate.transport.http.own_answers import respond_error
 from callgate.transport.http.own_head import OwnHead, configured_headers
-from callgate.transport.http.posts import REPEATABLE, Posts
+from callgate.transport.http.posts import Posts
 from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.relay import Relay
 from callgate.transport.http.request_plan import RequestPlan
@@ -219,10 +219,6 @@ class HttpRoute:
         """`relay` stands in for `call` from now on."""
         self._relays.discard(call)
         self._relays.add(relay)
-
-    def repeats(self, method: str) -> bool:
-        """Whether a request of this method may reach the server twice."""
-        return method in REPEATABLE
 
     def learn(self, principal: str, body: bytes) -> None:
         """Take note of an answer to `tools/list`, as its caller gets it."""
