@@ -1,6 +1,6 @@
 """One HTTP request and its answer, as routes see it.
 
-The connection (`server.py`) reads and checks a request, makes an Exchange and hands it to the Route of
+The connection (`connection.py`) reads and checks a request, makes an Exchange and hands it to the Route of
 its path. The route answers at once or later, from any callback of the event loop: either `respond`
 (one write: head and body together) or `start_stream`, `write` …, `finish`. There is no coroutine, task
 or future per request.

@@ -72,7 +72,6 @@ alternative address, transport or cross-origin policy for the gate's own origin.
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 TEXT: tuple[bytes, bytes] = (b"content-type", b"text/plain; charset=utf-8")
-EVENT_STREAM: tuple[bytes, bytes] = (b"content-type", b"text/event-stream")
 NO_STORE: tuple[bytes, bytes] = (b"cache-control", b"no-store")
 
 BODYLESS = frozenset((204, 304))

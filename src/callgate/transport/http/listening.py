@@ -18,7 +18,7 @@ from pathlib import Path
 from callgate.config import Config
 from callgate.errors import ConfigError
 from callgate.transport.http import prefork, tls
-from callgate.transport.http.request_policy import RequestPolicy
+from callgate.transport.http.request_policy import RequestPolicy, bracketed
 from callgate.transport.http.worker import Plan, Worker
 from callgate.transport.http.worker_names import WorkerNames
 
@@ -35,8 +35,7 @@ def serve(plan: Plan, config: Config, ready: Callable[[str], None]) -> int:
     sock = _bind(config, shared=workers > 1)
     port = sock.getsockname()[1]
     config = replace(config, listen=replace(config.listen, port=port))
-    host = f"[{config.listen.host}]" if ":" in config.listen.host else config.listen.host
-    base = f"{'https' if config.listen.tls_certificate else 'http'}://{host}:{port}"
+    base = f"{'https' if config.listen.tls_certificate else 'http'}://{bracketed(config.listen.host)}:{port}"
     if workers == 1:
         return _run(plan, config, 0, sock, None, lambda: ready(base))
     directory = tempfile.mkdtemp(prefix="callgate-")  # mode 0700: only this user can reach the workers' sockets

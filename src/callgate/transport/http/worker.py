@@ -247,9 +247,9 @@ class Worker:
             if isinstance(route, Renewable) and route not in made:
                 route.renew(server, self._gate)
         self._routes = routes
-        return Site(config.listen, config.limits, policy, open_policy, self._endpoints(config))
+        return Site(config.listen, config.limits, policy, open_policy, self._endpoints())
 
-    def _endpoints(self, config: Config) -> dict[bytes, Endpoint]:
+    def _endpoints(self) -> dict[bytes, Endpoint]:
         alive = HealthRoute(lambda: "")
         ready = HealthRoute(self._trouble)
         endpoints = {
