@@ -11,23 +11,17 @@ from callgate.gate import withheld
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
-from callgate.gate.verdicts import Finding, Remove, Rewrite
+from callgate.gate.verdicts import ReplaceSpan, Rewrite
 from callgate.gate.withheld import carry_over
 from tests.gate.fakes import control, gate_of
-from tests.gate.messages import call, dump
+from tests.gate.messages import call, dump, withhold_evil
 
 SERVED = {name: ServerConfig(name, url="http://127.0.0.1:1/mcp") for name in ("s", "t")}
 
 
-def _withhold_evil(event: Any) -> Rewrite:
-    tools = event.message.body["result"]["tools"]
-    bad = [f"/result/tools/{n}" for n, tool in enumerate(tools) if "evil" in tool.get("description", "")]
-    return Rewrite(tuple(map(Remove, bad)), tuple(Finding("c/evil", "tool-poisoning", "m", p) for p in bad))
-
-
 def gate(mode: str = "enforce", **config: Any) -> Gate:
     config.setdefault("servers", SERVED)
-    return gate_of(control("c", pattern=b"evil", catalog=_withhold_evil), mode=mode, **config)[0]
+    return gate_of(control("c", pattern=b"evil", catalog=withhold_evil), mode=mode, **config)[0]
 
 
 def opened(gate: Gate, server: str = "s", principal: str = "p") -> Channel:
@@ -154,3 +148,25 @@ def test_what_other_workers_say_counts_like_what_was_seen() -> None:
     assert len(told) == 2, "what the old rules show is no news for the others"
     lists(opened(first), "evil")
     assert told[2:] == [(key, "second c/evil")]
+
+
+@pytest.mark.parametrize("descriptions", [("evil", "fine"), ("fine", "evil")])
+def test_a_name_that_is_listed_twice_is_withheld_where_one_of_them_is(descriptions: tuple[str, str]) -> None:
+    channel = opened(gate())
+    asks(channel)
+    channel.server(dump(id=1, result={"tools": [{"name": "b", "description": text} for text in descriptions]}))
+    assert not passes(channel)
+
+
+def test_what_only_the_second_look_takes_out_is_given_back_at_no_moment() -> None:
+    def joined(event: Any) -> Rewrite:
+        at = event.message.body["result"]["tools"][0]["description"].index("_")
+        return Rewrite((ReplaceSpan("/result/tools/0/description", at, at + 1, ""),))
+
+    controls = control("c", pattern=b"evil", catalog=withhold_evil), control("j", pattern=b"_", catalog=joined)
+    made, _ = gate_of(*controls, servers=SERVED)
+    told: list[str] = []
+    made.withheld.share(lambda key, rule: told.append(rule), withheld.withholds(made))
+    for _ in range(2):
+        lists(opened(made), "ev_il")
+    assert told == ["c/evil", "c/evil"]

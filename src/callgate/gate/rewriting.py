@@ -66,14 +66,6 @@ def rewrite(gate: Gate, event: Event, decision: Decision, rounds: Rounds) -> Mes
     return message
 
 
-def learn_withheld(gate: Gate, rounds: Rounds, *, shown: bool) -> None:
-    """Note what is withheld from a list that was judged in these rounds. `shown`: the rest of it reaches its client."""
-    if rounds[0][0].hook == "catalog":
-        for event, decision in rounds:
-            gate.withheld.learn(event, decision, shown=shown)
-            shown = False  # the rounds after the first only take more away
-
-
 def _conflict(decision: Decision, reason: str, what: str) -> None:
     decision.deny(reason, "edit-conflict")
     decision.findings.append(Finding("edit-conflict", "fail-open", what, severity="high"))

@@ -72,7 +72,7 @@ def server_answer(channel: Channel, message: Message) -> bytes | Outcome:
         if channel.enforce:
             return no_evidence(_SERVER, message, method, modern=waiting.modern)
     if hook == "catalog" and gate.withheld.names:
-        gate.withheld.learn(Event(hook, _SERVER, message, channel.conversation, method, name, waiting), CLEAR)
+        gate.withheld.learn([(Event(hook, _SERVER, message, channel.conversation, method, name, waiting), CLEAR)])
     return message.data
 
 

@@ -10,7 +10,7 @@ from callgate.gate.engine import CLEAR, Decision
 from callgate.gate.events import Event, Hook
 from callgate.gate.outcome import HTTP_OK, Outcome
 from callgate.gate.pending import Pending
-from callgate.gate.rewriting import learn_withheld, rewrite
+from callgate.gate.rewriting import rewrite
 from callgate.gate.substitutes import denied, no_evidence
 from callgate.protocol.message import Direction, Message, RequestId
 
@@ -62,10 +62,10 @@ def settle(
         )
     except AuditError:
         if channel.enforce:
-            learn_withheld(gate, rounds, shown=False)
+            gate.withheld.learn(rounds, shown=False)
             return no_evidence(direction, message, method, modern=modern)
         seq = 0
-    learn_withheld(gate, rounds, shown=outcome != "deny")
+    gate.withheld.learn(rounds, shown=outcome != "deny")
     if outcome == "deny":
         return denied(message, method, decision, modern=modern)
     if table is not None:

@@ -7,7 +7,7 @@ A gate that replaces another at a reload begins with what that one withheld; wor
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 from callgate.gate.events import Event
@@ -15,6 +15,7 @@ from callgate.gate.verdicts import Finding
 
 if TYPE_CHECKING:
     from callgate.gate.engine import Decision, Gate
+    from callgate.gate.rewriting import Rounds
 
 Key: TypeAlias = tuple[str, str, str, str]
 Still: TypeAlias = Callable[[str, str], bool]
@@ -45,29 +46,33 @@ class Withheld:
         self._tell: Callable[[Key, str], None] | None = None
         self._still: Still | None = None
 
-    def learn(self, event: Event, decision: Decision, *, shown: bool = True) -> None:
-        """Note what `decision` removes from the list in `event`, and forget what it shows.
+    def learn(self, rounds: Rounds, *, shown: bool = True) -> None:
+        """Note what these looks at one list remove from it, and forget what the first one shows and none removes.
 
         Not `shown`: the list as a whole reaches nobody, so nothing in it is to be forgotten.
         """
-        place = _LISTS.get(event.method)
+        event = rounds[0][0]
+        place = _LISTS.get(event.method) if event.hook == "catalog" else None
         if place is None:
             return
         member, key, call = place
-        items: Any = event.message.body["result"].get(member) if "result" in event.message.body else None
-        if type(items) is not list:
-            return
-        removed = decision.withheld
         server, principal = event.conversation.server, event.conversation.principal
-        for number, item in enumerate(items):
-            name = item.get(key) if type(item) is dict else None
-            if type(name) is not str:
-                continue
-            rule = removed.get(f"/result/{member}/{number}")
-            if rule is not None:
-                self._add((server, principal, call, name), rule)
-            elif shown:
-                self._forget((server, principal, call, name))
+        removed: dict[Key, str] = {}
+        seen: list[Key] = []
+        for look, decision in rounds:
+            for number, name in _named(look, member, key):
+                where = (server, principal, call, name)
+                rule = decision.withheld.get(f"/result/{member}/{number}")
+                if rule is not None:
+                    removed[where] = rule
+                elif look is event:
+                    seen.append(where)
+        if shown:
+            for where in seen:
+                if where not in removed:
+                    self._forget(where)
+        for where, rule in removed.items():
+            self._add(where, rule)
 
     def share(self, tell: Callable[[Key, str], None], still: Still) -> None:
         """Tell what is learned here (`rule` is empty for what is forgotten), and hear of others what `still` says."""
@@ -135,6 +140,16 @@ class Withheld:
         denial.findings.append(Finding(rule, "tool-poisoning", f"called by name although {what}", severity="high"))
         denial.deny(what, rule)
         return denial
+
+
+def _named(event: Event, member: str, key: str) -> Iterator[tuple[int, str]]:
+    """Places and names of what stands in a list."""
+    items: Any = event.message.body["result"].get(member) if "result" in event.message.body else None
+    if type(items) is list:
+        for number, item in enumerate(items):
+            name = item.get(key) if type(item) is dict else None
+            if type(name) is str:
+                yield number, name
 
 
 def carry_over(old: Gate, new: Gate) -> None:
