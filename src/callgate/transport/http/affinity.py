@@ -16,6 +16,7 @@ from callgate.gate import answers
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Exchange, Headers, Route, Sink
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
+from callgate.transport.http.request_plan import SESSION_HEADER
 from callgate.transport.http.server import PRINCIPAL_HEADER
 
 if TYPE_CHECKING:
@@ -23,7 +24,6 @@ if TYPE_CHECKING:
     from callgate.transport.http.known_request import KnownRequest, Quick
     from callgate.transport.http.quick import QuickCall
 
-SESSION_HEADER = b"mcp-session-id"
 HOME_OF_STREAMS = 0
 """The worker of all HTTP+SSE (2024-11-05) sessions: their ids travel in URLs, which are not sealed."""
 _DROPPED = HOP_BY_HOP | {b"content-length", b"date"}

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from callgate.transport.http.exchange import Headers, SharedHeaders
 from callgate.transport.http.fields import ANSWER_DROPPED, BODYLESS, media_type
+from callgate.transport.http.request_plan import SESSION_HEADER
 
 
 class AnswerPlan:
@@ -31,7 +32,7 @@ class AnswerPlan:
                 continue
             if name == b"content-type":
                 kind = media_type(value)
-            elif name == b"mcp-session-id":
+            elif name == SESSION_HEADER:
                 self.session_id = value
             kept.append(field)
         self.status = status

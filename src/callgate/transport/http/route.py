@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from callgate.config import ServerConfig
 from callgate.errors import AuditError
+from callgate.protocol.headers import VERSION_HEADER
 from callgate.transport.http.client import Origin, Pool
 from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.free_channels import FreeChannels
@@ -22,7 +23,7 @@ from callgate.transport.http.own_head import OwnHead, configured_headers
 from callgate.transport.http.posts import Posts
 from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.relay import Relay
-from callgate.transport.http.request_plan import RequestPlan
+from callgate.transport.http.request_plan import SESSION_HEADER, RequestPlan
 from callgate.transport.http.sessions import Session, SessionTable, session_label
 from callgate.transport.http.waiting import until
 from callgate.transport.tool_schemas import CallerSchemas
@@ -226,7 +227,7 @@ class HttpRoute:
 
     def forget(self, exchange: Exchange) -> None:
         """The server does not know this session any more."""
-        session_id = exchange.header(b"mcp-session-id")
+        session_id = exchange.header(SESSION_HEADER)
         if session_id is not None:
             self.sessions.remove(session_id)
 
@@ -241,8 +242,7 @@ class HttpRoute:
 
     def post_back(self, exchange: Exchange, message: bytes) -> None:
         """Send a message of the gate's own to the server: why its request was refused."""
-        wanted = (b"mcp-session-id", b"mcp-protocol-version")
-        session = [field for field in exchange.headers if field[0] in wanted]
+        session = [field for field in exchange.headers if field[0] in (SESSION_HEADER, VERSION_HEADER)]
         self.notices.add(self.own.start[b"POST"], session, message)
 
     def _tick(self) -> None:
