@@ -142,7 +142,7 @@ class Connection(Answering):
     def pause_writing(self) -> None:
         self.write_paused = True
         self._unread = self.transport.get_write_buffer_size()
-        self.unread_deadline = self._server.now + self._server.site.listen.idle_timeout_s
+        self.unread_deadline = self._server.idle_deadline
 
     def resume_writing(self) -> None:
         self.write_paused = False
@@ -154,7 +154,7 @@ class Connection(Answering):
         elif self.stopped and not self._queue:
             self._linger()
         else:
-            self.deadline = self._server.now + self._server.site.listen.idle_timeout_s
+            self.deadline = self._server.idle_deadline
             self._pump()
 
     # -- request_reader.Asked --------------------------------------------------------------------
