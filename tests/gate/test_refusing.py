@@ -104,6 +104,19 @@ def test_what_passes_uninspected_takes_no_place_in_flight() -> None:
     assert channel.pending[1].method == "tools/list"
 
 
+def test_who_asks_in_a_batch_that_passes_uninspected_is_answered() -> None:
+    channel, journal = channel_of(mode="observe")
+    channel.revision = "2025-03-26"
+    odd = b"[" + call(1) + b"," + call("2") + b',{"id":true},5]'
+    assert channel.client(odd) == odd
+    assert list(channel.pending) == [1, "2"]
+    assert channel.server(answer(1)) == answer(1)
+    odd = b"[" + answer("2") + b",5]"
+    assert channel.server(odd) == odd
+    assert not channel.pending
+    assert journal.outcomes() == ["would-deny", "allow", "would-deny"]
+
+
 def test_nothing_passes_uninspected_where_a_control_enforces() -> None:
     twice = b'{"jsonrpc":"2.0","id":1,"id":1,"result":{}}'
     for mode, passes in ((None, True), ("observe", True), ("enforce", False)):

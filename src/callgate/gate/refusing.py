@@ -68,12 +68,11 @@ def malformed(channel: Channel, raw: bytes, error: ProtocolError, direction: Dir
             outcome.forward = answers.error(asked, answers.DENIED, text, error.rule)
         return outcome
     finding = replace(channel.gate.finding_of(error), message=f"passed uninspected: {error.what}")
-    request_id = body.get("id") if type(body) is dict else None
-    if type(request_id) not in (str, int):
-        request_id = None
-    _record(channel, direction, request_id, raw, "would-deny", finding)
-    if request_id is not None and type(body) is dict:
-        _follow(channel, body, request_id, direction)
+    _record(channel, direction, _id_of(body), raw, "would-deny", finding)
+    for one in body if type(body) is list else [body]:
+        request_id = _id_of(one)
+        if request_id is not None:
+            _follow(channel, one, request_id, direction)
     # Between tokens a line break means what a space means, but to a reader of lines it ends the message.
     return one_line(raw.replace(b"\n", b" ").replace(b"\r", b" "))
 
@@ -97,6 +96,11 @@ def _record(
         channel.scope.decision(hook, int(direction), "", "", request_id, data, None, outcome, (finding,), 0, 0)
     except AuditError:
         pass  # it is refused anyway, or passes since the gate only observes
+
+
+def _id_of(body: Any) -> RequestId | None:
+    request_id = body.get("id") if type(body) is dict else None
+    return request_id if type(request_id) in (str, int) else None
 
 
 def _follow(channel: Channel, body: dict[str, Any], request_id: RequestId, direction: Direction) -> None:
