@@ -44,6 +44,11 @@ def without_underscore(event: Any) -> Rewrite:
     return Rewrite((ReplaceSpan("/result/content/0/text", at, at + 1, ""),))
 
 
+def joined_description(event: Any) -> Rewrite:
+    at = event.message.body["result"]["tools"][0]["description"].index("_")
+    return Rewrite((ReplaceSpan("/result/tools/0/description", at, at + 1, ""),))
+
+
 def withhold_evil(event: Any) -> Rewrite:
     tools = event.message.body["result"]["tools"]
     bad = [f"/result/tools/{n}" for n, tool in enumerate(tools) if "evil" in tool.get("description", "")]

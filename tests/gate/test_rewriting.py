@@ -11,7 +11,16 @@ from callgate.gate.events import Event
 from callgate.gate.outcome import Outcome
 from callgate.gate.verdicts import ALLOW, Annotate, Ask, Deny, Finding, Remove, ReplaceSpan, ReplaceValue, Rewrite
 from tests.gate.fakes import channel_of, control, gate_of
-from tests.gate.messages import answer, call, dump, outcome, refused, withhold_evil, without_underscore
+from tests.gate.messages import (
+    answer,
+    call,
+    dump,
+    joined_description,
+    outcome,
+    refused,
+    withhold_evil,
+    without_underscore,
+)
 
 
 def test_edits_reach_the_bytes() -> None:
@@ -129,7 +138,7 @@ def test_what_is_withheld_from_a_list_cannot_be_called_by_name() -> None:
 def test_a_list_that_reaches_nobody_gives_nothing_back() -> None:
     """What was withheld stays so until a list that passes shows it again."""
     refuses = control("d", pattern=b"nonsense", catalog=lambda event: Deny("no"))
-    joiner = control("j", pattern=b"_", catalog=_joined_description)
+    joiner = control("j", pattern=b"_", catalog=joined_description)
     channel, journal = channel_of(control("c", pattern=b"evil", catalog=withhold_evil), refuses, joiner)
 
     def listed(description: str) -> None:
@@ -152,18 +161,13 @@ def test_a_list_that_reaches_nobody_gives_nothing_back() -> None:
 
 def test_what_only_the_second_look_withholds_cannot_be_called_by_name_either() -> None:
     """A text that is hidden from the first look by what another control takes out of it."""
-    joiner = control("j", pattern=b"_", catalog=_joined_description)
+    joiner = control("j", pattern=b"_", catalog=joined_description)
     channel, _ = channel_of(joiner, control("c", pattern=b"evil", catalog=withhold_evil))
     channel.client(dump(id=1, method="tools/list"))
     listing = channel.server(dump(id=1, result={"tools": [{"name": "b", "description": "ev_il"}, {"name": "a"}]}))
     assert outcome(listing)["result"]["tools"] == [{"name": "a"}]
     assert isinstance(channel.client(call(2, "b")), Outcome)
     assert isinstance(channel.client(call(3, "a")), bytes)
-
-
-def _joined_description(event: Any) -> Rewrite:
-    at = event.message.body["result"]["tools"][0]["description"].index("_")
-    return Rewrite((ReplaceSpan("/result/tools/0/description", at, at + 1, ""),))
 
 
 def test_what_one_principal_sees_changes_nothing_for_another() -> None:

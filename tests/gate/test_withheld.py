@@ -11,10 +11,9 @@ from callgate.gate import withheld
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
-from callgate.gate.verdicts import ReplaceSpan, Rewrite
 from callgate.gate.withheld import carry_over
 from tests.gate.fakes import control, gate_of
-from tests.gate.messages import call, dump, withhold_evil
+from tests.gate.messages import call, dump, joined_description, withhold_evil
 
 SERVED = {name: ServerConfig(name, url="http://127.0.0.1:1/mcp") for name in ("s", "t")}
 
@@ -159,12 +158,8 @@ def test_a_name_that_is_listed_twice_is_withheld_where_one_of_them_is(descriptio
 
 
 def test_what_only_the_second_look_takes_out_is_given_back_at_no_moment() -> None:
-    def joined(event: Any) -> Rewrite:
-        at = event.message.body["result"]["tools"][0]["description"].index("_")
-        return Rewrite((ReplaceSpan("/result/tools/0/description", at, at + 1, ""),))
-
-    controls = control("c", pattern=b"evil", catalog=withhold_evil), control("j", pattern=b"_", catalog=joined)
-    made, _ = gate_of(*controls, servers=SERVED)
+    joiner = control("j", pattern=b"_", catalog=joined_description)
+    made, _ = gate_of(joiner, control("c", pattern=b"evil", catalog=withhold_evil), servers=SERVED)
     told: list[str] = []
     made.withheld.share(lambda key, rule: told.append(rule), withheld.withholds(made))
     for _ in range(2):
