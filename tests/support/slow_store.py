@@ -50,6 +50,6 @@ class SlowStore:
 
     async def was_asked(self, times: int = 1) -> None:
         """Wait for that many questions."""
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(60):
             while self.asked < times:  # noqa: ASYNC110 - another process writes it
                 await asyncio.sleep(0.01)

@@ -10,7 +10,7 @@ from callgate.config import Limits
 from callgate.gate.verdicts import Allow, Deny, Finding
 from callgate.transport.bridge import encode
 from tests.gate.fakes import FakeJournal, control, gate_of
-from tests.transport.exchanges import BOTH, MODERN, Client, config_of, route_to
+from tests.transport.exchanges import BOTH, MODERN, Client, config_of, hurried, route_to, until
 
 KEY = "io.modelcontextprotocol/subscriptionId"
 ALLOWS = control("allows", b"harmless", content=lambda _: Allow())
@@ -119,9 +119,12 @@ async def test_what_answers_no_cancelled_request_is_refused_as_ever(arguments: d
 
 
 async def test_an_answer_after_its_timeout_is_no_finding() -> None:
-    async with route_to("late", request_timeout_s=1.0) as (route, journal):
+    async with route_to("late") as (route, journal):
         client = Client(route)
-        answer = await client.modern(41, "silent").end()
+        await client.modern(1, "x").end()
+        with hurried(route):
+            answer = client.modern(41, "silent")
+        await answer.end()
         assert (answer.status, answer.json["error"]["data"]["rule"]) == (504, "request-timeout")
         await client.modern(1, "x").end()
         assert from_server(journal) == [(41, "allow")]
@@ -231,7 +234,9 @@ async def test_headers_that_differ_from_the_body(headers: list[tuple[bytes, byte
         assert journal.notes == []
 
 
-async def test_a_crash_is_told_and_the_process_comes_back_after_a_pause() -> None:
+async def test_a_crash_is_told_and_the_process_comes_back_after_a_pause(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("callgate.transport.shared_process.STABLE_S", 1000)
+    monkeypatch.setattr("callgate.transport.shared_process.FIRST_PAUSE_S", 30)
     async with route_to("dies") as (route, journal):
         client = Client(route)
         pair = [client.modern(1, "x"), client.modern(1, "x")]
@@ -244,8 +249,11 @@ async def test_a_crash_is_told_and_the_process_comes_back_after_a_pause() -> Non
         refused = client.modern(3, "x")
         assert refused.status == 503
         assert b"retry-after" in refused.headers
-        await asyncio.sleep(0.7)
-        assert (await client.modern(4, "x").end()).status == 502
+        shared = route._shared["alice"]
+        shared._not_before -= 15  # as if it were so much later
+        assert client.modern(4, "x").status == 503
+        shared._not_before -= 15
+        assert (await client.modern(5, "x").end()).status == 502
         assert [kind for kind, _ in journal.notes] == ["launch"] * 3
 
 
@@ -258,12 +266,14 @@ async def test_a_program_that_is_not_there() -> None:
 
 
 async def test_a_timeout_cancels_upstream() -> None:
-    async with route_to("slow", request_timeout_s=1.0) as (route, _):
+    async with route_to("slow", request_timeout_s=100) as (route, _):
         client = Client(route)
-        answer = await client.modern(9, "silent").end()
-        assert answer.status == 504
+        await client.modern(1, "x").end()
+        with hurried(route):
+            answer = client.modern(9, "silent")
+        assert (await answer.end()).status == 504
         assert answer.json["error"]["data"]["rule"] == "request-timeout"
-        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [1]
+        assert (await client.modern(1, "seen").end()).json["result"]["cancelled"] == [2]
 
 
 async def test_garbage_and_too_long_answers() -> None:
@@ -280,7 +290,7 @@ async def test_garbage_and_too_long_answers() -> None:
 async def test_an_answer_the_parser_refuses_reaches_its_caller_as_an_error() -> None:
     async with route_to("duplicates") as (route, _):
         client = Client(route)
-        answer = await client.modern("mine", "x").end(3)
+        answer = await client.modern("mine", "x").end()
         assert answer.json["id"] == "mine"
         assert answer.json["error"]["data"]["rule"].startswith("jsonrpc")
 
@@ -331,7 +341,7 @@ async def test_idle_processes_are_stopped(monkeypatch: pytest.MonkeyPatch) -> No
     async with route_to("echo") as (route, journal):
         client = Client(route)
         await client.modern(1, "x").end()
-        await asyncio.sleep(1.0)
+        await until(lambda: not route._upstreams)
         assert (await client.modern(2, "x").end()).status == 200
         assert len(journal.notes) == 2
 

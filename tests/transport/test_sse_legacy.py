@@ -1,6 +1,5 @@
 """HTTP+SSE of 2024-11-05 towards clients, in front of stdio servers."""
 
-import asyncio
 import json
 from typing import Any
 
@@ -8,7 +7,7 @@ import pytest
 
 from callgate.gate.verdicts import Deny, Finding
 from tests.gate.fakes import control
-from tests.transport.exchanges import Answer, Client, exists, route_to
+from tests.transport.exchanges import Answer, Client, exists, hurried, route_to, until
 
 
 class SseClient(Client):
@@ -52,9 +51,7 @@ async def test_everything_comes_on_the_stream_and_its_end_ends_the_server() -> N
         assert (await client.told(1))["result"]["client"] == {"n": 1}
         client.leave(0)
         assert client.say({"id": 2, "method": "x"}).status == 404
-        async with asyncio.timeout(30):
-            while exists(journal.notes[0][1]["pid"]):  # noqa: ASYNC110 - nobody else could tell
-                await asyncio.sleep(0.05)
+        await until(lambda: not exists(journal.notes[0][1]["pid"]))
 
 
 async def test_refusals_come_on_the_stream_too() -> None:
@@ -98,11 +95,12 @@ async def test_a_death_a_timeout_and_a_server_that_cannot_start() -> None:
         client.say({"id": 1, "method": "x"})
         assert "exited with code 3" in (await client.told(1))["error"]["message"]
         await client.stream.end()
-    async with route_to("slow", request_timeout_s=1.0) as (route, _):
+    async with route_to("slow", request_timeout_s=100) as (route, _):
         client = SseClient(route)
         await client.open()
         await client.start()
-        client.say({"id": 1, "method": "silent"})
+        with hurried(route):
+            client.say({"id": 1, "method": "silent"})
         assert (await client.told(1))["error"]["data"]["rule"] == "request-timeout"
         client.say({"id": 2, "method": "seen"})
         assert (await client.told(2))["result"]["cancelled"] == [1]
@@ -120,5 +118,5 @@ async def test_a_flood_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> Non
         await client.start()
         client.say({"id": 1, "method": "x"})
         await client.stream.until(lambda answer: len(answer.data) > 200_000)
-        await client.stream.end(5)
+        await client.stream.end()
         assert len(client.stream.data) < 700_000

@@ -20,7 +20,7 @@ from callgate.transport.launcher import Launcher
 from callgate.transport.stdio_upstream import StdioRoute
 from tests.gate.fakes import FakeJournal, control, gate_of
 from tests.support.slow_store import VALUE, SlowStore
-from tests.transport.exchanges import MODERN, RAW, Answer, Client, config_of, route_to
+from tests.transport.exchanges import MODERN, RAW, Answer, Client, config_of, route_to, until
 
 INITIALIZE = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
 SHOWS = "import os, sys; sys.stderr.write(os.environ['TOKEN'] + '\\n'); sys.argv[1:] = ['echo']; exec(open(%r).read())"
@@ -65,12 +65,6 @@ def kinds(journal: FakeJournal) -> list[str]:
 
 def open_files() -> int:
     return len(os.listdir("/proc/self/fd"))
-
-
-async def until(condition: Callable[[], object]) -> None:
-    async with asyncio.timeout(20):
-        while not condition():  # noqa: ASYNC110 - nobody else could tell
-            await asyncio.sleep(0.01)
 
 
 @BEGINS
@@ -317,12 +311,12 @@ async def test_work_beside_the_loop_is_told_on_it() -> None:
     gone, told = threading.Event(), []
 
     def fails() -> None:
-        gone.wait(10)
+        gone.wait(60)
         raise ValueError("x")
 
     aside.run(fails, lambda result: told.append((threading.current_thread() is threading.main_thread(), result)))
     assert not await aside.idle(0.05)
     gone.set()
-    assert await aside.idle(10)
+    assert await aside.idle(60)
     assert told[0][0] and isinstance(told[0][1], ValueError)
     assert await aside.idle(0)

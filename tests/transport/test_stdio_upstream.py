@@ -10,7 +10,7 @@ import pytest
 from callgate.config import Limits
 from callgate.gate.verdicts import ALLOW, Deny, Finding, ReplaceValue, Rewrite
 from tests.gate.fakes import control
-from tests.transport.exchanges import BOTH, Client, exists, route_to
+from tests.transport.exchanges import BOTH, Client, exists, hurried, route_to, until
 
 
 async def test_a_session_from_initialize_to_delete() -> None:
@@ -179,13 +179,14 @@ async def test_an_answer_over_the_limit_is_an_error_and_the_next_one_passes() ->
 
 
 async def test_a_request_without_answer_times_out_and_is_cancelled() -> None:
-    async with route_to("slow", request_timeout_s=1.0) as (route, _):
+    async with route_to("slow", request_timeout_s=100) as (route, _):
         client = Client(route)
         await client.initialize()
         started = time.monotonic()
-        answer = await client.request(7, "silent").end()
-        assert answer.json["error"]["data"]["rule"] == "request-timeout"
-        assert 0.9 < time.monotonic() - started < 20
+        with hurried(route):
+            answer = client.request(7, "silent")
+        assert (await answer.end()).json["error"]["data"]["rule"] == "request-timeout"
+        assert 0.2 < time.monotonic() - started < 20
         assert (await client.request(8, "seen").end()).json["result"]["cancelled"] == [7]
 
 
@@ -310,17 +311,14 @@ async def test_no_more_sessions_than_configured() -> None:
 
 
 async def test_idle_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callgate.transport.session.IDLE_S", 0.7)
     monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)
     async with route_to("echo") as (route, journal):
         client = Client(route)
         await client.initialize()
-        await asyncio.sleep(1.2)
+        monkeypatch.setattr("callgate.transport.session.IDLE_S", 0.7)
+        await until(lambda: not route._sessions)
         assert client.request(1, "x").status == 404
-        pid = journal.notes[0][1]["pid"]
-        async with asyncio.timeout(30):
-            while exists(pid):  # noqa: ASYNC110 - nobody else could tell
-                await asyncio.sleep(0.05)
+        await until(lambda: not exists(journal.notes[0][1]["pid"]))
 
 
 async def test_a_flood_that_nobody_reads_stays_in_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -336,7 +334,7 @@ async def test_a_flood_that_nobody_reads_stays_in_the_server(monkeypatch: pytest
         held = len(answer.data)
         await asyncio.sleep(0.2)
         assert held == len(answer.data) < 600_000  # one pipe read beyond the mark
-        await answer.end(5)  # it is closed after the limit
+        await answer.end()  # it is closed after the limit
         assert client.request(2, "x").status == 404
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024  # KiB
         assert len(journal.decisions) < 2000
@@ -384,7 +382,7 @@ async def test_ten_thousand_concurrent_requests() -> None:
 
 
 async def test_a_server_that_does_not_read_is_said_to_be_busy() -> None:
-    async with route_to("deaf_later", request_timeout_s=5) as (route, _):
+    async with route_to("deaf_later") as (route, _):
         client = Client(route)
         await client.initialize()
         text = "y" * 500_000
@@ -399,6 +397,6 @@ async def test_closing_waits_for_requests_in_flight() -> None:
         client = Client(route)
         await client.initialize()
         answer = client.request(1, "x", {"arguments": {"delay": 0.3}})
-        await route.close(4.0)
+        await route.close(60.0)
         assert answer.json["result"]["resultType"] == "complete"
         assert client.request(2, "x").status == 503
