@@ -141,6 +141,12 @@ def test_configuration_errors(tmp_path: Path) -> None:
         assert error.value.next_step
 
 
+def renew(context: ssl.SSLContext, listen: ListenConfig) -> None:
+    fresh = tls.server_context(listen)
+    assert fresh is not None
+    tls.renew(context, fresh)
+
+
 @pytest.mark.parametrize("broken", ["another key", "no key", "junk"])
 def test_what_cannot_be_used_at_a_reload_leaves_the_old_in_use(tmp_path: Path, broken: str) -> None:
     """A certificate renewed by halves: the new certificate is there and its key is not."""
@@ -151,16 +157,47 @@ def test_what_cannot_be_used_at_a_reload_leaves_the_old_in_use(tmp_path: Path, b
     key = {"another key": listen.tls_key, "no key": str(tmp_path / "none"), "junk": new.tls_certificate}[broken]
     with gateway("http://127.0.0.1:1/mcp", tmp_path, tls=context) as serving:
         with pytest.raises(ConfigError):
-            tls.load(context, ListenConfig(tls_certificate=new.tls_certificate, tls_key=key))
+            renew(context, ListenConfig(tls_certificate=new.tls_certificate, tls_key=key))
         with Client(serving.port, trusting(listen)) as client:
             client.send(b"GET /s/mcp HTTP/1.1\r\nHost: evil.example\r\n\r\n")
             assert client.answer().status == 421
-        tls.load(context, new)
+        renew(context, new)
         with Client(serving.port, trusting(new)) as client:
             client.send(b"GET /s/mcp HTTP/1.1\r\nHost: evil.example\r\n\r\n")
             assert client.answer().status == 421
         with pytest.raises(ssl.SSLError):
             Client(serving.port, trusting(listen))
+
+
+def test_a_certificate_renewed_twice_serves_all_kinds_of_clients(tmp_path: Path) -> None:
+    """Also those that name no server, and those of TLS 1.2; of the files only what was read matters."""
+    places = [tmp_path / name for name in ("first", "second", "third")]
+    for place in places:
+        place.mkdir()
+    first, second, third = map(certificate, places)
+    context = tls.server_context(first)
+    assert context is not None
+    with gateway("http://127.0.0.1:1/mcp", tmp_path, tls=context) as serving:
+        for listen in (second, third):
+            fresh = tls.server_context(listen)
+            assert fresh is not None
+            Path(listen.tls_key).unlink()
+            tls.renew(context, fresh)
+            for version in (ssl.TLSVersion.TLSv1_2, ssl.TLSVersion.TLSv1_3):
+                for name in (None, "localhost"):
+                    trust = trusting(listen)
+                    trust.minimum_version = trust.maximum_version = version
+                    trust.check_hostname = name is not None
+                    with (
+                        socket.create_connection(("127.0.0.1", serving.port), 30) as sock,
+                        trust.wrap_socket(sock, server_hostname=name) as client,
+                    ):
+                        client.sendall(b"GET /s/mcp HTTP/1.1\r\nHost: evil.example\r\n\r\n")
+                        assert client.recv(12) == b"HTTP/1.1 421"
+            for old in {first, second, third} - {listen}:
+                with pytest.raises(ssl.SSLError):
+                    Client(serving.port, trusting(old))
+        assert _agreed_with_tls_1_1(serving.port) is None
 
 
 def test_a_stalled_handshake_is_dropped(tmp_path: Path) -> None:

@@ -22,17 +22,6 @@ def server_context(listen: ListenConfig) -> ssl.SSLContext | None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = ssl.TLSVersion.TLSv1_2
     context.set_alpn_protocols(["http/1.1"])
-    _load(context, listen)
-    return context
-
-
-def load(context: ssl.SSLContext, listen: ListenConfig) -> None:
-    """Read the certificate and key again: new handshakes use what was read last. Raises ConfigError."""
-    server_context(listen)  # a context that takes a certificate and then not its key can do no handshake any more
-    _load(context, listen)
-
-
-def _load(context: ssl.SSLContext, listen: ListenConfig) -> None:
     try:
         context.load_cert_chain(listen.tls_certificate, listen.tls_key, password=_no_password)
     except (OSError, ssl.SSLError) as error:
@@ -41,6 +30,20 @@ def _load(context: ssl.SSLContext, listen: ListenConfig) -> None:
             f"cannot use {listen.tls_certificate} with {listen.tls_key}: {reason}",
             next_step="check that both are readable PEM files, belong together, and the key has no passphrase",
         ) from error
+    return context
+
+
+def renew(context: ssl.SSLContext, fresh: ssl.SSLContext) -> None:
+    """Let what listens with `context` do new handshakes with `fresh`.
+
+    A certificate and key are never read into a context that is in use: one that takes a certificate and then not its
+    key can do no handshake any more.
+    """
+
+    def hand_over(connection: ssl.SSLObject, _name: str | None, _context: ssl.SSLContext) -> None:
+        connection.context = fresh  # whether the client names a server or not
+
+    context.sni_callback = hand_over
 
 
 def _no_password() -> str:

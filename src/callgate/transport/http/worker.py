@@ -168,7 +168,7 @@ class Worker:
         if kept != config:
             what = "listen.address, listen.workers, TLS or none, state_dir and audit"
             prefork.say(f"{what} change at the next start")
-        tls.server_context(kept.listen)  # tried before anything changes, and put in use when everything has
+        certificate = tls.server_context(kept.listen)  # before anything changes; put in use when everything has
         gate = self._plan.build_gate(kept, self._state, self._journal)
         retired_gate, retired_routes = self._gate, dict(self._routes)
         self._gate = gate
@@ -177,8 +177,8 @@ class Worker:
         except CallgateError:
             self._gate = retired_gate
             raise
-        if self._tls is not None:
-            tls.load(self._tls, kept.listen)
+        if self._tls is not None and certificate is not None:
+            tls.renew(self._tls, certificate)
         carry_over(retired_gate, gate)
         self._share(gate)
         self._config = kept
