@@ -16,7 +16,7 @@ from callgate.errors import LimitExceeded, ProtocolError
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec, one_line, parse_leniently
+from callgate.protocol.codec import one_line, parse_leniently
 from callgate.protocol.fragments import id_at_head, id_at_tail
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.transport.lane import REFUSED_IN_A_ROW
@@ -61,11 +61,10 @@ class Face(Protocol):
 class Link:
     """See the module. `connect` is called at once; its error goes to the caller."""
 
-    __slots__ = ("_codec", "_face", "_refused", "_token_of", "_tokens", "channel", "upstream")
+    __slots__ = ("_face", "_refused", "_token_of", "_tokens", "channel", "upstream")
 
-    def __init__(self, codec: Codec, channel: Channel, face: Face, connect: Connect) -> None:
+    def __init__(self, channel: Channel, face: Face, connect: Connect) -> None:
         self.channel = channel
-        self._codec = codec
         self._face = face
         self._tokens: dict[Any, RequestId] = {}
         self._token_of: dict[RequestId, Any] = {}
@@ -81,7 +80,6 @@ class Link:
         )
         new.take_over(old)
         self.channel = new
-        self._codec = gate.codec
 
     # -- from the client -------------------------------------------------------------------------
 
@@ -106,7 +104,8 @@ class Link:
         if waiting is not None and waiting.method == "initialize":
             return
         params = {"requestId": request_id, "reason": reason}
-        self.client(self._codec.encode({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}))
+        body = {"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}
+        self.client(self.channel.codec.encode(body))
         self._forget(request_id)
 
     def _note_token(self, request: Message) -> None:
@@ -125,7 +124,7 @@ class Link:
     def line(self, data: bytes) -> None:
         """One line of the server."""
         try:
-            message = self._codec.decode(data, Direction.SERVER)
+            message = self.channel.codec.decode(data, Direction.SERVER)
         except ProtocolError as error:
             self._malformed(data, error)
             return
@@ -184,7 +183,7 @@ class Link:
 
     def too_long(self, edges: list[bytes], *, endless: bool) -> None:
         """Lines over the limit were dropped. Where their ids can be read, who waits is told."""
-        error = too_long(self._codec.limits.response_bytes)
+        error = too_long(self.channel.limits.response_bytes)
         found = [one for one in ids_at(edges) if one in self.channel.pending]
         for request_id in found:
             outcome = self.channel.refuse(error, Direction.SERVER, request_id)

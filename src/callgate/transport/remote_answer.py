@@ -24,8 +24,9 @@ ATTEMPTS = 5
 class Owner(Protocol):
     """What an answer needs of the relay."""
 
-    limit: int
-    """Largest message in bytes."""
+    @property
+    def limit(self) -> int:
+        """Largest message in bytes."""
 
     def incoming(self, data: bytes) -> None:
         """A message of the server."""

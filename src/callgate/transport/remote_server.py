@@ -10,7 +10,6 @@ from callgate.config import ServerConfig
 from callgate.errors import ProtocolError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
-from callgate.protocol.codec import Codec
 from callgate.protocol.headers import mirrored_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import modern_version
@@ -44,6 +43,10 @@ class HeaderSource(Protocol):
 class Listener(Protocol):
     """Who is told what the server says."""
 
+    @property
+    def channel(self) -> Channel:
+        """What decides about it: another one after a reload."""
+
     def incoming(self, data: bytes) -> None:
         """A message of the server, undecided."""
 
@@ -63,22 +66,10 @@ class Listener(Protocol):
 class RemoteServer:
     """One server. Must be made on the running loop. Raises ConfigError for a URL or header that cannot be used."""
 
-    def __init__(
-        self,
-        url: str,
-        name: str,
-        headers: HeaderSource,
-        channel: Channel,
-        codec: Codec,
-        limit: int,
-        listener: Listener,
-    ) -> None:
-        self.limit = limit
+    def __init__(self, url: str, name: str, headers: HeaderSource, listener: Listener) -> None:
         self.schemas = ToolSchemas()
         self._loop = asyncio.get_running_loop()
         self._url = url
-        self._channel = channel
-        self._codec = codec
         self._listener = listener
         self._name = name
         self._headers = headers
@@ -99,6 +90,15 @@ class RemoteServer:
     def _configured(self) -> Headers:
         """The headers of the configuration, as they are now. Raises ConfigError."""
         return configured_headers(ServerConfig(self._name, url=self._url, headers=self._headers.current))
+
+    @property
+    def _channel(self) -> Channel:
+        return self._listener.channel
+
+    @property
+    def limit(self) -> int:
+        """Largest message in bytes."""
+        return self._channel.limits.response_bytes
 
     @property
     def room(self) -> bool:
@@ -230,7 +230,7 @@ class RemoteServer:
         ids = [request_id for request_id in answer.ids if self.waits(request_id)]
         if message is not None and ids:
             for request_id in ids:
-                self.incoming(self._codec.encode({**message.body, "id": request_id}).data)
+                self.incoming(self._channel.codec.encode({**message.body, "id": request_id}).data)
         elif answer.opening and status in FALLBACK:
             self._fall_back(answer)
         elif ids:
@@ -240,7 +240,7 @@ class RemoteServer:
 
     def _error_in(self, body: bytes) -> Message | None:
         try:
-            message = self._codec.decode(body, Direction.SERVER)
+            message = self._channel.codec.decode(body, Direction.SERVER)
         except ProtocolError:
             return None
         return message if isinstance(message, Message) and message.kind is Kind.ERROR else None

@@ -69,9 +69,7 @@ class RemoteStdio:
         stdout: int = 1,
     ) -> None:
         principal = f"local:{os.getuid()}" if hasattr(os, "getuid") else "local"
-        self._gate = gate
-        self._channel = gate.channel(server=name, principal=principal, transport="stdio")
-        self._codec = gate.codec
+        self.channel = gate.channel(server=name, principal=principal, transport="stdio")
         self._journal = journal
         self._where = (url, name, headers)
         self._stdin = stdin
@@ -87,8 +85,7 @@ class RemoteStdio:
         self._loop = loop
         self._done: asyncio.Future[int] = loop.create_future()
         url, name, headers = self._where
-        limit = self._gate.config.limits.response_bytes
-        self._server = RemoteServer(url, name, headers, self._channel, self._codec, limit, self)
+        self._server = RemoteServer(url, name, headers, self)
         self._journal.note("connect", {"server": name, "transport": "http"})
         for number in ending():
             loop.add_signal_handler(number, self._finish, 128 + number)
@@ -100,7 +97,7 @@ class RemoteStdio:
             housekeeping.cancel()
             self._flush()
             await self._server.close()
-            self._channel.close("the client ended")
+            self.channel.close("the client ended")
 
     async def _tick(self) -> None:
         while True:
@@ -129,7 +126,7 @@ class RemoteStdio:
         while self._lines and self._server.room:
             line = self._lines.popleft()
             if line is None:
-                self._reply(self._channel.refuse(self._too_long(), Direction.CLIENT))
+                self._reply(self.channel.refuse(self._too_long(), Direction.CLIENT))
             elif line.strip():
                 self._message(line)
         if self._eof and not self._lines and self._server.idle:
@@ -143,19 +140,19 @@ class RemoteStdio:
                 self._loop.remove_reader(self._stdin)
 
     def _message(self, line: bytes) -> None:
-        decoded = self._channel.decode_client(line)
+        decoded = self.channel.decode_client(line)
         if isinstance(decoded, Outcome):
             self._reply(decoded)
             return
         batch = decoded if isinstance(decoded, list) else None
-        decided = self._channel.client_batch(batch) if batch is not None else self._channel.client_message(decoded)  # type: ignore[arg-type]
+        decided = self.channel.client_batch(batch) if batch is not None else self.channel.client_message(decoded)  # type: ignore[arg-type]
         message = None if isinstance(decoded, list) else decoded
         if isinstance(decided, Outcome):
             self._reply(decided)
             if decided.forward is None:
                 return
             decided = decided.forward
-            changed = self._codec.decode(decided, Direction.CLIENT)
+            changed = self.channel.codec.decode(decided, Direction.CLIENT)
             message = changed if isinstance(changed, Message) else None
         self._server.send(decided, message, decoded if isinstance(decoded, list) else [decoded])
 
@@ -172,15 +169,15 @@ class RemoteStdio:
     def incoming(self, data: bytes) -> None:
         """A message of the server: decide, pass on."""
         try:
-            message = self._codec.decode(data, Direction.SERVER)
+            message = self.channel.codec.decode(data, Direction.SERVER)
         except ProtocolError:
-            decided = self._channel.server(data)
+            decided = self.channel.server(data)
         else:
             if isinstance(message, list):
-                decided = self._channel.server(data)
+                decided = self.channel.server(data)
             else:
                 self._learn(message)
-                decided = self._channel.server_message(message)
+                decided = self.channel.server_message(message)
         if isinstance(decided, Outcome):
             if decided.reply is not None:
                 self._server.send(decided.reply, None, [])
@@ -192,7 +189,7 @@ class RemoteStdio:
     def _learn(self, message: Message) -> None:
         """The tools say which of their arguments travel in headers."""
         if message.kind is Kind.RESULT and message.id is not None:
-            waiting = self._channel.pending.get(message.id)
+            waiting = self.channel.pending.get(message.id)
             if waiting is not None and waiting.method == "tools/list":
                 self._server.schemas.learn(message.body["result"])
 

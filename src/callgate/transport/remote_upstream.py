@@ -11,7 +11,7 @@ from collections import deque
 from collections.abc import Callable
 
 from callgate.errors import ProtocolError
-from callgate.protocol.codec import Codec
+from callgate.gate.channel import Channel
 from callgate.protocol.message import Direction, Message
 from callgate.transport.bridge import Link
 from callgate.transport.process import HIGH_WATER
@@ -27,21 +27,18 @@ class RemoteUpstream:
         url: str,
         name: str,
         headers: HeaderSource,
-        codec: Codec,
-        limit: int,
         link: Link,
         trouble: Callable[[str], None],
     ) -> None:
         self.queued = 0
         self.closed: asyncio.Future[int] = loop.create_future()
         self._loop = loop
-        self._codec = codec
         self._link = link
         self._trouble = trouble
         self._waiting: deque[bytes] = deque()
         self._sending = False
         self._ending: asyncio.Task[None] | None = None
-        self._server = RemoteServer(url, name, headers, link.channel, codec, limit, self)
+        self._server = RemoteServer(url, name, headers, self)
 
     # -- Upstream --------------------------------------------------------------------------------
 
@@ -67,6 +64,11 @@ class RemoteUpstream:
 
     # -- remote_server.Listener ------------------------------------------------------------------
 
+    @property
+    def channel(self) -> Channel:
+        """What decides now."""
+        return self._link.channel
+
     def ready(self) -> None:
         """Send what may be sent."""
         if self._sending or self._ending is not None:
@@ -80,7 +82,7 @@ class RemoteUpstream:
 
     def _send(self, line: bytes) -> None:
         try:
-            decoded = self._codec.decode(line, Direction.CLIENT)
+            decoded = self.channel.codec.decode(line, Direction.CLIENT)
         except ProtocolError:  # passed uninspected, in observe mode
             self._server.send(line, None, [])
             return
@@ -96,7 +98,7 @@ class RemoteUpstream:
 
     def write(self, data: bytes) -> None:
         """An answer of the gate's own, to a request that the server will not answer."""
-        answer = self._codec.decode(data, Direction.SERVER)
+        answer = self.channel.codec.decode(data, Direction.SERVER)
         if isinstance(answer, Message) and answer.id is not None:
             self._link.unanswered(answer.id, data)
 

@@ -15,7 +15,6 @@ from collections.abc import Callable
 from callgate.gate import answers
 from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec
 from callgate.protocol.message import Kind, Message, RequestId
 from callgate.transport.bridge import Connect, Link
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventLog, EventStream, parse_event_id
@@ -42,7 +41,6 @@ class Session:
         self,
         session_id: bytes,
         channel: Channel,
-        codec: Codec,
         connect: Connect,
         timeout_s: float,
         now: Callable[[], float],
@@ -67,7 +65,7 @@ class Session:
         self._queued = 0
         self._blocked: dict[object, float] = {}
         self._initializing: RequestId | None = None
-        self.link = Link(codec, channel, self, connect)
+        self.link = Link(channel, self, connect)
 
     @property
     def busy(self) -> bool:

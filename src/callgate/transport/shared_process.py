@@ -18,7 +18,6 @@ from callgate.errors import CallgateError, ProtocolError
 from callgate.gate import answers
 from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
-from callgate.protocol.codec import Codec
 from callgate.protocol.headers import check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import META_LOG_LEVEL
@@ -77,20 +76,15 @@ class SharedProcess:
 
     def __init__(
         self,
-        codec: Codec,
         observer: Channel,
         begin: Begin,
         timeout_s: float,
-        in_flight: int,
         now: Callable[[], float],
     ) -> None:
         self.principal = observer.conversation.principal
-        self._codec = codec
-        self._observer = observer
-        self._observer.modern = True
+        self.renew(observer)
         self._begin = begin
         self._timeout_s = timeout_s
-        self._in_flight = in_flight
         self._keep_alive_at = now() + KEEP_ALIVE_S
         self._now = now
         self._upstream: Upstream | None = None
@@ -121,9 +115,8 @@ class SharedProcess:
         """Whether there is a process, or one is being started."""
         return self._upstream is not None or self._start is not None
 
-    def renew(self, codec: Codec, observer: Channel) -> None:
+    def renew(self, observer: Channel) -> None:
         """Decode and judge by another gate from now on; requests in flight keep their channels."""
-        self._codec = codec
         self._observer = observer
         observer.modern = True
 
@@ -151,7 +144,7 @@ class SharedProcess:
             if decided.forward is None:
                 exchange.respond(decided.status, [JSON] if decided.reply else [], decided.reply or b"")
                 return
-            message = self._codec.decode(decided.forward, Direction.CLIENT)  # type: ignore[assignment]  # one object
+            message = self._observer.codec.decode(decided.forward, Direction.CLIENT)  # type: ignore[assignment]  # one object
         if message.kind is not Kind.REQUEST:
             # A cancellation names an id of another POST; here closing that POST is what cancels.
             if message.method != "notifications/cancelled":
@@ -188,8 +181,9 @@ class SharedProcess:
 
     def _unavailable(self) -> str | None:
         """Start the process if need be; why no request can be taken now, or None."""
-        if len(self._calls.entries) >= self._in_flight:
-            return f"more than {self._in_flight} requests without an answer"
+        most = self._observer.in_flight
+        if len(self._calls.entries) >= most:
+            return f"more than {most} requests without an answer"
         if self._stopping:
             return "the server is being stopped"
         if self._upstream is not None or self._start is not None:
@@ -267,7 +261,7 @@ class SharedProcess:
     def line(self, data: bytes) -> None:
         """One line of the server."""
         try:
-            message = self._codec.decode(data, Direction.SERVER)
+            message = self._observer.codec.decode(data, Direction.SERVER)
         except ProtocolError as error:
             self._malformed(error)
             return
@@ -342,7 +336,7 @@ class SharedProcess:
 
     def _mapped(self, message: Message, body: dict[str, Any], channel: Channel, request_id: RequestId) -> Message:
         """The message as its client gets it: with ids that client chose, which were inspected on their way in."""
-        if channel.codec is not self._codec:
+        if channel.codec is not self._observer.codec:
             return channel.codec.encode(body)  # for the gate from before a reload, whose patterns have other numbers
         known = request_id if message.id is not None else None
         return Message(body, encode(body), message.kind, message.method, known, message.hits)
@@ -375,7 +369,7 @@ class SharedProcess:
 
     def too_long(self, edges: list[bytes], *, endless: bool) -> None:
         """Lines over the limit were dropped. Where their ids can be read, who waits is told."""
-        error = too_long(self._codec.limits.response_bytes)
+        error = too_long(self._observer.limits.response_bytes)
         entries = [self._calls.close(one) for one in ids_at(edges) if type(one) is int]
         for entry in entries:
             if entry is not None:

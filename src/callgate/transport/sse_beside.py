@@ -106,14 +106,12 @@ class SseBesideHttp:
         return start
 
     def _connect(self, events: ProcessEvents) -> Upstream:
-        server, gate = self._server, self._gate
+        server = self._server
         upstream = RemoteUpstream(
             self._loop,
             server.url,
             server.name,
             self._headers,
-            gate.codec,
-            gate.config.limits.response_bytes,
             cast("Link", events),
             self.direct.trouble,
         )

@@ -37,7 +37,7 @@ class SseSession:
         self._timeout_s = timeout_s
         self._deadlines: dict[RequestId, float] = {}
         self._stalled_at = 0.0
-        self.link = Link(channel.codec, channel, self, connect)
+        self.link = Link(channel, self, connect)
 
     @property
     def busy(self) -> bool:

@@ -150,9 +150,7 @@ class StdioRoute:
                 return
             channel = self._channel(exchange, session_label(session_id))
             limit_s = self._server.request_timeout_s
-            session = Session(
-                session_id, channel, self._gate.codec, connect, limit_s, self._loop.time, self._session_over
-            )
+            session = Session(session_id, channel, connect, limit_s, self._loop.time, self._session_over)
             self._sessions[session_id] = session
             # In another gate than the one that decoded it, patterns have other numbers.
             session.post(exchange, message if gate is self._gate else self._gate.codec.encode(message.body))
@@ -178,12 +176,7 @@ class StdioRoute:
                 return
             if shared is None:
                 shared = self._shared[exchange.principal] = SharedProcess(
-                    self._gate.codec,
-                    self._channel(exchange),
-                    self._begin,
-                    self._server.request_timeout_s,
-                    self._gate.config.limits.in_flight,
-                    self._loop.time,
+                    self._channel(exchange), self._begin, self._server.request_timeout_s, self._loop.time
                 )
         shared.post(exchange, message, channel)
 
@@ -325,7 +318,7 @@ class StdioRoute:
         for link in links:
             link.renew(gate, server.name)
         for principal, shared in self._shared.items():
-            shared.renew(gate.codec, gate.channel(server=server.name, principal=principal, transport="http"))
+            shared.renew(gate.channel(server=server.name, principal=principal, transport="http"))
         sessions, self._sse = self._sse.sessions, self._sse_face()
         self._sse.sessions = sessions
 
