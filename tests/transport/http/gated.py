@@ -31,6 +31,7 @@ CLIENTS = 4
 WAYS = ("quick", "native", "none")
 """A call the native lane knows takes the quick way; the native lane alone; Python alone."""
 TIMEOUT_S = 10.0
+VARIES = ("time", "prev", "took_us", "chain", "pid", "digest", "signed_at", "signature", "key")
 
 
 Event: TypeAlias = Callable[["Gated"], object]
@@ -216,20 +217,27 @@ class Gated:
         }
 
     def evidence(self) -> list[Any]:
-        """All records, but for what differs between any two runs."""
+        """Of all there was; it ends the gate."""
         self.pool.close()
         self.journal.close()
-        chain = self.state_dir / "audit" / chains(self.state_dir / "audit")[0]
-        records = [json.loads(line) for line, _ in read_lines(chain)]
-        for record in records:
-            for name in ("time", "prev", "took_us", "chain", "pid", "digest", "signed_at", "signature", "key"):
+        return evidence(self.state_dir)
+
+
+def evidence(state: Path) -> list[Any]:
+    """All records, but for what differs between any two runs."""
+    found = []
+    for chain in sorted(chains(state / "audit")):
+        for line, _ in read_lines(state / "audit" / chain):
+            record = json.loads(line)
+            for name in VARIES:
                 record.pop(name, None)
-        return records
+            found.append(record)
+    return found
 
 
-def post(body: Any, *headers: str) -> bytes:
+def post(body: Any, *headers: str, target: str = "/s/mcp") -> bytes:
     data = json.dumps(body, separators=(",", ":")).encode()
-    lines = ["POST /s/mcp HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
+    lines = [f"POST {target} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
     return "\r\n".join([*lines, f"Content-Length: {len(data)}", "", ""]).encode() + data
 
 

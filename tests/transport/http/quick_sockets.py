@@ -17,21 +17,20 @@ from pathlib import Path
 from typing import Any, Self, TypeAlias
 
 from callgate.audit import open_journal
-from callgate.audit.reader import chains, read_lines
 from callgate.config import AuditConfig, Config, ListenConfig, ServerConfig
 from callgate.gate.engine import Gate
 from callgate.transport.http import tls
-from callgate.transport.http.connection import Connection, KnownRequest
+from callgate.transport.http.connection import Connection
+from callgate.transport.http.known_request import KnownRequest
 from callgate.transport.http.quick import QuickCall
 from callgate.transport.http.request_policy import RequestPolicy
 from callgate.transport.http.route import HttpRoute
 from callgate.transport.http.server import Endpoint, HttpServer
 from callgate.transport.http.server import Site as Judged
-from tests.transport.http.gated import MODERN, WAYS, Unhurried
+from tests.transport.http.gated import MODERN, WAYS, Unhurried, evidence, post
 from tests.transport.http.harness import Answer, Client, LoopThread, Peer, Request, Upstream
 
 META = "io.modelcontextprotocol/protocolVersion"
-VARIES = ("time", "prev", "took_us", "chain", "pid", "digest", "signed_at", "signature", "key")
 Respond: TypeAlias = Callable[[Request, Peer], Any]
 
 
@@ -104,12 +103,6 @@ def initialize(name: str) -> dict[str, Any]:
 def call(number: int, **arguments: Any) -> dict[str, Any]:
     params = {"name": "t", "arguments": arguments or {"q": "a"}}
     return {"jsonrpc": "2.0", "id": number, "method": "tools/call", "params": params}
-
-
-def post(body: Any, *headers: str, target: str = "/s/mcp") -> bytes:
-    data = json.dumps(body, separators=(",", ":")).encode()
-    lines = [f"POST {target} HTTP/1.1", "Host: localhost", "Content-Type: application/json", *headers]
-    return "\r\n".join([*lines, f"Content-Length: {len(data)}", "", ""]).encode() + data
 
 
 def text(request_id: Any, said: str = "b") -> bytes:
@@ -292,18 +285,6 @@ class Site:
 
     def __exit__(self, *_: object) -> None:
         self._left.close()
-
-
-def evidence(state: Path) -> list[Any]:
-    """All records, but for what differs between any two runs."""
-    found = []
-    for chain in sorted(chains(state / "audit")):
-        for line, _ in read_lines(state / "audit" / chain):
-            record = json.loads(line)
-            for name in VARIES:
-                record.pop(name, None)
-            found.append(record)
-    return found
 
 
 EVERYTHING = ("heard", "asked", "connections", "notes", "state", "evidence")

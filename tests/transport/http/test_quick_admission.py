@@ -11,7 +11,8 @@ import pytest
 
 from callgate import native
 from callgate.transport.http.fields import HOP_BY_HOP, NOT_FORWARDED, PROXY
-from tests.transport.http.quick_sockets import Caller, Held, Site, initialize, plainly, post, tell, text
+from tests.transport.http.gated import post
+from tests.transport.http.quick_sockets import Caller, Held, Site, initialize, plainly, tell, text
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")
 TOKENS = {name: f"{name}-{name[0] * 32}" for name in ("alice", "bob")}

@@ -13,8 +13,9 @@ from typing import Any
 import pytest
 
 from callgate import native
+from tests.transport.http.gated import post
 from tests.transport.http.harness import Peer, Request, Upstream, wait_until
-from tests.transport.http.quick_sockets import Held, Site, initialize, plainly, post, tell, text, until
+from tests.transport.http.quick_sockets import Held, Site, initialize, plainly, tell, text, until
 from tests.transport.http.test_tls import certificate
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")

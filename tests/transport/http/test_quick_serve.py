@@ -14,9 +14,9 @@ from typing import Any, TypeAlias
 import pytest
 
 from callgate import native
-from tests.transport.http.gated import MODERN
+from tests.transport.http.gated import MODERN, evidence, post
 from tests.transport.http.harness import Answer, Client, Upstream, wait_until
-from tests.transport.http.quick_sockets import META, Held, call, evidence, initialize, plainly, post, text
+from tests.transport.http.quick_sockets import META, Held, call, initialize, plainly, text
 from tests.transport.http.test_worker import Serve, url
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")

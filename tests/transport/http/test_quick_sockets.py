@@ -12,8 +12,9 @@ import pytest
 
 from callgate import native
 from callgate.transport.http.request_reader import IDLE
+from tests.transport.http.gated import post
 from tests.transport.http.harness import Peer, wait_until
-from tests.transport.http.quick_sockets import Held, Site, call, plainly, post, tell, text, until
+from tests.transport.http.quick_sockets import Held, Site, call, plainly, tell, text, until
 from tests.transport.http.test_tls import certificate
 
 pytestmark = pytest.mark.skipif(native.core is None, reason="the native lane was not built for this platform")
