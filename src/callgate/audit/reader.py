@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from callgate.audit.spool import TAIL_NAME, pending, segment_name, segment_of
+from callgate.audit.spool import HEADER_BYTES, TAIL_NAME, pending, segment_name, segment_of
 
 Place: TypeAlias = tuple[int, int]
 """(segment, position in it)."""
@@ -98,15 +98,20 @@ def _chunks(path: Path, position: int, count: int) -> Iterator[bytes]:
 
 
 def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
-    """`tail` and the size of the last segment as they were at one moment."""
-    tail = b""
-    size = 0
+    """`tail` and the size of the last segment as they were at one moment.
+
+    No `tail` where it was emptied at each look: what it held is in the segment by now, or is there for the next reader.
+    What it holds of one moment, taken for that of another, would be put in the place of lines that came before.
+    """
+    kept = None
     for _ in range(_TRIES):
         tail = _read_or_nothing(directory / TAIL_NAME)
         size = size_of(segment)
         if _read_or_nothing(directory / TAIL_NAME)[:8] == tail[:8]:
-            break
-    return tail, size
+            if b"\0" not in tail[HEADER_BYTES:].rstrip(b"\0"):
+                return tail, size
+            kept = tail, size  # written to while it was read, or torn by a crash: then it stays so
+    return kept or (b"", size_of(segment))
 
 
 def _read_or_nothing(path: Path) -> bytes:
