@@ -50,6 +50,7 @@ class Waiting:
     definition: Definition
     judgement: Judgement
     seen_by: tuple[str, ...]
+    config: Config
 
     @property
     def place(self) -> str:
@@ -59,7 +60,7 @@ class Waiting:
     @property
     def held_by(self) -> list[str]:
         """Other controls that withhold it all the same, while they enforce."""
-        return held_by(self.definition.kind, self.definition.body)
+        return held_by(self.definition.kind, self.definition.body, self.config)
 
 
 def main(argv: list[str]) -> int:
@@ -270,7 +271,7 @@ class _Command:
             if definition.state == "pending" or (rejected and definition.state == "rejected"):
                 judgement = _judgement(definition, definitions, tools)
                 place = (definition.kind, definition.key, definition.digest)
-                yield Waiting(definition, judgement, tuple(seen.get(place, ())))
+                yield Waiting(definition, judgement, tuple(seen.get(place, ())), self._config)
 
     def _absent(self, server: str) -> list[tuple[str, str]]:
         return sorted({(kind, key) for kind, key, digest in self._pins.seen_by(server) if not digest})

@@ -2,33 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any, Final
 
-from callgate.detect import escapes, hidden
+from callgate.config import Config, ControlConfig
+from callgate.controls import hidden_characters, terminal_escapes
+from callgate.gate.conversation import Conversation
+from callgate.gate.events import Event
+from callgate.gate.verdicts import Remove, Rewrite
+from callgate.protocol.codec import Codec
+from callgate.protocol.message import Direction
+from callgate.trust.definitions import LISTS
 
-_FINDERS: Final = (("hidden-characters", hidden.find), ("terminal-escapes", escapes.find))
-_WITHHELD: Final = frozenset({"tool", "prompt", "resource", "template"})
-"""Identity and instructions are not withheld: what is found in them is shown escaped."""
+_CONTROLS: Final = (hidden_characters, terminal_escapes)
+_LISTED: Final = {kind: (method, member) for method, (kind, member, _) in LISTS.items()}
+"""Identity and instructions are in no list, and not withheld: what is found in them is shown escaped."""
 
 
-def held_by(kind: str, body: Any) -> list[str]:
-    """The controls that find something in `body` that they take out of a list, while they enforce."""
-    if kind not in _WITHHELD:
+def held_by(kind: str, body: Any, config: Config) -> list[str]:
+    """The controls that take `body` out of a list of its own, while they enforce, with the options they have."""
+    if kind not in _LISTED:
         return []
-    texts = list(_texts(body))
-    return [control for control, find in _FINDERS if any(find(text, True, 1) for text in texts)]
-
-
-def _texts(body: Any) -> Iterator[str]:
-    """Every string of a definition, member names too, that is not plain ASCII without controls."""
-    waiting = [body]
-    while waiting:
-        value = waiting.pop()
-        if isinstance(value, dict):
-            waiting += value.keys()
-            waiting += value.values()
-        elif isinstance(value, list):
-            waiting += value
-        elif isinstance(value, str) and not (value.isascii() and value.isprintable()):
-            yield value
+    method, member = _LISTED[kind]
+    result = {"jsonrpc": "2.0", "id": 1, "result": {member: [body]}}
+    event = Event("catalog", Direction.SERVER, Codec(config.limits).encode(result), Conversation("", ""), method)
+    held = []
+    for control in _CONTROLS:
+        name = control.META.id
+        verdict = control.build(config.controls.get(name, ControlConfig()).options).catalog(event)
+        if isinstance(verdict, Rewrite) and any(isinstance(edit, Remove) for edit in verdict.edits):
+            held.append(name)
+    return held
