@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
+from typing import Any, Self
 
 import pytest
 
@@ -66,6 +66,7 @@ class Pipes:
         return self.pump.turn(timeout_ms, True, True, alone)
 
     def close(self) -> None:
+        del self.pump  # here, where it was made: else whichever thread collects garbage next drops it, and may not
         self.gate.close()
         self.journal.close()
         self.poller.close()
@@ -372,59 +373,64 @@ for line in sys.stdin.buffer:
 """
 
 
+class Running:
+    """`callgate run`, as `program` makes it, before the server `script`."""
+
+    def __init__(self, program: str, script: str, state: Path, lane: str) -> None:
+        if lane == "on":
+            needs_core()
+        self._process = subprocess.Popen(
+            [sys.executable, "-c", program, "run", "--name", "t", "--", sys.executable, "-c", script],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
+            env={**os.environ, "CALLGATE_STATE_DIR": str(state), "CALLGATE_NATIVE": lane},
+        )  # fmt: skip
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        assert self._process.stderr is not None
+        self._stdin, self._stdout, self._stderr = self._process.stdin, self._process.stdout, self._process.stderr
+        os.set_blocking(self._stderr.fileno(), False)
+
+    def send(self, number: int) -> None:
+        self._stdin.write(call(number) + b"\n")
+        self._stdin.flush()
+
+    def ask(self, number: int) -> None:
+        self.send(number)
+        assert self._stdout.readline()
+
+    def said(self) -> bytes:
+        """What is there to be read of its stderr."""
+        return self._stderr.read() or b""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._process.kill()
+        self._process.communicate()
+
+
 @pytest.mark.parametrize("lane", ["on", "off"])
 def test_a_request_that_hangs_is_reported_between_messages_that_keep_coming(tmp_path: Path, lane: str) -> None:
-    if lane == "on":
-        needs_core()
-    process = subprocess.Popen(
-        [sys.executable, "-c", HANGING, "run", "--name", "t", "--", sys.executable, "-c", DEAF_TO_SEVEN],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path), "CALLGATE_NATIVE": lane},
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    os.set_blocking(process.stderr.fileno(), False)
     said = b""
-    try:
-        process.stdin.write(call(7) + b"\n")
+    with Running(HANGING, DEAF_TO_SEVEN, tmp_path, lane) as relay:
+        relay.send(7)
         until = time.monotonic() + _LATE_S
         number = 10
         while b"no answer to" not in said and time.monotonic() < until:
             number += 1
-            process.stdin.write(call(number) + b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline()
+            relay.ask(number)
             time.sleep(0.01)
-            said += process.stderr.read() or b""
-    finally:
-        process.kill()
-        process.communicate()
+            said += relay.said()
     assert b"no answer to tools/call (id 7)" in said
 
 
 @pytest.mark.parametrize("lane", ["on", "off"])
 def test_evidence_is_synced_between_messages_that_keep_coming(tmp_path: Path, lane: str) -> None:
     """Calls of an unlisted tool, which Python judges each: at every one there is something to do."""
-    if lane == "on":
-        needs_core()
-    process = subprocess.Popen(
-        [sys.executable, "-c", TICKING, "run", "--name", "t", "--", sys.executable, "-c", ECHO],
-        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        env={**os.environ, "CALLGATE_STATE_DIR": str(tmp_path), "CALLGATE_NATIVE": lane},
-    )  # fmt: skip
-    assert process.stdin is not None
-    assert process.stdout is not None
-    assert process.stderr is not None
-    try:
+    with Running(TICKING, ECHO, tmp_path, lane) as relay:
         for number in range(60):
-            process.stdin.write(call(number) + b"\n")
-            process.stdin.flush()
-            assert process.stdout.readline()
+            relay.ask(number)
             time.sleep(0.02)
-        os.set_blocking(process.stderr.fileno(), False)
-        ticks = (process.stderr.read() or b"").count(b"tick\n")
-    finally:
-        process.kill()
-        process.communicate()
+        ticks = relay.said().count(b"tick\n")
     assert ticks >= 3

@@ -57,7 +57,7 @@ class Pair:
         params = {"protocolVersion": version, "capabilities": {}, "clientInfo": {"name": "t", "version": "0"}}
         self.send({"id": "i", "method": "initialize", "params": params}, {"method": "notifications/initialized"})
 
-    async def until(self, condition: Callable[[dict[str, Any]], object], timeout_s: float = 10) -> dict[str, Any]:
+    async def until(self, condition: Callable[[dict[str, Any]], object], timeout_s: float = 60) -> dict[str, Any]:
         async with asyncio.timeout(timeout_s):
             while True:
                 for message in self.read:
@@ -91,7 +91,7 @@ async def relay_to(
     try:
         yield pair
         os.close(to_relay)
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             assert await task == 0
     finally:
         task.cancel()
@@ -218,12 +218,12 @@ async def test_a_stream_that_is_cut_is_an_error(tmp_path: Path) -> None:
 async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> None:
     async with odd("slow", tmp_path) as pair:
         pair.modern(7, "hang")
-        async with asyncio.timeout(10):
+        async with asyncio.timeout(60):
             while not any(entry.get("method") == "hang" for entry in await log_of(pair)):
                 pair.read.clear()
                 await asyncio.sleep(0.02)
         pair.send({"method": "notifications/cancelled", "params": {"requestId": 7}})
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             while {"closed": 7} not in await log_of(pair):
                 pair.read.clear()
                 await asyncio.sleep(0.1)
