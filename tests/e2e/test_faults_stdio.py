@@ -72,8 +72,12 @@ class Guarded(Pipe):
 
 @pytest.fixture
 def guarded(tmp_path: Path) -> Iterator[Guarded]:
-    with Guarded(tmp_path) as pipe:
-        yield pipe
+    inherited = signal.signal(signal.SIGHUP, signal.SIG_DFL)  # it is ignored where the tests run under nohup
+    try:
+        with Guarded(tmp_path) as pipe:
+            yield pipe
+    finally:
+        signal.signal(signal.SIGHUP, inherited)
 
 
 def server_pid(guarded: Guarded) -> int:
