@@ -436,3 +436,16 @@ async def test_no_character_that_ends_a_line_for_some_readers_goes_on_raw() -> N
         assert answer.json["result"]["echo"]["text"] == text
         assert not any(end in answer.data.decode() for end in "\u2028\u2029\u0085")
     assert encode({"text": text}).isascii()
+
+
+async def test_how_many_requests_may_wait_is_what_the_last_reload_says() -> None:
+    async with route_to("slow", limits=Limits(in_flight=1)) as (route, _):
+        client = Client(route)
+        client.modern(1, "silent")
+        assert (await client.modern(2, "x").end()).status == 503
+        gate, _ = gate_of(limits=Limits(in_flight=2))
+        route.renew(config_of("slow"), gate)
+        assert (await client.modern(3, "x").end()).status == 200
+        client.modern(4, "silent")
+        assert (await client.modern(5, "x").end()).status == 503
+        gate.close()
