@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import ssl
@@ -19,7 +20,11 @@ import pytest
 from mcp.client.client import Client as McpClient
 from mcp.client.sse import sse_client
 
-from callgate.config import ListenConfig
+from callgate.assembly import build_gate
+from callgate.audit import open_journal
+from callgate.config import Config, ListenConfig, ServerConfig
+from callgate.transport.http.worker import Plan, Worker
+from callgate.vault import active
 from tests.support.processes import free_port, running
 from tests.transport.http.harness import Answer, Client, Upstream, call, echo, modern, post, wait_until
 from tests.transport.http.test_route import INITIALIZE
@@ -260,6 +265,29 @@ def test_a_reload_that_fails_changes_no_certificate(
     assert gate.said("was read again")
     gate.trust = trusting(new)
     assert gate.ask(modern(1, path="/one/mcp")).status == 200
+
+
+def test_a_reload_that_fails_leaves_no_gate_behind(tmp_path: Path) -> None:
+    good, bad = (
+        Config(servers={"s": ServerConfig("s", url=at, transport="http")}, state_dir=str(tmp_path))
+        for at in ("http://127.0.0.1:9/mcp", "http://user@h/")
+    )
+
+    async def reloaded() -> list[int]:
+        plan = Plan(lambda: bad, lambda config: open_journal(tmp_path, config.audit, process="test"), build_gate)
+        worker = Worker(plan, good)
+        found = []
+        for _ in range(3):
+            found.append(len(active._CLEANED))
+            worker.reload()
+        await worker._drain()
+        return found
+
+    known = len(active._CLEANED)
+    found = asyncio.run(reloaded())
+    assert found[0] > known
+    assert set(found) == {found[0]}
+    assert len(active._CLEANED) == known
 
 
 @pytest.mark.parametrize("on", [False, True])

@@ -85,7 +85,7 @@ class Worker:
         self._retired: set[asyncio.Task[None]] = set()
         self._seal = SessionSeal(plan.seal_key, index) if plan.seal_key else None
         self._sockets = WorkerSockets(plan.worker_sockets)
-        self._server = HttpServer(self._site(config), self._note)
+        self._server = HttpServer(self._site(config, self._gate), self._note)
         self._private = HttpServer(self._server.site.private(), self._note, trusted=True)
 
     # -- lifecycle -------------------------------------------------------------------------------
@@ -170,13 +170,13 @@ class Worker:
             prefork.say(f"{what} change at the next start")
         certificate = tls.server_context(kept.listen)  # before anything changes; put in use when everything has
         gate = self._plan.build_gate(kept, self._state, self._journal)
-        retired_gate, retired_routes = self._gate, dict(self._routes)
-        self._gate = gate
+        retired_gate, retired_routes = self._gate, self._routes
         try:
-            site = self._site(kept)
+            site = self._site(kept, gate)
         except CallgateError:
-            self._gate = retired_gate
+            gate.close()
             raise
+        self._gate = gate
         if self._tls is not None and certificate is not None:
             tls.renew(self._tls, certificate)
         carry_over(retired_gate, gate)
@@ -222,8 +222,11 @@ class Worker:
         await asyncio.gather(*(route.close(grace_s) for route in routes), return_exceptions=True)
         gate.close()
 
-    def _site(self, config: Config) -> Site:
-        """The site for `config`, with the routes of unchanged servers kept. Raises ConfigError and changes nothing."""
+    def _site(self, config: Config, gate: Gate) -> Site:
+        """The site for `config` and its gate, with the routes of unchanged servers kept.
+
+        Raises ConfigError and changes nothing.
+        """
         policy = RequestPolicy(config.listen)
         hosts = (*config.listen.allowed_hosts, bracketed(config.listen.host))
         open_policy = RequestPolicy(replace(config.listen, token_file="", host="127.0.0.1", allowed_hosts=hosts))
@@ -236,7 +239,7 @@ class Worker:
                 if known is not None and known[0] == server and (same_rules or isinstance(known[1], Renewable)):
                     routes[name] = known
                 else:
-                    route = build_route(server, self._gate)
+                    route = build_route(server, gate)
                     routes[name] = (server, route)
                     made.append(route)
         except CallgateError:
@@ -245,7 +248,7 @@ class Worker:
             raise
         for server, route in routes.values():
             if isinstance(route, Renewable) and route not in made:
-                route.renew(server, self._gate)
+                route.renew(server, gate)
         self._routes = routes
         return Site(config.listen, config.limits, policy, open_policy, self._endpoints())
 
