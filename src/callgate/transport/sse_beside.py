@@ -19,6 +19,7 @@ from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
 from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.route import HttpRoute
+from callgate.transport.http.waiting import until
 from callgate.transport.process import ProcessEvents
 from callgate.transport.remote_upstream import RemoteUpstream
 from callgate.transport.sse_legacy import SseFace
@@ -154,9 +155,7 @@ class SseBesideHttp:
         if self._ticker is not None:
             self._ticker.cancel()
         direct = self._loop.create_task(self.direct.close(grace_s))
-        end = self._loop.time() + grace_s
-        while self._loop.time() < end and any(one.busy for one in self._sse.sessions.values()):  # noqa: ASYNC110
-            await asyncio.sleep(0.02)
+        await until(lambda: not any(one.busy for one in self._sse.sessions.values()), grace_s)
         for session in list(self._sse.sessions.values()):
             session.end("the gateway was stopped", 0.0)
         waiting = [upstream.closed for upstream in self._upstreams]

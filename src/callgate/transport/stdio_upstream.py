@@ -31,6 +31,7 @@ from callgate.transport.http.exchange import Exchange, Headers
 from callgate.transport.http.fields import JSON
 from callgate.transport.http.own_head import configured_headers
 from callgate.transport.http.sessions import session_label
+from callgate.transport.http.waiting import until
 from callgate.transport.launcher import Launcher
 from callgate.transport.process import ProcessEvents
 from callgate.transport.session import Session
@@ -330,9 +331,7 @@ class StdioRoute:
         for start in tuple(self._starts):
             if not start.over:
                 start.fail(LaunchError("the gateway is being stopped"))
-        end = self._loop.time() + grace_s
-        while self._loop.time() < end and self._busy():  # noqa: ASYNC110 - polled once, at the end
-            await asyncio.sleep(0.02)
+        await until(lambda: not self._busy(), grace_s)
         for session in list(self._sessions.values()):
             session.end("the gateway was stopped", grace_s / 8)
         for sse in self._sse.sessions.values():
