@@ -16,6 +16,7 @@ from callgate.gate import answers
 from callgate.transport.http.client import Origin, Pool, Request
 from callgate.transport.http.exchange import Exchange, Headers, Route, Sink
 from callgate.transport.http.fields import HOP_BY_HOP, JSON, NO_STORE
+from callgate.transport.http.own_answers import respond_error
 from callgate.transport.http.request_plan import SESSION_HEADER
 from callgate.transport.http.server import PRINCIPAL_HEADER
 
@@ -108,9 +109,7 @@ class AffinityRoute:
         if place is None:
             place = self._place(exchange)
             if place is None:
-                text = "callgate: no such session; initialize again"
-                body = answers.error(None, -32600, text, "session-unknown")
-                exchange.refuse(404, "session-unknown", [JSON, NO_STORE], body)
+                respond_error(exchange, 404, "session-unknown", "no such session; initialize again")
                 return
             if memo is not None:
                 memo[self] = place
