@@ -207,8 +207,8 @@ def test_it_dies_with_its_parent() -> None:
     pids = descendants(box.process.pid)
     assert len(pids) >= 3
     box.process.send_signal(signal.SIGKILL)
-    box.process.wait(timeout=30)
-    until = time.monotonic() + 30
+    box.process.wait(timeout=60)
+    until = time.monotonic() + 60
     while any(alive(pid) for pid in pids) and time.monotonic() < until:
         time.sleep(0.01)
     assert not any(alive(pid) for pid in pids)
@@ -274,7 +274,7 @@ def test_every_bubblewrap_of_this_machine_works() -> None:
 def test_an_older_bubblewrap_is_used_without_what_it_lacks_and_says_so() -> None:
     known = dataclasses.replace(facts(programs()[0]), size=False, disable_userns=False)
     box = start(BubblewrapBackend(known=known), SPEC, ["/usr/bin/true"])
-    assert box.process.wait(timeout=30) == 0
+    assert box.process.wait(timeout=60) == 0
     stop(box)
     assert any("no limit" in line for line in box.prepared.not_enforced)
     assert "--disable-userns" not in box.prepared.argv and "--size" not in box.prepared.argv
@@ -283,7 +283,7 @@ def test_an_older_bubblewrap_is_used_without_what_it_lacks_and_says_so() -> None
 def test_without_landlock_it_says_what_is_missing() -> None:
     known = dataclasses.replace(facts(programs()[0]), landlock=0)
     box = start(BubblewrapBackend(known=known), SPEC, ["/usr/bin/true"])
-    assert box.process.wait(timeout=30) == 0
+    assert box.process.wait(timeout=60) == 0
     stop(box)
     assert any("no Landlock" in line for line in box.prepared.not_enforced)
 
@@ -350,7 +350,7 @@ def test_with_network_the_gate_is_the_only_way_and_waits_for_nothing() -> None:
     box = start(BubblewrapBackend(), spec, ["/usr/bin/python3", "-c", THROUGH_THE_GATE], merge=True)
     assert box.running and box.running.events_fd >= 0
     events: list[dict[str, object]] = []
-    until = time.monotonic() + 40
+    until = time.monotonic() + 60
     while box.process.poll() is None and time.monotonic() < until:
         if select.select([box.running.events_fd], [], [], 0.05)[0]:
             events += box.running.read_events()

@@ -29,7 +29,7 @@ def tried(what):
 tried(lambda: open(data + "/table.csv").read())
 tried(lambda: open(out + "/result", "w").write("x"))
 tried(lambda: open(home + "/.ssh/id_rsa").read())
-tried(lambda: urllib.request.urlopen(url, timeout=3).read())
+tried(lambda: urllib.request.urlopen(url, timeout=30).read())
 for line in sys.stdin:
     message = json.loads(line)
     if message.get("id") == 1:

@@ -156,7 +156,7 @@ print(os.environ["HTTPS_PROXY"], flush=True)
     while process.poll() is None and time.monotonic() < end:
         events += running.read_events()
         time.sleep(0.01)
-    out, err = process.communicate(timeout=10)
+    out, err = process.communicate(timeout=60)
     running.close()
     lines = out.decode().splitlines()
     assert lines[0].endswith("allowed.example"), err

@@ -93,7 +93,7 @@ class _Api(http.server.BaseHTTPRequestHandler):
 
 def api(folder: Path) -> None:
     """The API's side: waits for its end of the wire, then serves until it is killed."""
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while subprocess.run([IP, "link", "show", "wire1"], capture_output=True, check=False).returncode:
         if time.monotonic() > deadline:
             raise SystemExit("the wire did not come")
@@ -137,7 +137,7 @@ def main() -> int:
         ):
             subprocess.run([IP, *words], check=True)
         _move("wire1", other.pid)
-        deadline = time.monotonic() + 20
+        deadline = time.monotonic() + 60
         while not (folder / "ready").exists():
             if time.monotonic() > deadline:
                 raise SystemExit("the API did not come up")
@@ -151,7 +151,7 @@ def main() -> int:
 def _move(link: str, pid: int) -> None:
     """Put a link into the other process' namespace, as soon as it has one."""
     ours = os.stat("/proc/self/ns/net").st_ino
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + 60
     while os.stat(f"/proc/{pid}/ns/net").st_ino == ours:
         if time.monotonic() > deadline:
             raise SystemExit("no second namespace")

@@ -121,7 +121,7 @@ class Door:
             leaves=leaves,
             token=token,
             sentinels=sentinels,
-            first_byte_s=3.0,
+            first_byte_s=30.0,
             idle_s=idle_s,
         )
         self._own(self._accept(proxy, "proxy"))
@@ -165,7 +165,7 @@ class Door:
             one.close()
         for server in self._servers:
             server.close()
-        for _ in range(500):
+        for _ in range(5000):
             await asyncio.sleep(0.002)
             if not self.host.open:
                 break
@@ -184,7 +184,7 @@ class Door:
         try:
             if half_close:
                 writer.write_eof()
-            async with asyncio.timeout(15):
+            async with asyncio.timeout(60):
                 return await reader.read(-1)
         except OSError:
             return b""
@@ -211,7 +211,7 @@ class Door:
 
     async def visits(self, count: int = 1) -> list[dict]:
         """Events of connections, once there are so many."""
-        for _ in range(1000):
+        for _ in range(6000):
             found = [event for event in self.events if event["kind"] == "egress"]
             if len(found) >= count:
                 return found

@@ -30,7 +30,7 @@ def attempt(name, call):
         found[name] = "no: " + type(error).__name__
 def get(url, *handlers):
     request = urllib.request.Request(url, headers={"Authorization": "Bearer " + token})
-    return json.loads(urllib.request.build_opener(*handlers).open(request, timeout=15).read())["saw"]["headers"]["Authorization"]
+    return json.loads(urllib.request.build_opener(*handlers).open(request, timeout=60).read())["saw"]["headers"]["Authorization"]
 attempt("proxy", lambda: get("https://api.test/"))
 attempt("transparent", lambda: get("https://api.test/", urllib.request.ProxyHandler({})))
 attempt("other", lambda: get("http://plain.test/"))
@@ -81,7 +81,7 @@ def confined(backend: Backend, world: World, monkeypatch: pytest.MonkeyPatch) ->
                     break
                 output += data
     finally:
-        process.wait(10)
+        process.wait(60)
         process.stdout.close()
         running.close()
     return json.loads(output.splitlines()[-1]), events

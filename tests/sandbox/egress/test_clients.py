@@ -57,7 +57,7 @@ def check(world: World, ended) -> None:
 URLLIB = """
 import os, urllib.request
 def get(url, **headers):
-    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=20) as answer:
+    with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=60) as answer:
         return answer.read().decode()
 print(get("https://api.test/v1", Authorization="Bearer " + os.environ["TOKEN"]))
 print(get("http://plain.test/x"))
@@ -78,12 +78,12 @@ REQUESTS = """
 import os, sys
 sys.path.insert(0, "/packages")
 import requests
-print(requests.get("https://api.test/v1", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}, timeout=20).text)
+print(requests.get("https://api.test/v1", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}, timeout=60).text)
 session = requests.Session()
 for _ in range(3):
-    print(session.post("http://plain.test/x", json={"a": 1}, timeout=20).json()["host"])
+    print(session.post("http://plain.test/x", json={"a": 1}, timeout=60).json()["host"])
 try:
-    requests.get("https://evil.test/", timeout=20)
+    requests.get("https://evil.test/", timeout=60)
     raise SystemExit("reached")
 except requests.RequestException as error:
     print("denied", type(error).__name__)
@@ -104,7 +104,7 @@ import os, ssl, sys
 sys.path.insert(0, "/packages")
 import httpx2
 context = ssl.create_default_context()
-with httpx2.Client(verify=context, timeout=20) as client:
+with httpx2.Client(verify=context, timeout=60) as client:
     print(client.get("https://api.test/v1", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}).text)
     print(client.get("http://plain.test/x").text)
     try:
@@ -239,7 +239,7 @@ def connect(*address):
 
 def url(address, **headers):
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-    return opener.open(urllib.request.Request(address, headers=headers), timeout=10).read().decode()
+    return opener.open(urllib.request.Request(address, headers=headers), timeout=60).read().decode()
 
 def tunnel(target, then=b""):
     one = socket.create_connection(("127.0.0.1", 3128), 5)
@@ -270,7 +270,7 @@ context = ssl._create_unverified_context()
 
 def second():
     opener = urllib.request.build_opener(urllib.request.ProxyHandler({}), urllib.request.HTTPSHandler(context=context))
-    return opener.open(urllib.request.Request("https://other.test/", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}), timeout=10).read().decode()
+    return opener.open(urllib.request.Request("https://other.test/", headers={"Authorization": "Bearer " + os.environ["TOKEN"]}), timeout=60).read().decode()
 attempt("second host", second)
 
 leaks = []
@@ -359,7 +359,7 @@ def test_an_attached_process_that_dies_leaves_no_way_out(world):
     code = """
 import socket, sys, urllib.request
 opener = urllib.request.build_opener(urllib.request.ProxyHandler({}))
-print(opener.open("http://plain.test/", timeout=10).status, flush=True)
+print(opener.open("http://plain.test/", timeout=60).status, flush=True)
 sys.stdin.readline()
 try:
     socket.create_connection(("plain.test", 80), 5)

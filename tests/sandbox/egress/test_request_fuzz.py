@@ -112,7 +112,7 @@ async def relay(data: bytes, cut: int) -> tuple[bytes, bytes]:
         client.shutdown(socket.SHUT_WR)
     except OSError:
         pass  # it has been hung up on
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(60):
         await running
     await stream.finish(linger=False)
     to_client = b""
