@@ -67,7 +67,7 @@ def test_errors() -> None:
 def test_as_a_process() -> None:
     lines = [b'{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{"name":"time"}}', b"", b"not json"]
     command = [sys.executable, "-I", str(Path(sample_server.__file__))]
-    done = subprocess.run(command, input=b"\n".join(lines) + b"\n", capture_output=True, timeout=20, check=True)
+    done = subprocess.run(command, input=b"\n".join(lines) + b"\n", capture_output=True, timeout=60, check=True)
     first, second = map(json.loads, done.stdout.splitlines())
     assert first["result"]["content"][0]["text"].endswith("+00:00")
     assert second["error"]["code"] == -32700

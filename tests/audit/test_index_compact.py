@@ -222,14 +222,14 @@ def test_who_waits_for_the_list_writes_into_the_new_one(tmp_path: Path, monkeypa
         thread = threading.Thread(target=append, args=(audit_dir, {"chain": "late", "kind": "note"}))
         begun.append(thread)
         thread.start()
-        assert waiting.wait(10)
+        assert waiting.wait(60)
         time.sleep(0.05)
         replace(audit_dir, new)
 
     monkeypatch.setattr(index.fcntl, "flock", watched)
     monkeypatch.setattr(index_compact, "_replace", while_somebody_waits)
     assert removed(tmp_path).list_lines
-    begun[0].join(10)
+    begun[0].join(60)
     assert json.loads(lines(listed(tmp_path).parent)[-1])["chain"] == "late"
     assert verify(tmp_path).verified
 

@@ -32,7 +32,7 @@ def aged(state: Path) -> None:
 
 
 def tick_until_quiet(journal: Journal) -> None:
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     journal.tick()
     while journal._retention.busy and time.monotonic() < deadline:
         time.sleep(0.01)

@@ -50,7 +50,7 @@ def test_a_log_whose_process_was_killed_verifies_to_its_last_record(tmp_path: Pa
     assert writer.stderr
     writer.stderr.close()
     writer.stdout.close()
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while (log := report_of(tmp_path)).in_use and time.monotonic() < deadline:
         time.sleep(0.01)  # a signer that was just being started has the lock until it is a program of its own
     assert log.verified, log.found.problems
@@ -114,7 +114,7 @@ def test_a_log_in_use_verifies_while_it_is_written(tmp_path: Path) -> None:
     assert writer.stdout.readline() == b"ready\n"
     os.set_blocking(writer.stdout.fileno(), False)
     seen = 0
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + 60
     while seen < 3000 and time.monotonic() < deadline:
         log = report_of(tmp_path)
         assert log.verified, log.found.problems

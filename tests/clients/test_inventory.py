@@ -308,5 +308,5 @@ def test_the_command(
         assert "--probe asks them" in out
     finally:
         for process in running:
-            process.communicate(timeout=10)
+            process.communicate(timeout=60)
     assert main(["inventory", "--client", "nobody"]) == 2

@@ -43,7 +43,7 @@ def test_processes_never_leave_the_same_number(tmp_path: Path) -> None:
         "for _ in range(300): g.advance()\n"
     )
     running = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path)]) for _ in range(3)]
-    assert [process.wait(30) for process in running] == [0, 0, 0]
+    assert [process.wait(60) for process in running] == [0, 0, 0]
     counter = Generation(tmp_path)
     assert counter.value == 900
     counter.close()

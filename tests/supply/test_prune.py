@@ -202,7 +202,7 @@ def test_never_a_tree_that_a_running_server_was_started_from(state: Path, tmp_pa
         lock.unlink()
         assert fates(state, remove=True) == {"used": "in use", "old": "removed"}
         process.stdin.close()
-        assert process.wait(30) == 0
+        assert process.wait(60) == 0
     assert fates(state, remove=True) == {"used": "removed"}
 
 

@@ -50,7 +50,11 @@ def test_a_client_that_unpacks_too_much_is_ended(tmp_path: Path, monkeypatch: py
 @pytest.mark.skipif(sys.platform != "linux", reason="prlimit")
 def test_no_file_grows_beyond_the_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resolve_client, "FILE_BYTES", 1 << 20)
-    code = "import time; time.sleep(0.3)\nwith open('big', 'wb') as f:\n    for _ in range(8): f.write(b'x' * (1 << 19)); f.flush()"
+    code = (
+        "import resource, time\n"
+        "while resource.getrlimit(resource.RLIMIT_FSIZE)[0] == resource.RLIM_INFINITY: time.sleep(0.01)\n"
+        "with open('big', 'wb') as f:\n    for _ in range(8): f.write(b'x' * (1 << 19)); f.flush()"
+    )
     assert run(tmp_path, code).code != 0
     assert os.path.getsize(tmp_path / "big") <= 1 << 20
 

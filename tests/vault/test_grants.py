@@ -218,7 +218,7 @@ def test_writers_at_once_lose_nothing(tmp_path: Path) -> None:
     writers = [subprocess.Popen([sys.executable, "-c", code, str(tmp_path), str(number)]) for number in range(3)]
     while any(one.poll() is None for one in writers):
         read(tmp_path)  # never half of it
-    assert [one.wait(30) for one in writers] == [0, 0, 0]
+    assert [one.wait(60) for one in writers] == [0, 0, 0]
     assert len(read(tmp_path).grants) == 60
 
 
