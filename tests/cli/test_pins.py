@@ -282,6 +282,13 @@ def everything(state: Path) -> list[Any]:
     return found
 
 
+def changed(state: Path) -> list[Any]:
+    """A definition that was approved has changed, and waits to be decided: everything that is stored then."""
+    pin(state, GOOD)
+    show(state, BAD)
+    return everything(state)
+
+
 def evidence_of(state: Path) -> list[tuple[str, dict[str, Any]]]:
     """The notes of all logs, oldest first."""
     lines = [line for chain in chains(state / "audit") for line, _ in read_lines(state / "audit" / chain)]
@@ -293,9 +300,7 @@ def evidence_of(state: Path) -> list[tuple[str, dict[str, Any]]]:
 def test_no_evidence_no_decision(
     capsys: pytest.CaptureFixture[str], state: Path, arguments: list[str], done: str
 ) -> None:
-    pin(state, GOOD)
-    show(state, BAD)
-    before = everything(state)
+    before = changed(state)
     (state / "audit").write_text("no directory")
     code, said = run(capsys, *arguments)
     assert code == 3
@@ -314,9 +319,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_everything_as_it_was(
     done: str,
     fails: str,
 ) -> None:
-    pin(state, GOOD)
-    show(state, BAD)
-    before = everything(state)
+    before = changed(state)
     calls = []
 
     def full(*_: Any, **__: Any) -> None:
@@ -342,9 +345,7 @@ def test_a_disk_that_is_full_in_the_middle_leaves_everything_as_it_was(
 def test_what_is_decided_counts_only_when_its_evidence_is_closed(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: Path, arguments: list[str], done: str
 ) -> None:
-    pin(state, GOOD)
-    show(state, BAD)
-    before = everything(state)
+    before = changed(state)
     close = Journal.close
     seen: list[Any] = []
 
@@ -362,9 +363,7 @@ def test_what_is_decided_counts_only_when_its_evidence_is_closed(
 def test_a_store_that_fails_after_the_evidence_is_in_the_evidence(
     capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, state: Path, arguments: list[str], done: str
 ) -> None:
-    pin(state, GOOD)
-    show(state, BAD)
-    before = everything(state)
+    before = changed(state)
     transaction = Store.transaction
 
     @contextmanager
