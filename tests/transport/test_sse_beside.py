@@ -17,7 +17,7 @@ from callgate.transport.routes import build_route
 from callgate.transport.sse_beside import SseBesideHttp
 from tests.gate.fakes import FakeJournal, control, gate_of
 from tests.support.processes import free_port, running
-from tests.transport.exchanges import Answer
+from tests.transport.exchanges import Answer, hurried, until
 from tests.transport.served import served
 from tests.transport.test_sdk_clients import SDK, elicited, text, use
 from tests.transport.test_sse_legacy import SseClient
@@ -99,9 +99,7 @@ async def test_a_session_there_in_order_with_the_gates_headers_and_ended(tmp_pat
         assert (await log_of(client, "again"))[-1]["headers"]["x-key"] == "new"
         client.leave(0)
         assert client.say({"id": 2, "method": "x"}).status == 404
-        async with asyncio.timeout(30):
-            while not (tmp_path / "deleted").exists():  # noqa: ASYNC110 - the server tells nobody
-                await asyncio.sleep(0.02)
+        await until((tmp_path / "deleted").exists)
         assert not route._upstreams
 
 
@@ -141,9 +139,10 @@ async def test_answers_that_cannot_pass(tmp_path: Path) -> None:
 
 async def test_a_request_that_takes_too_long(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callgate.transport.sse_beside.TICK_S", 0.05)
-    async with odd("slow", tmp_path, request_timeout_s=1.0) as (route, _):
+    async with odd("slow", tmp_path, request_timeout_s=100) as (route, _):
         client = await begun(route)
-        client.say({"id": 1, "method": "hang"})
+        with hurried(route):
+            client.say({"id": 1, "method": "hang"})
         assert (await client.told(1))["error"]["data"]["rule"] == "request-timeout"
         client.say({"id": 2, "method": "x"})
         assert (await client.told(2))["result"]
@@ -181,7 +180,7 @@ async def test_a_client_that_does_not_read(tmp_path: Path, monkeypatch: pytest.M
         await client.start()
         for number in range(50):
             client.say({"id": number, "method": "x", "params": {"size": 100_000}})
-        await client.stream.end(10)
+        await client.stream.end()
         assert len(client.stream.data) < 50 * 100_000
 
 
