@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -55,6 +56,27 @@ def test_a_server_that_is_not_there_is_an_error_and_not_the_end(tmp_path: Path) 
         pipe.close_input()
         pipe.wait()
     assert "Traceback" not in (tmp_path / "log").read_text()
+
+
+def test_a_client_that_reads_no_stderr_is_answered_all_the_same() -> None:
+    hello = {"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "test", "version": "1"}}
+    read, write = os.pipe()
+    command = [CALLGATE, "run", "--url", f"http://127.0.0.1:{free_port()}/mcp"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=write) as gate:
+        os.close(read)
+        os.close(write)
+        assert gate.stdin is not None and gate.stdout is not None
+        try:
+            for number in (1, 2, 3):
+                message = {"jsonrpc": "2.0", "id": number, "method": "initialize", "params": hello}
+                gate.stdin.write(json.dumps(message).encode() + b"\n")
+                gate.stdin.flush()
+                answer = json.loads(gate.stdout.readline())
+                assert answer["id"] == number and "error" in answer
+            gate.stdin.close()
+            assert gate.wait(60) == 0
+        finally:
+            gate.kill()
 
 
 def test_the_headers_of_a_server_do_not_go_to_another_url(tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ from callgate.transport.lines import LineFramer
 from callgate.transport.remote_server import RemoteServer
 from callgate.transport.signals import ending
 from callgate.transport.sink import Sink
+from callgate.transport.stderr_relay import to_stderr
 
 if TYPE_CHECKING:
     from callgate.audit import Journal
@@ -228,7 +229,7 @@ class RemoteStdio:
     @staticmethod
     def say(what: str) -> None:
         """A line on stderr."""
-        os.write(2, f"callgate: {visible(what)}\n".encode())
+        to_stderr(f"callgate: {visible(what)}\n")
 
     # -- the end ---------------------------------------------------------------------------------
 

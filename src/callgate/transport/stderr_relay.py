@@ -17,6 +17,14 @@ BURST_LINES = 200
 LINES_PER_S = 50.0
 
 
+def to_stderr(text: str) -> None:
+    """Write whole lines there now. A reader who left is no reason to stop relaying."""
+    try:
+        write(2, text.encode("utf-8", "backslashreplace"))
+    except OSError:
+        return
+
+
 class StderrRelay:
     """Relays one server's stderr to the file descriptor `sink` (default: the gateway's stderr)."""
 

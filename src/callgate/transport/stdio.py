@@ -29,6 +29,7 @@ from callgate.transport.native import READ, READY
 from callgate.transport.sandboxed import WatchedSandbox
 from callgate.transport.signals import ending, signal_server
 from callgate.transport.sink import Sink
+from callgate.transport.stderr_relay import to_stderr
 
 if TYPE_CHECKING:
     from callgate._core import Pump
@@ -248,7 +249,7 @@ class Relay:
             return
         if self._redactor is not None:
             chunk = self._redactor.feed(chunk)
-        _to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
+        to_stderr("".join(_shown(line) for line in self._stderr.feed(chunk)))
 
     def _end_of_stderr(self) -> None:
         """What a server says last often has no line end."""
@@ -256,7 +257,7 @@ class Relay:
         lines = self._stderr.feed(held)
         if rest := self._stderr.rest():
             lines.append(rest)
-        _to_stderr("".join(_shown(line) for line in lines))
+        to_stderr("".join(_shown(line) for line in lines))
 
     def _read_sandbox(self) -> None:
         watched = self._watched
@@ -446,19 +447,12 @@ class Relay:
 
     def say(self, text: str) -> None:
         """One line on stderr, from callgate itself. `text` is safe to print."""
-        _to_stderr(f"callgate: {self._name}: {text}\n")
+        to_stderr(f"callgate: {self._name}: {text}\n")
 
 
 def _shown(line: bytes) -> str:
     cut = " …" if len(line) > STDERR_LINE else ""
     return visible(line[:STDERR_LINE].decode("utf-8", "replace").rstrip("\r"), STDERR_LINE) + cut + "\n"
-
-
-def _to_stderr(text: str) -> None:
-    try:
-        os.write(2, text.encode())
-    except OSError:
-        return  # nobody reads our stderr; that is no reason to stop relaying
 
 
 def _how(status: int) -> str:

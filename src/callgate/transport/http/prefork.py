@@ -14,6 +14,7 @@ from typing import NoReturn
 
 from callgate.errors import CallgateError
 from callgate.text import visible
+from callgate.transport.stderr_relay import to_stderr
 
 QUICK_S = 2.0
 """A worker that ends sooner than this after its start did not really start."""
@@ -143,11 +144,8 @@ def _leave(_number: int, _frame: object) -> None:
 
 
 def say(text: str) -> None:
-    """One line on stderr. A reader who left is no reason to end a gateway."""
-    try:
-        os.write(2, f"callgate: {text}\n".encode())
-    except OSError:
-        return
+    """One line on stderr, if anybody reads it."""
+    to_stderr(f"callgate: {text}\n")
 
 
 def _reap(running: dict[int, tuple[int, float]]) -> list[tuple[int, int]]:
