@@ -100,7 +100,7 @@ class Handler(BaseHTTPRequestHandler):
             self.send_header("Connection", "close")
             self.end_headers()
             try:
-                for _ in range(100):
+                for _ in range(1200):
                     time.sleep(0.05)
                     self.wfile.write(b": still here\n\n")
                     self.wfile.flush()
