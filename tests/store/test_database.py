@@ -8,11 +8,13 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from callgate.errors import StoreError
 from callgate.store.database import FILE_NAME, Store, migrate
+from callgate.store.generation import Generation
 from callgate.store.migrations import MIGRATIONS
 from callgate.store.view import FILE_NAME as VIEW_FILE_NAME
 
@@ -176,3 +178,37 @@ def test_many_processes_may_open_a_new_state_at_once(tmp_path: Path) -> None:
     store = Store.open(tmp_path / "state")
     assert store.query("SELECT count(*) FROM listings") == [(6,)]
     store.close()
+
+
+class Interrupted(BaseException):
+    """As the watchdog of the gate interrupts a control."""
+
+
+@pytest.mark.parametrize("after", ["BEGIN IMMEDIATE", "COMMIT"])
+def test_a_transaction_that_is_interrupted_leaves_no_lock_and_nobody_untold(tmp_path: Path, after: str) -> None:
+    """An alarm that rings while SQLite waits for a lock or for the disk interrupts when that statement is done."""
+
+    class Connection(sqlite3.Connection):
+        ringing = after
+
+        def execute(self, sql: str, *parameters: Any) -> sqlite3.Cursor:
+            done = super().execute(sql, *parameters)
+            if sql == self.ringing:
+                self.ringing = ""
+                raise Interrupted
+            return done
+
+    Store.open(tmp_path).close()
+    connection = sqlite3.connect(tmp_path / FILE_NAME, isolation_level=None, factory=Connection)
+    store, other = Store(connection, Generation(tmp_path), tmp_path / FILE_NAME), Store.open(tmp_path, wait_ms=50)
+    before = other.generation.value
+    insert = "INSERT INTO listings VALUES (?, 'tool', 1, 0)"
+    with pytest.raises(Interrupted), store.transaction() as database:
+        database.execute(insert, ("one",))
+    told = other.generation.value != before
+    assert told == bool(other.query("SELECT 1 FROM listings")) == (after == "COMMIT")
+    for each in (other, store):
+        with each.transaction() as database:
+            database.execute(insert, (f"from {each is store}",))
+    store.close()
+    other.close()

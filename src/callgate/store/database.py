@@ -75,20 +75,20 @@ class Store:
         """A write transaction: all of it or nothing. Other processes are told when it is committed."""
         changes = self._connection.total_changes
         try:
+            # Within the same `try`: a control may be interrupted right after this has taken the lock.
             self._connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.Error as error:
-            raise _failure(self.path, error) from error
-        try:
             yield self._connection
             self._connection.execute("COMMIT")
         except BaseException as error:
             if self._connection.in_transaction:
                 self._connection.execute("ROLLBACK")
+                changes = self._connection.total_changes
             if isinstance(error, sqlite3.Error):
                 raise _failure(self.path, error) from error
             raise
-        if self._connection.total_changes != changes:
-            self.generation.advance()
+        finally:  # also where it was interrupted once all was committed: nobody reads again what nobody tells of
+            if self._connection.total_changes != changes:
+                self.generation.advance()
 
     def query(self, statement: str, parameters: tuple[object, ...] = ()) -> list[tuple[object, ...]]:
         """All rows of a SELECT."""
