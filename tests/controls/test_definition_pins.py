@@ -25,6 +25,7 @@ from callgate.gate.verdicts import ALLOW
 from callgate.protocol.message import Direction, Kind, Message
 from callgate.risks import RISKS
 from callgate.store.database import Store
+from callgate.store.pins import Sighting
 from callgate.trust.changes import CLASSES, PASSING
 from callgate.trust.definitions import extract
 from tests.controls.harness import Answer, encoded, fixtures, send
@@ -240,6 +241,20 @@ def test_a_name_that_was_never_listed_is_the_servers_to_answer_unless_told_other
     assert strict.ask("resources/read", {"uri": "any:thing"}).outcome == "allow", (
         "templates make resources nobody lists"
     )
+
+
+@pytest.mark.parametrize("tools", [(A, BAD), (BAD, A)])
+@pytest.mark.parametrize("others", [(), ("q",)])
+def test_a_name_that_is_listed_twice_stays_withheld_however_often_it_is_listed(
+    state: Path, tools: tuple[dict[str, Any], ...], others: tuple[str, ...]
+) -> None:
+    peer = Peer(state)
+    peer.list(A, B)
+    for other in others:
+        Peer(state, principal=other).list(WORSE)
+    for _ in range(4):
+        assert peer.list(*tools) == ["a"]
+        assert not peer.calls("a")
 
 
 def test_a_removed_tool_is_refused_until_it_is_listed_again(state: Path) -> None:
@@ -471,6 +486,33 @@ def test_the_first_of_two_processes_wins(state: Path) -> None:
     store.close()
     assert len(pinned) == 1
     assert [text for text, names in zip(texts, shown, strict=True) if names == ["a"]] == pinned
+
+
+def test_a_list_that_another_process_pins_this_moment_is_not_new(state: Path) -> None:
+    peer = Peer(state)
+    assert peer.calls("a"), "reads that nothing is pinned"
+    found = extract("tools/list", {"result": {"tools": [A]}})
+    assert found is not None
+    other = Store.open(state)
+    before = other.generation.map[:]
+    rows = [(item.key, item.digest, json.dumps(item.body).encode()) for item in found.items]
+    assert other.pins.pin_first("s", "tool", rows, complete=True) == {"a"}
+    other.generation.map[:] = before  # committed, and not told yet
+    other.close()
+    assert peer.list(A) == ["a"]
+    assert peer.list(BAD) == []
+
+
+def test_what_was_judged_before_a_reset_does_not_keep_the_server_from_being_pinned_anew(state: Path) -> None:
+    peer = Peer(state)
+    peer.list(A, B)
+    store = Store.open(state)
+    store.pins.reset("s", record=str)
+    store.pins.see("s", "tool", "p", [Sighting("a", "withheld", "d", b"{}")])
+    store.close()
+    assert peer.list(WORSE, B) == ["a", "b"]
+    assert peer.calls("a")
+    assert peer.list(BAD, B) == ["b"]
 
 
 # the rest

@@ -90,6 +90,18 @@ def test_approval_is_of_one_digest_and_clears_it_for_all(pins: PinStore) -> None
     assert not decide(pins, "s", "tool", "a", "d1", approve=False), "what is approved does not wait"
 
 
+def test_what_was_approved_while_it_was_judged_is_not_noted_as_withheld(pins: PinStore) -> None:
+    pins.pin_first("s", "tool", [("a", "d0", body("0"))])
+    pins.see("s", "tool", "p", [withheld("a", "d1")])
+    pins.see("s", "tool", "q", [withheld("a", "d2")])
+    assert decide(pins, "s", "tool", "a", "d1", approve=True)
+    for principal in "pq":  # both judged before the approval, and told after it
+        pins.see("s", "tool", principal, [withheld("a", "d1")])
+    assert pins.load("s", "tool").sightings == {}
+    pins.see("s", "tool", "p", [withheld("a", "d3")])
+    assert pins.load("s", "tool").sightings == {"a": {"p": ("withheld", "d3")}}
+
+
 def test_approval_of_what_is_no_longer_shown_is_refused(pins: PinStore) -> None:
     pins.see("s", "tool", "p", [withheld("a", "d1")])
     pins.see("s", "tool", "p", [withheld("a", "d2")])
@@ -143,6 +155,7 @@ def test_too_many_waiting_definitions_are_refused_and_nothing_is_kept(
     pins.see("s", "tool", "p", [withheld(key, "d") for key in "abc"])
     with pytest.raises(StoreError, match="wait for approval") as caught:
         pins.see("s", "tool", "p", [withheld("d", "d")])
+    assert "callgate pins diff s;" in caught.value.next_step
     assert "callgate pins reset s" in caught.value.next_step
     assert len(pins.definitions("s", "pending")) == 3
 

@@ -253,10 +253,14 @@ class _Catalogue:
         names = tools | {key.lower() for key in pins.approved} if kind == "tool" else tools
         rows: dict[str, Sighting] = {}
         gone: set[str] = set()
+        shown: dict[str, tuple[Item, Judgement]] = {}
         for item in items:
             approved = pins.approved.get(item.key, ())
             judgement = APPROVED if item.digest in approved else self._compare(item, approved, names)
             self._report(item, judgement, (item.key, item.digest) in pins.rejected)
+            if item.key not in shown or shown[item.key][1].passes:  # a name that is there twice: the worse one counts
+                shown[item.key] = item, judgement
+        for item, judgement in shown.values():
             self._sight(item, judgement, pins, rows, gone)
         if listed is not None and kind != "resource":
             self._missing(kind, pins, listed, rows, gone)
@@ -276,13 +280,15 @@ class _Catalogue:
         fresh: dict[str, Item] = {}
         if still_open:
             for item in items:
-                if item.key not in pins.approved and item.key not in pins.sightings:
+                # a sighting while nothing is pinned is of before a reset
+                if item.key not in pins.approved and (pins.first_at is None or item.key not in pins.sightings):
                     fresh.setdefault(item.key, item)
         if not fresh:
             return pins
         rows = [(item.key, item.digest, _kept(item)) for item in fresh.values()]
         pinned = self._view.pins.pin_first(self._server, kind, rows, complete=complete)
         self.wrote = True
+        self._view.refresh()  # who pinned it a moment ago may not have told yet
         if pinned:
             number = f"{len(pinned)} {kind}" + ("s" if len(pinned) != 1 else "")
             what = number if kind in KEY_MEMBER else f"the server's {kind}"
@@ -349,8 +355,6 @@ class _Catalogue:
         self, item: Item, judgement: Judgement, pins: KindPins, rows: dict[str, Sighting], gone: set[str]
     ) -> None:
         """What to write down of an item: nothing for nearly all."""
-        if item.key in rows and rows[item.key].verdict == "withheld":
-            return  # the same name twice in one answer: the worse one counts
         seen = pins.sightings.get(item.key, {})
         mine = seen.get(self._principal)
         if not judgement.passes:

@@ -41,6 +41,12 @@ _LISTED: Final = (
 )
 
 
+_UNSEEN: Final = "DELETE FROM sightings WHERE server = ? AND kind = ? AND key = ? AND principal = ?"
+_APPROVED: Final = (
+    "SELECT 1 FROM definitions WHERE server = ? AND kind = ? AND key = ? AND digest = ? AND state = 'approved'"
+)
+
+
 class KindPins:
     """Everything known of one server's items of one kind, without the bodies."""
 
@@ -174,12 +180,13 @@ class PinStore:
             if complete:
                 database.execute(_LISTED, (server, kind, now, True))
             for key in gone:
-                database.execute(
-                    "DELETE FROM sightings WHERE server = ? AND kind = ? AND key = ? AND principal = ?",
-                    (server, kind, key, principal),
-                )
+                database.execute(_UNSEEN, (server, kind, key, principal))
             for sighting in sightings:
                 if sighting.body:
+                    if database.execute(_APPROVED, (server, kind, sighting.key, sighting.digest)).fetchone():
+                        # meanwhile: noted as withheld, it would be refused until somebody lists again
+                        database.execute(_UNSEEN, (server, kind, sighting.key, principal))
+                        continue
                     database.execute(
                         "INSERT OR IGNORE INTO definitions VALUES (?, ?, ?, ?, 'pending', ?, ?, NULL, '')",
                         (server, kind, sighting.key, sighting.digest, sighting.body, now),
@@ -196,7 +203,7 @@ class PinStore:
                 raise StoreError(
                     f"more than {WAITING} changed definitions of {server} wait for approval",
                     effect="the answer was refused",
-                    next_step=f"look at them: callgate pins {server}; or start over: callgate pins reset {server}",
+                    next_step=f"look at them: callgate pins diff {server}; or start over: callgate pins reset {server}",
                 )
 
     def decide(
