@@ -79,6 +79,19 @@ def test_ordinary_text_passes_in_definitions(name: str) -> None:
         ("漢\U000e0100\U000e0101", ["variation-selector"]),
         ("a\u180bb", ["variation-selector"]),
         ("😀" + selectors(b"hidden"), ["variation-selector"]),
+        # Hidden ones that stand beside each other make none of them ordinary.
+        ("hello \u115f\u1160\u115f\u115f\u1160 world", ["zero-width"]),
+        ("ᄀ\u1160\u115f\u1160\u115f", ["zero-width"]),
+        ("ក\u17b5\u17b4\u17b4\u17b5", ["zero-width"]),
+        ("ᠠ\u180e\u180e\u180e\u180e", ["zero-width"]),
+        ("a\u180b\u180e\u180e", ["variation-selector", "zero-width"]),
+        ("\U0001d15f\U0001d173\U0001d174\U0001d17a\U0001d175", ["zero-width"]),
+        ("שלום \u200e\u200f\u200e\u200f\u061c\u200e", ["bidi-mark"]),
+        ("שלום \u061c\u034f\u061c\u061c\u034f\u061c", ["zero-width", "zero-width"]),
+        ("\u2067ש\u2066\u2069\u2067\u2069\u2068\u2069\u2069", ["bidi-control"]),
+        ("4111\u200d1111\u200d1111", ["zero-width", "zero-width"]),
+        ("1\ufe0f\u200d👩", ["zero-width"]),
+        ("a\ufff0\ufff1\ufff8b", ["zero-width"]),
     ],
 )
 def test_hidden_characters_are_found(text: str, expected: list[str]) -> None:
@@ -122,7 +135,7 @@ INVISIBLE = st.sampled_from(
         chr(code)
         for first, last in (
             (0x200B, 0x200F), (0x202A, 0x202E), (0x2060, 0x206F), (0xFE00, 0xFE0F), (0xE0000, 0xE01EF),
-            (0xAD, 0xAD), (0x61C, 0x61C), (0x180B, 0x180F), (0xFEFF, 0xFEFF), (0x3164, 0x3164), (0xFFF9, 0xFFFB),
+            (0xAD, 0xAD), (0x61C, 0x61C), (0x180B, 0x180F), (0xFEFF, 0xFEFF), (0x3164, 0x3164), (0xFFF0, 0xFFFB),
         )
         for code in range(first, last + 1)
     ]
@@ -135,6 +148,27 @@ def test_nothing_hides_between_ascii(before: str, secret: str, after: str) -> No
     spans = hidden.find(text, strict=True)
     assert replace(text, spans, hidden.removed) == f"{before}=={after}"
     assert replace(text, spans, hidden.shown).isascii()
+
+
+BITS = st.sampled_from(
+    "\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b\u180e\u200c\u200d\u200e\u200f\u2066\u2069\ufe00\ufe0f\U0001d173"
+)
+
+
+@given(
+    st.sampled_from("각កᠠשعक葛👩1\U0001d15fx"), st.lists(BITS, min_size=8), st.sampled_from("각កᠠשعक葛👩1\U0001d15fx")
+)
+def test_no_letter_makes_a_long_hidden_text_ordinary(before: str, bits: list[str], after: str) -> None:
+    assert hidden.find(f"ש {before}{''.join(bits)}{after}")
+
+
+@given(st.text(st.one_of(BITS, st.sampled_from("각កᠠשक葛👩\U0001d15f1x\n"))))
+def test_what_either_form_leaves_settles_within_three_looks(text: str) -> None:
+    for form in (hidden.shown, hidden.removed):
+        looked = text
+        for _ in range(3):
+            looked = replace(looked, hidden.find(looked), form)
+        assert not hidden.find(looked)
 
 
 @given(st.text())

@@ -6,12 +6,13 @@
 |---|---|---|
 | `tag-characters` | U+E0000-E0FFF but the selectors | flags of England, Scotland, Wales |
 | `bidi-control` | U+202A-202E, U+2066-2069 | paired isolates around right-to-left text |
-| `bidi-mark` | U+200E, U+200F, U+061C | a text with right-to-left letters |
+| `bidi-mark` | U+200E, U+200F, U+061C | a text with right-to-left letters, up to three in a row |
 | `variation-selector` | U+FE00-FE0F, U+E0100-E01EF, U+180B-180F | one, after emoji, symbols, Han, Mongolian |
-| `zero-width` | U+200B-200D, U+2060-2065, U+206A-206F, U+FEFF, soft hyphen, fillers and the like | below |
+| `zero-width` | U+200B-200D, U+2060-2065, U+206A-206F, U+FEFF, U+FFF0-FFFB, soft hyphen, fillers and the like | below |
 
 Zero-width characters pass as joiners in emoji sequences and, one at a time, in scripts that use them, as ZWSP in
-Thai, Khmer, Lao, Burmese and Tibetan, as a BOM at the start, as hyphenation inside a word, as fillers beside Jamo.
+Thai, Khmer, Lao, Burmese and Tibetan, as a BOM at the start, as hyphenation inside a word, as fillers in a syllable
+of Jamo. What makes a hidden character ordinary is always one that is seen.
 
 `strict` (definitions) also takes a BOM at the start and soft hyphens. Tag characters and variation selectors
 can spell a message: where it decodes, `Span.payload` holds it.
@@ -33,9 +34,11 @@ _CLOSER = "\u2069"
 
 _CANDIDATES = (
     "\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180f\u200b-\u200f\u202a-\u202e\u2060-\u206f\u3164"
-    "\ufe00-\ufe0f\ufeff\uffa0\ufff9-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
+    "\ufe00-\ufe0f\ufeff\uffa0\ufff0-\ufffb\U0001bca0-\U0001bca3\U0001d173-\U0001d17a\U000e0000-\U000e0fff"
 )
 _CANDIDATE = re.compile(f"[{_CANDIDATES}]")
+_DIRECTIONS = re.compile("[\u061c\u200e\u200f\u2066-\u2069]{4}")
+"""More marks and isolates in a row than any text needs: it spells something."""
 _RIGHT_TO_LEFT = re.compile(
     "[\u0590-\u05ff\u0600-\u0605\u0608\u060b\u060d\u061b\u061d-\u08ff\ufb1d-\ufdff\ufe70-\ufefc"
     "\U00010800-\U00010fff\U0001e800-\U0001efff]"
@@ -50,13 +53,18 @@ _JOINING = (
 # Scripts without spaces between words, where ZWSP marks a place to break.
 _BREAKING = ((0x0E00, 0x0FFF), (0x1000, 0x109F), (0x1780, 0x17FF), (0x1950, 0x1AAF), (0xA9E0, 0xA9FF), (0xAA60, 0xAADF))
 _HAN = ((0x3400, 0x4DBF), (0x4E00, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x323AF), (0x3005, 0x3007))
-_JAMO = ((0x1100, 0x11FF), (0xA960, 0xA97F), (0xD7B0, 0xD7FF))
+_INITIALS = ((0x1100, 0x115E), (0xA960, 0xA97F))
+_VOWELS = ((0x1161, 0x11A7), (0xD7B0, 0xD7C6))
+_FINALS = ((0x11A8, 0x11FF), (0xD7CB, 0xD7FF))
+_KHMER = ((0x1780, 0x17B3), (0x17B6, 0x17FF))
 _MONGOLIAN = ((0x1800, 0x18AF),)
+_MUSIC = ((0x1D100, 0x1D1FF),)
 _STANDARDISED = (
-    *_MONGOLIAN, (0x1000, 0x109F), (0x3001, 0x3002), (0xA840, 0xA877), (0xFF01, 0xFF1F), (0x10AC0, 0x10AFF),
-    (0x13000, 0x143FF),
+    *_MONGOLIAN, (0x1000, 0x109F), (0x210B, 0x210B), (0x2110, 0x2110), (0x2112, 0x2112), (0x211B, 0x211B),
+    (0x212C, 0x212C), (0x2130, 0x2131), (0x2133, 0x2133), (0x3001, 0x3002), (0xA840, 0xA877), (0xAA60, 0xAA7F),
+    (0xFF01, 0xFF1F), (0x10AC0, 0x10AFF), (0x13000, 0x143FF), (0x1D49C, 0x1D4B5),
 )  # fmt: skip
-"""Scripts and punctuation with standardised variants by U+FE00 to U+FE03."""
+"""Scripts, script capitals of mathematics and punctuation with standardised variants by U+FE00 to U+FE03."""
 
 
 def find(text: str, strict: bool = False, most: int = MOST_SPANS) -> list[Span]:
@@ -133,9 +141,10 @@ def _kind(text: str, index: int, char: str, strict: bool, context: _Context) -> 
     if "\ufe00" <= char <= "\ufe0f" or char >= "\U000e0100" or "\u180b" <= char <= "\u180d" or char == "\u180f":
         return "" if before and _is_variant(before, char, after) else "variation-selector"
     if "\u202a" <= char <= "\u202e" or "\u2066" <= char <= "\u2069":
-        return "" if char >= "\u2066" and index in context.isolates else "bidi-control"
+        paired = char >= "\u2066" and index in context.isolates
+        return "" if paired and not _spells(text, index) else "bidi-control"
     if char in "\u200e\u200f\u061c":
-        return "" if context.right_to_left else "bidi-mark"
+        return "" if context.right_to_left and not _spells(text, index) else "bidi-mark"
     return "" if _is_ordinary(text, index, char, before, after, strict) else "zero-width"
 
 
@@ -152,22 +161,39 @@ def _is_ordinary(text: str, index: int, char: str, before: str, after: str, stri
     if char == SOFT_HYPHEN:
         around = text[max(0, index - 2) : index] + text[index + 1 : index + 3]
         return not strict and len(around) == 4 and around.isalpha()
-    if char in "\u115f\u1160":
-        return _within(before, _JAMO) or _within(after, _JAMO)
+    if char == "\u115f":
+        return _within(after, _VOWELS) or (after == "\u1160" and _within(text[index + 2 : index + 3], _FINALS))
+    if char == "\u1160":
+        return _within(before, _INITIALS) or (before == "\u115f" and _within(after, _FINALS))
     if char == "\u180e":
-        return _within(before, _MONGOLIAN)
+        return _follows(text, index, _MONGOLIAN)
     if char == "\u034f":
-        return bool(before) and (unicodedata.combining(before) > 0 or "\u0590" <= before <= "\u08ff")
+        hebrew = "\u0590" <= before <= "\u08ff" and before != "\u061c"
+        return hebrew or (bool(before) and unicodedata.combining(before) > 0)
     if char in "\u17b4\u17b5":
-        return "\u1780" <= before <= "\u17ff"
-    return "\U0001d173" <= char <= "\U0001d17a" and "\U0001d100" <= before <= "\U0001d1ff"
+        return _within(before, _KHMER)
+    return "\U0001d173" <= char <= "\U0001d17a" and _follows(text, index, _MUSIC)
+
+
+def _spells(text: str, index: int) -> bool:
+    return _DIRECTIONS.search(text, max(0, index - 3), index + 4) is not None
+
+
+def _follows(text: str, index: int, ranges: tuple[tuple[int, int], ...]) -> bool:
+    """Whether a character of `ranges` that is seen stands before this one, or one further before."""
+    for before in (text[index - 1 : index], text[index - 2 : index - 1]):
+        if not before or not _CANDIDATE.match(before):
+            return _within(before, ranges)
+    return False
 
 
 def _joins_emoji(text: str, index: int, after: str) -> bool:
     base = text[index - 1] if index else ""
     if base == _VS16 and index > 1:
         base = text[index - 2]
-    return bool(base and after) and takes_emoji_presentation(base) and takes_emoji_presentation(after)
+    if base.isascii() or after.isascii():  # nothing, or a digit: those take a selector, but join nothing
+        return False
+    return takes_emoji_presentation(base) and takes_emoji_presentation(after)
 
 
 def _is_variant(before: str, char: str, after: str) -> bool:
