@@ -26,6 +26,7 @@ from callgate.protocol.message import Direction, Kind, Message
 from callgate.risks import RISKS
 from callgate.store.database import Store
 from callgate.store.pins import Sighting
+from callgate.store.view import PinView
 from callgate.trust.changes import CLASSES, PASSING
 from callgate.trust.definitions import extract
 from tests.controls.harness import Answer, encoded, fixtures, send
@@ -419,6 +420,48 @@ def test_a_list_nobody_reads_to_its_end_closes_in_time(state: Path, monkeypatch:
     assert peer.list(A, B, more="2") == ["a"]
 
 
+def test_a_list_that_never_ends_lets_no_unlisted_call_pass_where_these_are_refused(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(state, unlisted="deny")
+    assert peer.list(A, more="2") == ["a"]
+    assert peer.calls("c"), "it may come on the next page"
+    now = time.time()
+    for later in (definition_pins.OPEN_S + 1, -definition_pins.OPEN_S - 1):  # also where the clock was put back
+        monkeypatch.setattr("time.time", lambda later=later: now + later)
+        assert not peer.calls("c")
+        assert peer.calls("a")
+
+
+def test_pages_without_end_are_pinned_up_to_a_limit(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(definition_pins, "MOST_PINNED", 3)
+    peer = Peer(state)
+    cursor = None
+    shown = []
+    for number in range(5):
+        more = f"page {number + 1}"
+        shown += peer.list({**A, "name": f"t{number}"}, cursor=cursor, more=more)
+        cursor = more
+    assert shown == ["t0", "t1", "t2"]
+    assert not peer.calls("t4")
+    for number in range(5, 20):
+        more = f"page {number + 1}"
+        peer.list({**A, "name": f"t{number}"}, cursor=cursor, more=more)
+        cursor = more
+        assert sum(len(names) for _, names in peer.control._pages.values()) <= 6
+
+
+def test_a_reset_between_two_pages_pins_both_anew(state: Path) -> None:
+    peer = Peer(state)
+    peer.list(A, more="2")
+    store = Store.open(state)
+    store.pins.reset("s", record=str)
+    store.close()
+    assert peer.list(B, cursor="2") == ["b"]
+    assert peer.list(A, B) == ["a", "b"]
+    assert peer.list(A, B, C) == ["a", "b"]
+
+
 # principals
 
 
@@ -513,6 +556,39 @@ def test_what_was_judged_before_a_reset_does_not_keep_the_server_from_being_pinn
     assert peer.list(WORSE, B) == ["a", "b"]
     assert peer.calls("a")
     assert peer.list(BAD, B) == ["b"]
+
+
+def test_an_approval_while_an_answer_is_judged_is_found_by_the_next(
+    state: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    peer = Peer(state)
+    hello = {"protocolVersion": "2025-06-18", "capabilities": {}, "serverInfo": {"name": "s", "version": "1"}}
+    changed = {**hello, "serverInfo": {"name": "other", "version": "1"}}
+    peer.ask("initialize", {}, hello)
+    for _ in range(2):
+        assert peer.ask("initialize", {}, changed).forwarded["result"]["serverInfo"]["name"] == "s"
+    read = PinView.kind
+    peer.control._answers.clear()
+
+    def kind(view: PinView, server: str, kind: str) -> Any:
+        if kind == "instructions":
+            monkeypatch.undo()
+            assert approve(state, "identity", "") == 1
+        return read(view, server, kind)
+
+    monkeypatch.setattr(PinView, "kind", kind)
+    assert peer.ask("initialize", {}, changed).forwarded["result"]["serverInfo"]["name"] == "s"
+    assert peer.ask("initialize", {}, changed).forwarded["result"]["serverInfo"]["name"] == "other"
+
+
+def test_hundreds_of_new_tools_are_judged_in_time(state: Path) -> None:
+    """Each was compared with each that is pinned: the watchdog stopped it, and the list was lost."""
+    tools = [{**A, "name": f"t{number}", "description": f"Does {number}. " * 9} for number in range(1200)]
+    peer = Peer(state)
+    peer.list(*tools[:600])
+    answer = peer.listed(*tools)
+    assert answer.outcome == "rewrite"
+    assert len(peer.names(answer)) == 600
 
 
 # the rest

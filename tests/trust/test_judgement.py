@@ -9,7 +9,7 @@ import pytest
 
 from callgate.trust.canonical import digest
 from callgate.trust.definitions import Item
-from callgate.trust.judgement import judge_changed, judge_new
+from callgate.trust.judgement import Nameless, judge_changed, judge_new
 
 
 def item(body: dict[str, Any], kind: Any = "tool") -> Item:
@@ -47,11 +47,12 @@ def test_there_must_be_something_to_compare_with() -> None:
 
 
 def test_a_new_name_on_a_known_body_is_a_rename_and_anything_else_is_added() -> None:
-    approved = {"search": [SEARCH]}
+    approved = Nameless("tool", [("search", SEARCH), ("other", {"name": "other"})])
     renamed = judge_new(item({**SEARCH, "name": "find"}), approved)
     assert (renamed.standing, renamed.meaning, renamed.passes) == ("renamed", "renamed", False)
     added = judge_new(item({"name": "find", "description": "Other."}), approved)
     assert (added.standing, added.meaning, added.passes) == ("added", "added", False)
+    assert judge_new(item({"name": "search", "description": SEARCH["description"]}), approved).standing == "added"
 
 
 def test_cosmetic_steps_cannot_walk_to_an_attack() -> None:

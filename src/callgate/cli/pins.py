@@ -22,7 +22,7 @@ from callgate.store.database import Store
 from callgate.text import visible
 from callgate.trust.changes import ABSENT
 from callgate.trust.definitions import KINDS, Item, ItemKind, address, parse_address
-from callgate.trust.judgement import Judgement, judge_changed, judge_new
+from callgate.trust.judgement import Judgement, Nameless, judge_changed, judge_new
 
 if TYPE_CHECKING:
     from callgate.store.pins import Definition, PinStore
@@ -266,10 +266,10 @@ class _Command:
         """What waits; with `rejected` also what was rejected, for whoever changes their mind."""
         definitions = sorted(self._pins.definitions(server), key=lambda d: (KINDS.index(_kind(d)), d.key))
         seen = self._pins.seen_by(server)
-        tools = frozenset(d.key.lower() for d in definitions if d.kind == "tool")
+        baseline = _Baseline(definitions)
         for definition in definitions:
             if definition.state == "pending" or (rejected and definition.state == "rejected"):
-                judgement = _judgement(definition, definitions, tools)
+                judgement = baseline.judge(definition)
                 place = (definition.kind, definition.key, definition.digest)
                 yield Waiting(definition, judgement, tuple(seen.get(place, ())), self._config)
 
@@ -286,15 +286,28 @@ class _Command:
         }
 
 
-def _judgement(definition: Definition, definitions: list[Definition], tools: frozenset[str]) -> Judgement:
-    item = Item(_kind(definition), definition.key, definition.body, definition.digest, "")
-    approved: dict[str, list[Any]] = {}
-    for other in definitions:
-        if other.kind == definition.kind and other.state == "approved":
-            approved.setdefault(other.key, []).append(other.body)
-    if definition.key in approved:
-        return judge_changed(item, approved[definition.key], tools)
-    return judge_new(item, approved)
+class _Baseline:
+    """What is approved of a server, by kind: read once for all that waits."""
+
+    def __init__(self, definitions: list[Definition]) -> None:
+        self._tools = frozenset(d.key.lower() for d in definitions if d.kind == "tool")
+        self._approved: dict[tuple[str, str], list[Any]] = {}
+        for one in definitions:
+            if one.state == "approved":
+                self._approved.setdefault((one.kind, one.key), []).append(one.body)
+        self._nameless: dict[str, Nameless] = {}
+
+    def judge(self, definition: Definition) -> Judgement:
+        """What changed in it."""
+        kind = _kind(definition)
+        item = Item(kind, definition.key, definition.body, definition.digest, "")
+        bodies = self._approved.get((kind, definition.key))
+        if bodies is not None:
+            return judge_changed(item, bodies, self._tools)
+        if kind not in self._nameless:
+            known = ((key, body) for (of, key), bodies in self._approved.items() if of == kind for body in bodies)
+            self._nameless[kind] = Nameless(kind, known)
+        return judge_new(item, self._nameless[kind])
 
 
 def _kind(definition: Definition) -> ItemKind:

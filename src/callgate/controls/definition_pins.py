@@ -37,7 +37,7 @@ from callgate.text import visible
 from callgate.trust.canonical import canonical
 from callgate.trust.changes import ABSENT, PASSING, Change
 from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract
-from callgate.trust.judgement import APPROVED, FIRST, Judgement, judge_changed, judge_new
+from callgate.trust.judgement import APPROVED, FIRST, Judgement, Nameless, judge_changed, judge_new
 from callgate.vault import active
 
 META: Final = ControlMeta(
@@ -53,7 +53,8 @@ OPEN_S: Final = 600.0
 _CALLS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "resource"}
 _MOST_FINDINGS: Final = 50
 _REMEMBERED: Final = 1024
-_MOST_RESOURCES: Final = 10_000
+MOST_PINNED: Final = 10_000
+"""A server that has so many of a kind gets no more pinned unasked: pages need not end."""
 COMPARED_BYTES: Final = 262_144
 """Changed definitions of one answer are compared up to this size; the rest is withheld as it is."""
 TOO_MANY: Final = Judgement(
@@ -137,7 +138,7 @@ class DefinitionPins:
                 return Deny(reason, (_finding("removed-call", reason, "/params/name"),))
         if name in pins.approved or kind == "resource":
             return ALLOW
-        if not pins.complete:
+        if not _closed(pins, kind):
             note = f"the {kind} {visible(name, 128)} was called before the server listed it; nothing is pinned for it"
             return Annotate((_finding("unlisted-call", note, "/params/name", "info"),))
         note = f"the {kind} {visible(name, 128)} is called but was never listed"
@@ -170,19 +171,20 @@ class DefinitionPins:
         found = extract(event.method, event.message.body)
         if found is None:
             return ALLOW
+        stamp = self._map[:]
         whole = found.kind == "" or (asked is not None and asked[1] is None and found.cursor is None)
         key = (event.conversation.server, event.conversation.principal, event.method)
         mark = b""
         if whole:
             mark = blake2b(orjson.dumps(event.message.body["result"]), digest_size=16).digest()
             known = self._answers.get(key)
-            if known is not None and known[0] == self._map[:] and known[1] == mark:
+            if known is not None and known[0] == stamp and known[1] == mark:
                 return known[2]
         verdict, settled = self._judge(event, found, asked, whole)
         if whole and settled:
             while len(self._answers) >= _REMEMBERED:
                 del self._answers[next(iter(self._answers))]
-            self._answers[key] = (self._view.seen, mark, verdict)
+            self._answers[key] = (stamp, mark, verdict)  # as it was before: a decision may have come in between
         return verdict
 
     def _judge(
@@ -215,7 +217,11 @@ class DefinitionPins:
                 return None
             keys |= before
         if found.cursor is None:
-            return keys
+            # The first page is forgotten where the server was reset since: this one is not all there is.
+            reset = asked[1] is not None and self._view.kind(place[0], found.kind).first_at is None
+            return None if reset else keys
+        if len(keys) > 2 * MOST_PINNED:
+            return None
         while len(self._pages) >= _REMEMBERED:
             del self._pages[next(iter(self._pages))]
         self._pages[place] = (found.cursor, keys)
@@ -233,6 +239,8 @@ class _Catalogue:
         self.edits: list[Edit] = []
         self.wrote = False
         self._compared = 0
+        self._nameless: dict[str, Nameless] = {}
+        """By kind, once something of that kind is new: read once for all that is."""
 
     def verdict(self) -> Verdict:
         """Rewrite when something is withheld, Annotate when something was noted."""
@@ -274,11 +282,8 @@ class _Catalogue:
     def _pin_first(self, kind: str, items: list[Item], *, complete: bool) -> KindPins:
         """Pin what was never seen, while the baseline of this kind is open."""
         pins = self._view.kind(self._server, kind)
-        late = pins.first_at is not None and time.time() - pins.first_at > OPEN_S
-        # data comes and goes: a resource is pinned when it is first seen, up to a limit
-        still_open = len(pins.approved) < _MOST_RESOURCES if kind == "resource" else not (pins.complete or late)
         fresh: dict[str, Item] = {}
-        if still_open:
+        if not _closed(pins, kind):
             for item in items:
                 # a sighting while nothing is pinned is of before a reset
                 if item.key not in pins.approved and (pins.first_at is None or item.key not in pins.sightings):
@@ -304,10 +309,10 @@ class _Catalogue:
             return judge_changed(item, bodies, tools)
         if item.kind == "resource":
             return FIRST
-        known: dict[str, list[Any]] = {}
-        for (key, _), body in self._view.pins.bodies(self._server, item.kind).items():
-            known.setdefault(key, []).append(body)
-        return judge_new(item, known)
+        if item.kind not in self._nameless:
+            known = self._view.pins.bodies(self._server, item.kind).items()
+            self._nameless[item.kind] = Nameless(item.kind, ((key, body) for (key, _), body in known))
+        return judge_new(item, self._nameless[item.kind])
 
     def _report(self, item: Item, judgement: Judgement, rejected: bool) -> None:
         if judgement.standing in ("approved", "first"):
@@ -381,6 +386,15 @@ class _Catalogue:
         for key in pins.sightings.keys() - pins.approved.keys() - listed:
             if self._principal in pins.sightings[key]:
                 gone.add(key)
+
+
+def _closed(pins: KindPins, kind: str) -> bool:
+    """Whether what was never seen is new, rather than pinned as it comes."""
+    if len(pins.approved) >= MOST_PINNED:
+        return True
+    if kind == "resource":
+        return False  # data comes and goes
+    return pins.complete or (pins.first_at is not None and abs(time.time() - pins.first_at) > OPEN_S)
 
 
 def _kept(item: Item) -> bytes:

@@ -6,7 +6,7 @@ cosmetic cannot walk to a change that is not, for every step is measured from th
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from collections.abc import Set as AbstractSet
 from typing import Any, Final, Literal, TypeAlias
 
@@ -55,14 +55,29 @@ def judge_changed(item: Item, approved: Iterable[Any], tools: AbstractSet[str]) 
     return best
 
 
-def judge_new(item: Item, approved: Mapping[str, Iterable[Any]]) -> Judgement:
-    """An item with a new key while the baseline is complete. `approved`: key: bodies of the same kind."""
-    bare = _nameless(item.kind, item.body)
-    for key, bodies in approved.items():
-        for body in bodies:
-            if key != item.key and _nameless(item.kind, body) == bare:
-                reason = f"the definition of {named(key)} under another name"
-                return Judgement("renamed", (Change("", body, item.body, "renamed", reason),), body)
+class Nameless:
+    """Approved bodies of one kind, (key, body), to be found by all of them but their name."""
+
+    __slots__ = ("_found",)
+
+    def __init__(self, kind: ItemKind, approved: Iterable[tuple[str, Any]]) -> None:
+        self._found: dict[str, dict[str, Any]] = {}
+        for key, body in approved:
+            self._found.setdefault(_nameless(kind, body), {}).setdefault(key, body)
+
+    def other(self, item: Item) -> tuple[str, Any] | None:
+        """What has the body of `item` under another name."""
+        same = self._found.get(_nameless(item.kind, item.body), {})
+        return next(((key, body) for key, body in same.items() if key != item.key), None)
+
+
+def judge_new(item: Item, approved: Nameless) -> Judgement:
+    """An item with a new key while the baseline is complete. `approved`: all of the same kind."""
+    other = approved.other(item)
+    if other is not None:
+        key, body = other
+        reason = f"the definition of {named(key)} under another name"
+        return Judgement("renamed", (Change("", body, item.body, "renamed", reason),), body)
     reason = "was not there when the server was approved"
     return Judgement("added", (Change("", ABSENT, item.body, "added", reason),))
 
