@@ -49,7 +49,7 @@ def stopped(gateway: Gateway, ask: Callable[[int, float], dict[str, Any]], secon
 
 @pytest.mark.parametrize("ask", [ask_in_a_session, ask_alone])
 def test_a_call_has_the_whole_time(ask: Callable[[int, float], dict[str, Any]], tmp_path: Path) -> None:
-    for attempt in range(3):
+    for attempt in range(5):
         with serve(tmp_path / str(attempt), {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
             answer, code, took = stopped(gateway, ask, 0.8 * DRAIN_S)
         if "result" in answer or took < DRAIN_S:

@@ -322,7 +322,6 @@ async def test_idle_sessions_end(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 async def test_a_flood_that_nobody_reads_stays_in_the_server(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("callgate.transport.session.STALL_S", 0.5)
     monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)
     async with route_to("flood") as (route, journal):
         client = Client(route)
@@ -334,6 +333,7 @@ async def test_a_flood_that_nobody_reads_stays_in_the_server(monkeypatch: pytest
         held = len(answer.data)
         await asyncio.sleep(0.2)
         assert held == len(answer.data) < 600_000  # one pipe read beyond the mark
+        monkeypatch.setattr("callgate.transport.session.STALL_S", 0.5)
         await answer.end()  # it is closed after the limit
         assert client.request(2, "x").status == 404
         assert resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before < 32 * 1024  # KiB
