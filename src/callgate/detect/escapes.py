@@ -13,7 +13,7 @@ r"""Terminal control in text: what would move a cursor, write a clipboard, or hi
 | `carriage-return` | CR that no LF follows: what comes next overwrites the line |
 | `backspace`, `delete`, `bell`, `control` | BS, DEL, BEL, any other C0 but TAB and LF |
 
-Harmless uses pass unless `strict`: progress bars (a CR between two stages of the same line), overstrike as
+Harmless uses pass unless `strict`: progress bars (a CR between stages of the same words), overstrike as
 manual pages use it (`N BS N`, `_ BS N`), a form feed at the start of a line as a page break in source code.
 
 A control string that does not end on its line counts by its opening alone: without that it is plain text, and
@@ -61,6 +61,7 @@ def find(text: str, strict: bool = False, most: int = MOST_SPANS) -> list[Span]:
     size = len(text)
     osc_end = string_end = -1  # the next terminator known, so that many openings share one search
     position = looks = 0
+    line = _Line(text)
     search = _CONTROL.search
     while match := search(text, position):
         looks += 1
@@ -93,7 +94,7 @@ def find(text: str, strict: bool = False, most: int = MOST_SPANS) -> list[Span]:
             found.append(Span(start, position, "escape"))
         else:
             position = body
-            kind = _single(text, start, char, strict)
+            kind = _single(text, start, char, strict, line)
             if kind:
                 add(found, start, position, kind)
     return found
@@ -131,12 +132,12 @@ def _string_end(text: str, body: int, end: int) -> int:
     return body if closer in ("", "\n") else end + 1
 
 
-def _single(text: str, index: int, char: str, strict: bool) -> str:
-    after = text[index + 1 : index + 2]
+def _single(text: str, index: int, char: str, strict: bool, line: _Line) -> str:
     if char == "\r":
-        return "carriage-return" if strict or not _is_progress(text, index) else ""
+        return "carriage-return" if strict or line.hides_at(index) else ""
     if not strict:
         before = text[index - 1 : index] if index else ""
+        after = text[index + 1 : index + 2]
         if char == "\x08" and before in ("_", after) and before.isprintable() and after > " ":
             return ""
         if char == "\x0c" and before in ("", "\n"):
@@ -144,15 +145,50 @@ def _single(text: str, index: int, char: str, strict: bool) -> str:
     return _SIMPLE.get(char) or ("c1" if char >= "\x80" else "control")
 
 
-def _is_progress(text: str, index: int) -> bool:
-    """Whether the CR separates two stages of one line: the same words, other numbers and bars; or nothing follows."""
-    low, high = max(0, index - _PROGRESS_LINE), index + 1 + _PROGRESS_LINE
-    before = text[max(low, text.rfind("\n", low, index) + 1, text.rfind("\r", low, index) + 1) : index]
-    ahead = text[index + 1 : high]
-    after = ahead[: min((end for end in (ahead.find("\r"), ahead.find("\n")) if end >= 0), default=len(ahead))]
-    if max(len(before), len(after)) >= _PROGRESS_LINE:
-        return False
-    old = [char for char in before if char not in _PROGRESS_MARKS]
-    new = [char for char in after if char not in _PROGRESS_MARKS]
-    shared = min(len(old), len(new))
-    return old[:shared] == new[:shared]
+class _Line:
+    """The line that carriage returns begin anew: all of them hide something, or none. Asked for one after the other.
+
+    Stages of progress have the same words, if not all of them yet, and other numbers and bars. Each is held against
+    the one with the most words so far, so that an empty or a shorter one in between makes nothing forgotten, and must
+    not cover its words with blanks. Where one breaks this, the line is shown as a whole: a part of it, made text,
+    would make the rest hide something.
+    """
+
+    __slots__ = ("_end", "_hides", "_text")
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+        self._end = -1
+        self._hides = False
+
+    def hides_at(self, index: int) -> bool:
+        """Whether the CR there stands in a line that hides something."""
+        if index > self._end:
+            text = self._text
+            end = text.find("\n", index)
+            self._end = len(text) if end < 0 else end
+            line = text[text.rfind("\n", 0, index) + 1 : self._end]
+            self._hides = _hides(line if end < 0 else line.removesuffix("\r"))
+        return self._hides
+
+
+def _hides(line: str) -> bool:
+    drawn, *stages = line.split("\r", MOST_LOOKS)
+    if len(stages) == MOST_LOOKS:
+        stages.pop()  # nobody looks that far
+    if len(drawn) >= _PROGRESS_LINE:
+        return True
+    words = _words(drawn)
+    for stage in stages:
+        if len(stage) >= _PROGRESS_LINE:
+            return True
+        said = _words(stage)
+        if said.startswith(words):
+            drawn, words = stage, said
+        elif not words.startswith(said) or len(_words(drawn[: len(stage)])) > len(said):
+            return True
+    return False
+
+
+def _words(stage: str) -> str:
+    return "".join([char for char in stage if char not in _PROGRESS_MARKS])
