@@ -15,7 +15,8 @@ from callgate.audit.records import canonical, digest_of
 from callgate.audit.retention import Wanted, prune
 from callgate.audit.verify import verify
 from callgate.cli.audit_text import report_lines
-from tests.audit.evidence import closed_log, codes, report_of
+from callgate.errors import AuditError
+from tests.audit.evidence import closed_log, codes, lines_of, report_of, rewrite
 
 
 def listed(state: Path) -> Path:
@@ -200,3 +201,35 @@ def test_a_list_that_is_nothing_but_torn(tmp_path: Path) -> None:
     closed_log(tmp_path)
     report = verify(tmp_path)
     assert report.verified and report.tears[0].line == 1
+
+
+def test_nobody_moves_the_end_of_a_closed_log_with_another_line(tmp_path: Path) -> None:
+    first = closed_log(tmp_path)
+    closed_log(tmp_path)
+    kept = lines_of(first)[:3]
+    rewrite(first, kept)
+    end = {"chain": first.name, "digest": digest_of(kept[-1]), "kind": "closed", "seq": 3, "time": 1}
+    append(tmp_path / "audit", end)
+    report = verify(tmp_path)
+    assert not report.verified and codes(report) == {"statement", "truncated"}
+    assert "closes a log that had another end" in "\n".join(report_lines(report))
+
+
+def test_nobody_begins_a_log_anew_with_another_line(tmp_path: Path) -> None:
+    first = closed_log(tmp_path)
+    closed_log(tmp_path)
+    opened = append(tmp_path / "audit", {"chain": first.name, "kind": "opened", "process": "run", "time": 1})
+    rewrite(first, [canonical({**json.loads(lines_of(first)[0]), "prev": opened})])
+    report = verify(tmp_path)
+    assert not report.verified and {"index-changed", "not-announced", "truncated"} <= codes(report)
+    assert "opens a log that was opened before" in "\n".join(report_lines(report))
+
+
+@pytest.mark.parametrize("name", ["x" * 300, "../keys", "/etc", "a\0b", "."])
+def test_a_line_that_names_no_log_is_an_error_and_nothing_is_looked_for_elsewhere(tmp_path: Path, name: str) -> None:
+    closed_log(tmp_path)
+    append(tmp_path / "audit", {"chain": name, "kind": "opened", "process": "run", "time": 1})
+    report = verify(tmp_path)
+    assert not report.verified and codes(report) == {"index-malformed"} and not report.missing
+    with pytest.raises(AuditError, match="does not verify"):
+        prune(tmp_path, Wanted(before=1))

@@ -29,6 +29,7 @@ TORN: Final = "torn"
 _TAIL: Final = 64 * 1024
 """How far back the last whole line is looked for: what is longer was not torn by one write."""
 _LIKELY: Final = 4096
+_ID_CHARACTERS: Final = 100
 _TRIES: Final = 100
 
 
@@ -98,7 +99,13 @@ def split(data: bytes) -> list[bytes]:
 def entry_of(line: bytes) -> Record | None:
     """What a line of the list says; None when it was not written whole, or is none. The newline alone may lack."""
     entry = parse(line)
-    return entry if entry is not None and type(entry.get("chain")) is str else None
+    chain = entry.get("chain") if entry is not None else None
+    return entry if type(chain) is str and _names_a_log(chain) else None
+
+
+def _names_a_log(chain: str) -> bool:
+    """Whether this may be the id of a log, the name of a directory: nothing that leads elsewhere. Or ''."""
+    return not chain or (len(chain) <= _ID_CHARACTERS and chain.isascii() and chain.replace("-", "").isalnum())
 
 
 def entry_digest(line: bytes) -> str:

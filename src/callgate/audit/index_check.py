@@ -148,7 +148,9 @@ class _Checker:
         chain, kind = entry["chain"], entry.get("kind")
         known = self.found.entries
         if kind == "opened":
-            known[chain] = Entry(digest or self._prev)
+            if chain in known:
+                self._problem("index-changed", at, "opens a log that was opened before")
+            known.setdefault(chain, Entry(digest or self._prev))
         elif kind == COMPACTED and not digest and at:
             self._problem("index-changed", at, "states that older lines were dropped, and is not the first")
         if kind == PRUNED and chain not in known and self.found.compacted is not None and entry.get("first_kept") == 0:
@@ -169,8 +171,10 @@ def _about(torn: bytes) -> str:
 def _told(known: Entry, kind: object, line: Record, verify_signature: VerifySignature) -> str:
     """Take a later line about a log into its entry; what is wrong with it."""
     if kind == "closed":
-        if type(line.get("seq")) is int:
-            known.end = (line["seq"], str(line.get("digest")))
+        end = line.get("seq"), line.get("digest")
+        if type(end[0]) is not int or known.end not in (None, end):
+            return "closes a log that had another end"
+        known.end = end[0], str(end[1])
     elif kind in (SEALED, PRUNED):
         if not is_signed(line, verify_signature):
             return f"states that a log was {kind}, without a valid signature of a known key"
