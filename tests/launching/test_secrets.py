@@ -133,7 +133,7 @@ def test_a_rotation_reaches_headers(state: Path) -> None:
     live.resolve()
     try:
         rotate(state)
-        assert changed.wait(30)
+        assert changed.wait(60)
         assert live.current == {"Authorization": f"Bearer {NEW.decode()}"}
         redactor = active.of("remote")
         assert redactor is not None
@@ -158,7 +158,7 @@ def test_a_rotation_that_cannot_be_read_leaves_headers_as_they_are(state: Path) 
         store.delete("vendor")
         store.close()
         advance(state)
-        assert told.wait(30)
+        assert told.wait(60)
         assert live.current == {"Authorization": f"Bearer {OLD.decode()}"} and not live.ended
         assert "age://vendor" in said[0] and OLD.decode() not in said[0]
     finally:

@@ -303,7 +303,7 @@ box = start(backend, SandboxSpec("t", limits=Limits(memory_bytes=128 << 20), env
 for turn in range(2):
     assert select.select([box.running.events_fd], [], [], 30)[0]
     print(box.running.read_events())
-print(box.process.wait(30))
+print(box.process.wait(60))
 stop(box)
 """
 

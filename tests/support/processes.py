@@ -34,7 +34,7 @@ def free_port() -> int:
     raise AssertionError("no port of 127.0.0.1 is free")
 
 
-def wait_until(condition: object, seconds: float = 30.0, what: str = "the condition") -> None:
+def wait_until(condition: object, seconds: float = 60.0, what: str = "the condition") -> None:
     """Poll `condition()` until it is true. Raises AssertionError with `what` when it never is."""
     assert callable(condition)
     deadline = time.monotonic() + seconds

@@ -40,5 +40,5 @@ def test_a_killed_reaper_is_replaced_and_knows_what_it_must() -> None:
     reaper.add(second.pid)
     assert reaper.pid not in (0, old)
     reaper.close()
-    assert first.wait(30) == second.wait(30) == -signal.SIGTERM
+    assert first.wait(60) == second.wait(30) == -signal.SIGTERM
     assert reaper.pid == 0

@@ -22,7 +22,7 @@ async def test_what_was_negotiated_and_allowed_while_the_gate_was_reloaded_is_kn
         message = request.json() if request.method == "POST" else {}
         if message.get("method") == "initialize":
             asked.set()
-            reloaded.wait(30)
+            reloaded.wait(60)
             result = {"protocolVersion": "2024-11-05", "capabilities": {}, "serverInfo": {"name": "s", "version": "0"}}
             peer.result(request, result)
         elif "id" in message:

@@ -351,7 +351,7 @@ def exchanged_after(rabbit: Rabbit, state: Path) -> float:
         first = session.resolve("vault://rabbitmq/creds/short#username").value
         password = session.resolve("vault://rabbitmq/creds/short#password").value
         started = time.monotonic()
-        assert changed.wait(30)
+        assert changed.wait(60)
         lived = time.monotonic() - started
         values = {secret.reference: secret.value for secret in news[0]}
         second = values["vault://rabbitmq/creds/short#username"]
@@ -437,7 +437,7 @@ def test_a_new_login_exchanges_what_the_old_one_leased(
     changed = threading.Event()
     with Session(tmp_path, lambda _: changed.set()) as session:
         first = session.resolve("vault://rabbitmq/creds/short#username").value.decode()
-        assert changed.wait(30)
+        assert changed.wait(60)
         second = session.resolve("vault://rabbitmq/creds/short#username").value.decode()
         assert second != first
         with rabbit.changed:

@@ -360,7 +360,7 @@ def gateway(
         thread.close()
 
 
-def wait_until(condition: Callable[[], Any], seconds: float = 30.0) -> bool:
+def wait_until(condition: Callable[[], Any], seconds: float = 60.0) -> bool:
     """Whether `condition` became true in time."""
     end = time.monotonic() + seconds
     while time.monotonic() < end:

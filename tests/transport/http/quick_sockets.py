@@ -315,7 +315,7 @@ def tell(
     return ends[0][1]
 
 
-def until(condition: Callable[[], Any], seconds: float = 30.0) -> None:
+def until(condition: Callable[[], Any], seconds: float = 60.0) -> None:
     """Wait for what comes at once: no sleep, but room for the gate's thread."""
     end = time.monotonic() + seconds
     while not condition():

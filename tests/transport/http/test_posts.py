@@ -72,7 +72,7 @@ def test_answers_to_server_requests_in_a_session(serve: Any) -> None:
         if message.get("method") == "tools/call":
             peer.stream()
             peer.event({"jsonrpc": "2.0", "id": 70, "method": "roots/list"})
-            answered.wait(30)
+            answered.wait(60)
             peer.event({"jsonrpc": "2.0", "id": message["id"], "result": {"content": []}})
             peer.end()
         elif "result" in message:

@@ -300,7 +300,7 @@ class Hasty(Upstream):
                 large = length > 100_000
                 if large:
                     sock.sendall(whole(text(5, "early")))
-                    self.early.wait(30)
+                    self.early.wait(60)
                     if not self.reads_on:
                         return
                 while len(data) < length:

@@ -226,7 +226,7 @@ def test_no_answer_in_time_is_504_and_cancels(serve: Any) -> None:
         answer = gateway.ask(post(call(8)))
         assert (answer.status, answer.json()["id"]) == (504, 8)
         assert "request_timeout_s" in answer.json()["error"]["message"]
-    assert cancelled.wait(30)
+    assert cancelled.wait(60)
 
 
 # -- event streams -----------------------------------------------------------------------------------
@@ -411,7 +411,7 @@ def test_a_modern_disconnect_cancels_upstream_at_once(serve: Any, streaming: boo
         assert wait_until(lambda: upstream.requests)
         if streaming:
             assert client.head().status == 200
-    assert cancelled.wait(30)
+    assert cancelled.wait(60)
     assert wait_until(lambda: not gateway.route._relays)
 
 
@@ -441,7 +441,7 @@ def test_an_answer_that_crosses_a_disconnect_is_no_finding(serve: Any, request_o
         with gateway.client() as client:
             client.send(request_of(1, "tools/call", name="t", arguments={"wait": wait}))
             assert wait_until(lambda asked=number: len(upstream.requests) == asked)
-        assert answered.wait(30)
+        assert answered.wait(60)
     assert wait_until(lambda: not gateway.route._relays)
     journal = gateway.route.gate.journal
     gateway.thread.call(journal.close)
@@ -473,7 +473,7 @@ def test_a_handshake_era_disconnect_does_not(serve: Any, streaming: bool) -> Non
         assert wait_until(lambda: upstream.requests)
         if streaming:
             assert client.head().status == 200
-    assert finished.wait(30)
+    assert finished.wait(60)
     assert wait_until(lambda: not gateway.route._relays), "the answer was read to its end, unheard"
 
 
@@ -492,7 +492,7 @@ def test_an_unheard_stream_is_bounded(serve: Any) -> None:
     with gateway.client() as client:
         client.send(post(call()))
         assert client.head().status == 200
-    assert stopped.wait(30)
+    assert stopped.wait(60)
 
 
 def test_a_handshake_era_stream_that_nobody_hears_ends_in_time(serve: Any) -> None:
@@ -544,7 +544,7 @@ def test_closing_a_get_stream_closes_it_upstream(serve: Any) -> None:
     with gateway.client() as client:
         client.send(b"GET /s/mcp HTTP/1.1\r\nHost: localhost\r\nAccept: text/event-stream\r\n\r\n")
         assert client.head().status == 200
-    assert closed.wait(30)
+    assert closed.wait(60)
 
 
 @pytest.mark.slow
@@ -603,7 +603,7 @@ def test_a_client_that_never_reads_is_dropped(serve: Any) -> None:
     gateway, _ = serve(respond, listen=ListenConfig(idle_timeout_s=0.5))
     with gateway.client() as client:
         client.send(modern(1))
-        assert stopped.wait(30)
+        assert stopped.wait(60)
 
 
 class Renamer:

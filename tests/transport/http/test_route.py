@@ -55,7 +55,7 @@ def test_modern_requests_with_equal_ids_do_not_meet(serve: Any) -> None:
     def respond(request: Any, peer: Any) -> None:
         name = request.json()["params"]["name"]
         if name == "slow":
-            release.wait(30)
+            release.wait(60)
         peer.result(request, {"resultType": "complete", "name": name})
 
     gateway, upstream = serve(respond)
@@ -263,13 +263,13 @@ def test_what_spans_new_rules_is_judged_with_the_patterns_of_one_gate(serve: Any
         if "method" not in message:
             peer.answer(b"", "202 Accepted")
         elif message["params"]["name"] == "fails":
-            reloaded.wait(30)
+            reloaded.wait(60)
             error = {"code": -32603, "message": "forbidden"}
             peer.answer(json.dumps({"jsonrpc": "2.0", "id": message["id"], "error": error}).encode(), "400 Bad Request")
         else:
             peer.stream()
             peer.event({"jsonrpc": "2.0", "id": 70, "method": "roots/list"})
-            reloaded.wait(30)
+            reloaded.wait(60)
 
     allows = _on_hit("allows", b"harmless", Allow())
     forbids = _on_hit("forbids", b"forbidden", Deny("no", (Finding("c/r", "tool-poisoning", "no"),)))

@@ -112,7 +112,7 @@ def test_half_a_request_has_its_own_time(serve: Any, close: str) -> None:
     released = threading.Event()
 
     def respond(request: Any, peer: Any) -> None:
-        released.wait(30)
+        released.wait(60)
         peer.result(request)
 
     gateway, _ = serve(respond, listen=ListenConfig(header_timeout_s=0.8, idle_timeout_s=60))
@@ -160,7 +160,7 @@ def test_an_answer_does_not_shorten_the_time_of_the_next_body(serve: Any) -> Non
 
     def respond(request: Any, peer: Any) -> None:
         if request.json()["id"] == 1:
-            released.wait(30)
+            released.wait(60)
         peer.result(request)
 
     gateway, _ = serve(respond, listen=ListenConfig(header_timeout_s=30, idle_timeout_s=0.4))

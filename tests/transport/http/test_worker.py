@@ -178,7 +178,7 @@ def test_drain_finishes_what_is_in_flight_and_ends_streams(serving: Any, upstrea
             peer.event({"jsonrpc": "2.0", "method": "notifications/subscriptions/acknowledged", "params": {}})
             peer.closed_within(60)
         else:
-            release.wait(30)
+            release.wait(60)
             peer.result(request, {"resultType": "complete"})
 
     upstream.respond = respond
@@ -197,7 +197,7 @@ def test_drain_finishes_what_is_in_flight_and_ends_streams(serving: Any, upstrea
         release.set()
         answer = calling.answer()
         assert (answer.status, answer.json()["id"]) == (200, 1)
-    assert gate.process.wait(30) == 0
+    assert gate.process.wait(60) == 0
 
 
 def test_drain_gives_up_after_its_time(serving: Any, upstream: Upstream) -> None:
@@ -210,7 +210,7 @@ def test_drain_gives_up_after_its_time(serving: Any, upstream: Upstream) -> None
         gate.signal(signal.SIGTERM)
         answer = calling.answer()
         assert (answer.status, answer.json()["id"]) == (503, 1)
-    gate.process.wait(30)
+    gate.process.wait(60)
     assert 2 < time.monotonic() - began < 25
 
 
@@ -219,7 +219,7 @@ def test_reload_keeps_calls_in_flight_and_connections(serving: Any, upstream: Up
 
     def respond(request: Any, peer: Any) -> None:
         if request.json().get("id") == "slow":
-            release.wait(30)
+            release.wait(60)
         echo(request, peer)
 
     upstream.respond = respond
@@ -332,7 +332,7 @@ def test_a_request_that_waits_its_turn_through_a_reload_is_answered(serving: Any
     release = threading.Event()
 
     def respond(request: Any, peer: Any) -> None:
-        release.wait(30)
+        release.wait(60)
         echo(request, peer)
 
     upstream.respond = respond
