@@ -5,7 +5,8 @@ After UTS #39, restricted to what names of tools, prompts, resources and argumen
 - `impostor(name)` looks at one name. A word that mixes ASCII letters with characters that look like ASCII
   letters is one, a word made only of such characters beside an ASCII word is one, and a name that is ASCII in
   disguise (full-width, mathematical, circled letters) is one. A name in one script (Cyrillic, Greek, Chinese)
-  is not, nor is a word with accents, nor a Greek letter that looks like no ASCII letter.
+  is not, nor is a word with accents, nor a Greek letter that looks like no ASCII letter, nor a word of look-alikes
+  beside a word that shows its script: a Russian preposition, as in a title with an English term.
 - `skeleton(name)` is equal for names that look alike.
 """
 
@@ -19,6 +20,8 @@ _NUMERALS = frozenset("\u2160\u2164\u2169\u2170\u2174\u2179\u212e")
 """Drawn as the letters I, V, X and e: letters where an ASCII letter follows, as "Type \u2160" is honest."""
 _RARE_NUMERALS = frozenset("\u216c\u216d\u216e\u216f\u217c\u217d\u217e\u217f")
 """Drawn as L, C, D and M. Nobody counts with them, so they are letters wherever they stand."""
+_MIXED = ("CYRILLIC ", "GREEK ", "ARMENIAN ")
+"""Living scripts whose short words may consist of look-alikes, as the names of their letters begin."""
 _TABLE: dict[int, str] = {}
 
 
@@ -48,10 +51,15 @@ def impostor(name: str) -> str:
         return folded
     words = _words(name)
     latin = any(word.isascii() for word in words)
+    shown = _shown(words, table) if latin else set()
     for word in words:
         drawn = [char for char in word if _is_drawn(char, table)]
-        if drawn and (any(char.isascii() for char in word) or (latin and len(drawn) == len(word))):
-            return "".join([table.get(ord(char), char) if char in drawn else char for char in name])
+        mixed = any(char.isascii() for char in word)
+        if not drawn or not (mixed or (latin and len(drawn) == len(word))):
+            continue
+        if mixed or not {_script(char) for char in set(word)} <= shown:
+            letters = set(drawn)
+            return "".join([table.get(ord(char), char) if char in letters else char for char in name])
     return ""
 
 
@@ -63,6 +71,23 @@ def _words(name: str) -> list[str]:
 
 def _is_letter(char: str, after: str) -> bool:
     return char.isalpha() or char in _RARE_NUMERALS or (char in _NUMERALS and after.isascii() and after.isalpha())
+
+
+def _shown(words: list[str], table: dict[int, str]) -> set[str]:
+    """The scripts that the name can be seen to use: a word without ASCII letters has one of their own."""
+    own = {
+        char
+        for word in words
+        if not any(char.isascii() for char in word)
+        for char in word
+        if not _is_drawn(char, table)
+    }
+    return {_script(char) for char in own} - {""}
+
+
+def _script(char: str) -> str:
+    name = unicodedata.name(char, "")
+    return next((script for script in _MIXED if name.startswith(script)), "")
 
 
 def _is_drawn(char: str, table: dict[int, str]) -> bool:
