@@ -31,12 +31,13 @@ from callgate.gate.verdicts import (
     Severity,
     Verdict,
 )
+from callgate.protocol.message import Direction
 from callgate.store.pins import KindPins, Sighting
 from callgate.store.view import PinView
 from callgate.text import visible
 from callgate.trust.canonical import canonical
 from callgate.trust.changes import ABSENT, PASSING, Change
-from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract
+from callgate.trust.definitions import KEY_MEMBER, LISTS, Extract, Item, address, extract, handed_out_later
 from callgate.trust.judgement import APPROVED, FIRST, Judgement, Nameless, judge_changed, judge_new
 from callgate.vault import active
 
@@ -168,6 +169,10 @@ class DefinitionPins:
     def catalog(self, event: Event) -> Verdict:
         """Pin what is new at first use, withhold what changed, note what is cosmetic."""
         asked = self._cursors.pop((id(event.conversation), event.message.id), None)
+        result = event.message.body.get("result")
+        if type(result) is dict and handed_out_later(result):
+            reason = "the server wants its catalogue fetched later, as a task, where nothing could be compared"
+            return Deny(reason, (_finding("handed-out-later", reason, "/result"),))
         found = extract(event.method, event.message.body)
         if found is None:
             return ALLOW
@@ -201,7 +206,7 @@ class DefinitionPins:
             run.kind(found.kind, list(found.items), listed=listed, tools=tools)
         for pointer in found.unreadable:
             run.edits.append(Remove(pointer))
-            run.findings.append(_finding("unreadable", "an entry without a name cannot be pinned", pointer))
+            run.findings.append(_finding("unreadable", "what has no name, or is no list, cannot be pinned", pointer))
         return run.verdict(), not run.wrote
 
     def _page(self, event: Event, found: Extract, asked: tuple[object, str | None] | None) -> set[str] | None:
@@ -352,6 +357,8 @@ class _Catalogue:
                 continue
             pinned = judgement.nearest.get(name)
             if name == "capabilities":
+                if pinned is None:
+                    continue  # where they were not said, none were refused
                 self.edits += [Remove(f"/result/capabilities/{one}") for one in item.body[name] if one not in pinned]
             else:
                 self.edits.append(_put_back(f"{item.pointer}/{member}", item.body[name], pinned))
@@ -410,9 +417,15 @@ def _finding(rule: str, message: str, pointer: str = "", severity: Severity = "m
 def _put_back(pointer: str, shown: Any, pinned: Any) -> Edit:
     """The pinned value, or nothing at all where there was none.
 
-    Text with hidden characters is taken out instead: the controls for those edit the same place, and two
-    edits of one place would refuse the whole answer.
+    What holds hidden characters or secrets is taken out instead: the controls for those edit the same place, and
+    two edits of one place would refuse the whole answer.
     """
-    if not pinned or (isinstance(shown, str) and (hidden.find(shown) or escapes.find(shown))):
+    from callgate.protocol.surfaces import surfaces
+
+    if not pinned or any(_edited_by_others(part.text) for part in surfaces({"result": shown}, Direction.SERVER)):
         return Remove(pointer)
     return ReplaceValue(pointer, pinned)
+
+
+def _edited_by_others(text: str) -> bool:
+    return bool(hidden.find(text, True) or escapes.find(text, True)) or active.clean_text(text) != text

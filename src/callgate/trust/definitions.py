@@ -119,16 +119,23 @@ def extract(method: str, body: Mapping[str, Any]) -> Extract | None:
     if method in LISTS:
         return _list(method, result)
     if method in ("initialize", "server/discover"):
-        identity = _identity(result)
-        return Extract("", (_instructions(result),) if identity is None else (identity, _instructions(result)))
+        return Extract("", (*_identities(result), _instructions(result)))
     return None
+
+
+def handed_out_later(result: Mapping[str, Any]) -> bool:
+    """Whether an answer names a task to fetch the real one from: that may answer calls only, never a catalogue."""
+    task = result.get("task")
+    return result.get("resultType") == "task" or (isinstance(task, dict) and "taskId" in task)
 
 
 def _list(method: str, result: Mapping[str, Any]) -> Extract | None:
     kind, member, key_member = LISTS[method]
     elements = result.get(member)
     if not isinstance(elements, list):
-        return None
+        # Nothing, or something that a lax client may read as a list all the same.
+        odd = isinstance(elements, str | dict) and bool(elements)
+        return Extract("", (), (f"/result/{member}",)) if odd else None
     items: list[Item] = []
     unreadable: list[str] = []
     for index, element in enumerate(elements):
@@ -147,7 +154,8 @@ def pinned_body(kind: ItemKind, element: Mapping[str, Any]) -> dict[str, Any]:
     """An element of a list without its volatile members."""
     body = dict(element)
     if kind == "resource":
-        body.pop("size", None)
+        if isinstance(body.get("size"), int | float | None):
+            body.pop("size", None)
         annotations = body.get("annotations")
         if isinstance(annotations, dict) and _is_time(annotations.get("lastModified")):
             body["annotations"] = {k: v for k, v in annotations.items() if k != "lastModified"}
@@ -173,29 +181,31 @@ def _is_time(value: Any) -> bool:
     return isinstance(value, str) and len(value) <= 40 and all(c in "0123456789-:.TZ+ " for c in value)
 
 
-def identity_pointer(result: Mapping[str, Any]) -> str:
-    """Where the server's `Implementation` object stands: a member, or in `_meta` since 2026-07-28."""
-    if isinstance(result.get("serverInfo"), dict):
-        return "/result/serverInfo"
-    return "/result/_meta/" + _SERVER_INFO.replace("/", "~1")
+def _identities(result: Mapping[str, Any]) -> list[Item]:
+    """The server's `Implementation` objects: in a member, or in `_meta` since 2026-07-28, where it need not be.
 
-
-def _identity(result: Mapping[str, Any]) -> Item | None:
-    """None when the answer does not say who the server is, which since 2026-07-28 it need not."""
-    info = result.get("serverInfo")
-    if not isinstance(info, dict):
-        meta = result.get("_meta")
-        info = meta.get(_SERVER_INFO) if isinstance(meta, dict) else None
-    if not isinstance(info, dict):
-        return None
-    body: dict[str, Any] = dict(info)
+    A server that says it in both places is held to the same in both: which of them a client reads, nobody knows.
+    """
+    meta = result.get("_meta")
+    places = (
+        ("/result/serverInfo", result.get("serverInfo")),
+        (
+            "/result/_meta/" + _SERVER_INFO.replace("/", "~1"),
+            meta.get(_SERVER_INFO) if isinstance(meta, dict) else None,
+        ),
+    )
     capabilities = result.get("capabilities")
-    if isinstance(capabilities, dict):
-        body["capabilities"] = [name for name in SURFACES if name in capabilities]
-    return Item("identity", "", body, digest(body), identity_pointer(result))
+    found: list[Item] = []
+    for pointer, info in places:
+        if isinstance(info, dict):
+            body: dict[str, Any] = dict(info)
+            if isinstance(capabilities, dict):
+                body["capabilities"] = [name for name in SURFACES if name in capabilities]
+            found.append(Item("identity", "", body, digest(body), pointer))
+    return found
 
 
 def _instructions(result: Mapping[str, Any]) -> Item:
     text = result.get("instructions")
-    body = text if isinstance(text, str) else ""
+    body = "" if text is None else text  # what is no text is pinned as it is: a lax client makes text of it
     return Item("instructions", "", body, digest(body), "/result/instructions")
