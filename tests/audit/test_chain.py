@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from callgate.audit.keys import signing_key
 from callgate.audit.records import canonical, digest_of
+from callgate.audit.spool import TAIL_BYTES
 from callgate.audit.verify import verify
 from tests.audit.evidence import closed_log, codes, fill, lines_of, new_journal, report_of, rewrite
 
@@ -295,6 +296,7 @@ def test_what_no_rule_can_see_is_what_the_documentation_says(tmp_path: Path) -> 
     fill(journal, 2)
     text = journal.tail[64 : journal.offset]
     (journal.path / "tail").unlink()
+    (journal.path / "tail").write_bytes((1 << 32).to_bytes(8, "little") + bytes(TAIL_BYTES - 8))  # it has to be there
     lines = text.splitlines(keepends=True)
     rewrite(journal.path, lines[:-2])
     assert report_of(tmp_path).verified

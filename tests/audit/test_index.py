@@ -13,6 +13,7 @@ import pytest
 from callgate.audit.index import INDEX_NAME, append, lines
 from callgate.audit.records import canonical, digest_of
 from callgate.audit.retention import Wanted, prune
+from callgate.audit.spool import Spool
 from callgate.audit.verify import verify
 from callgate.cli.audit_text import report_lines
 from callgate.errors import AuditError
@@ -140,6 +141,7 @@ def test_what_an_older_callgate_left_after_a_tear_is_readable(tmp_path: Path) ->
     with open(path, "ab") as file:
         file.write(b'{"chain":"torn\n' + opened)
     (path.parent / "20260101T000000-1-00000000").mkdir()
+    Spool(path.parent / "20260101T000000-1-00000000")
     report = verify(tmp_path)
     assert report.verified and report_of(tmp_path, first.name).verified
     assert [(one.line, one.stated) for one in report.tears] == [(3, 0)]

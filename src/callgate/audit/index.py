@@ -22,7 +22,9 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Final
 
+from callgate.audit.files import opened
 from callgate.audit.records import GENESIS, Record, canonical, digest_of, parse
+from callgate.errors import AuditError
 
 INDEX_NAME: Final = "chains.jsonl"
 TORN: Final = "torn"
@@ -74,19 +76,27 @@ def locked(path: Path, flags: int, kind: int = fcntl.LOCK_EX) -> int:
 
 
 def lines(audit_dir: Path) -> list[bytes]:
-    """The lines of the list, newline included; empty when there is none. Never half of one that is being written."""
+    """The lines of the list, newline included; empty when there is none. Never half of one that is being written.
+
+    Raises AuditError.
+    """
     path = audit_dir / INDEX_NAME
     try:
+        os.close(opened(path))
         try:
-            descriptor = locked(path, os.O_RDONLY, fcntl.LOCK_SH)
+            descriptor = locked(path, os.O_RDONLY | os.O_NONBLOCK, fcntl.LOCK_SH)
         except FileNotFoundError:
             raise
         except OSError:  # a file system without locks
-            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            descriptor = opened(path)
+        with open(descriptor, "rb") as file:
+            return split(file.read())
     except FileNotFoundError:
         return []
-    with open(descriptor, "rb") as file:
-        return split(file.read())
+    except OSError as error:
+        raise AuditError(
+            f"the list of logs {path} cannot be read: {error.strerror}", next_step="without it no log can be verified"
+        ) from error
 
 
 def split(data: bytes) -> list[bytes]:

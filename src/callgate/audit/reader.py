@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import fcntl
+import os
 from collections.abc import Iterator
-from contextlib import suppress
 from pathlib import Path
 from typing import Final, TypeAlias
 
-from callgate.audit.spool import HEADER_BYTES, TAIL_NAME, pending, segment_name, segment_of
+from callgate.audit.files import opened, read
+from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, TAIL_NAME, pending, segment_name, segment_of
 
 Place: TypeAlias = tuple[int, int]
 """(segment, position in it)."""
-_CHUNK: Final = 1 << 20
+_CHUNK: Final = 1 << 18
+LONGEST: Final = 1 << 20
+"""A line that is longer is no record, and given in pieces: nobody's memory has to hold it."""
 _TRIES: Final = 50
 
 
@@ -26,14 +29,17 @@ def chains(audit_dir: Path) -> list[str]:
 
 def segment_paths(directory: Path) -> list[Path]:
     """The segments of a log in order."""
-    return sorted(path for path in directory.glob("*.jsonl") if path.stem.isdigit())
+    return sorted(path for path in directory.glob("*.jsonl") if path.stem.isascii() and path.stem.isdigit())
 
 
 def in_use(directory: Path) -> bool:
     """Whether a running process still writes this log: it holds a lock on `tail`."""
     try:
-        with open(directory / TAIL_NAME, "rb") as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        descriptor = opened(directory / TAIL_NAME)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+        finally:
+            os.close(descriptor)
     except BlockingIOError:
         return True
     except OSError:
@@ -46,7 +52,7 @@ def read_lines(directory: Path, start: Place = (1, 0)) -> Iterator[tuple[bytes, 
 
     A segment that retention removes meanwhile is passed over; verification keeps it from doing so. What follows the
     last newline comes last, as it is, without the zeros of the space reserved for records to come: a record torn by
-    a crash.
+    a crash. Raises OSError for what cannot be read, or is no file.
     """
     number, position = start
     # First `tail`, then the segments: all before the one it names are there by now. The other way round a log
@@ -55,18 +61,23 @@ def read_lines(directory: Path, start: Place = (1, 0)) -> Iterator[tuple[bytes, 
     numbers = {int(path.stem) for path in segment_paths(directory)}
     if in_tail:
         numbers.add(in_tail)
-    last = max(numbers, default=0)
+    # The records in `tail` belong to the segment that it names: a file that was put behind that one hides them not.
+    last = in_tail or max(numbers, default=0)
     for current in sorted(numbers):
         if current < number:
             continue
         if current > number:
             number, position = current, 0
         rest = b""
-        for chunk in _bytes_of(directory, number, position, last=current == last):
+        for chunk in _bytes_of(directory, number, position, last=current >= last):
             *whole, rest = (rest + chunk).split(b"\n")
             for line in whole:
                 position += len(line) + 1
                 yield line + b"\n", (number, position)
+            if len(rest) > LONGEST:
+                position += len(rest)
+                yield rest, (number, position)
+                rest = b""
         rest = rest.rstrip(b"\0")
         if rest:
             yield rest, (number, position + len(rest))
@@ -90,11 +101,16 @@ def _bytes_of(directory: Path, number: int, position: int, *, last: bool) -> Ite
 
 def _chunks(path: Path, position: int, count: int) -> Iterator[bytes]:
     """At most `count` bytes of a file from `position` on; none where it is gone."""
-    with suppress(FileNotFoundError), open(path, "rb") as file:
-        file.seek(position)
-        while count and (chunk := file.read(min(_CHUNK, count))):
-            count -= len(chunk)
-            yield chunk
+    while count:
+        try:  # open no longer than for one chunk: an export reads all logs at once, and there may be thousands
+            chunk = read(path, min(_CHUNK, count), position)
+        except FileNotFoundError:
+            return
+        if not chunk:
+            return
+        position += len(chunk)
+        count -= len(chunk)
+        yield chunk
 
 
 def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
@@ -115,8 +131,9 @@ def _stable(directory: Path, segment: Path) -> tuple[bytes, int]:
 
 
 def _read_or_nothing(path: Path) -> bytes:
+    """A `tail`; one byte more of a file that is too long to be one."""
     try:
-        return path.read_bytes()
+        return read(path, TAIL_BYTES + 1)
     except FileNotFoundError:
         return b""
 

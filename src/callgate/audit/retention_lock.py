@@ -13,6 +13,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
+from callgate.audit.files import opened
 from callgate.errors import AuditError
 
 LOCK_NAME: Final = "retention.lock"
@@ -29,7 +30,7 @@ def reading(audit_dir: Path) -> Iterator[bool]:
     Makes no file: where none is, nothing was ever removed here. But the first to remove something may come now.
     """
     try:
-        descriptor = os.open(audit_dir / LOCK_NAME, os.O_RDONLY | os.O_CLOEXEC)
+        descriptor = opened(audit_dir / LOCK_NAME)
     except OSError:
         yield False
         return

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from callgate.audit.files import read
 from callgate.audit.reader import in_use, segment_paths, size_of
 from callgate.audit.records import RECORD_BYTES, parse
 from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES, TAIL_NAME
@@ -62,10 +63,8 @@ def _last_time(data: bytes) -> int:
 
 
 def _read(path: Path, count: int) -> bytes:
-    """The last `count` bytes of a file; nothing where it is gone."""
+    """The last `count` bytes of a file; nothing where it is gone, or none that can be read: verification says so."""
     try:
-        with open(path, "rb") as file:
-            file.seek(max(0, path.stat().st_size - count))
-            return file.read(count)
-    except FileNotFoundError:
+        return read(path, count, max(0, path.stat().st_size - count))
+    except OSError:
         return b""

@@ -120,9 +120,14 @@ def _mark(segment_number: int, position: int) -> bytes:
     return (segment_number << 32 | position).to_bytes(8, "little")
 
 
+def place_of(tail: bytes) -> tuple[int, int]:
+    """Where the records in a `tail` file belong: number of the segment, position in it. (0, 0) if it is not one."""
+    return divmod(int.from_bytes(tail[:8], "little"), 1 << 32) if len(tail) == TAIL_BYTES else (0, 0)
+
+
 def segment_of(tail: bytes) -> int:
     """The number of the segment that the records in a `tail` file belong to; 0 if it is not one."""
-    return int.from_bytes(tail[:8], "little") >> 32 if len(tail) == TAIL_BYTES else 0
+    return place_of(tail)[0]
 
 
 def pending(tail: bytes, segment_number: int, segment_size: int) -> bytes:

@@ -13,11 +13,14 @@ from pathlib import Path
 
 from callgate.audit import index
 from callgate.audit.chain import ChainChecker, Findings, Problem, VerifySignature
+from callgate.audit.files import read
 from callgate.audit.index_check import Entry, Listing, Tear, check
 from callgate.audit.keys import public_keys
-from callgate.audit.reader import Place, chains, in_use, read_lines, segment_paths
+from callgate.audit.reader import Place, chains, in_use, read_lines, segment_paths, size_of
 from callgate.audit.records import GENESIS, Record, parse
 from callgate.audit.retention_lock import reading
+from callgate.audit.spool import TAIL_BYTES, TAIL_NAME, place_of, segment_name
+from callgate.text import visible
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,16 +128,18 @@ class Walk:
 
     def __init__(self, directory: Path, entry: Entry | None, verify_signature: VerifySignature) -> None:
         self.torn = 0
-        self._lines = read_lines(directory)
+        self._directory = directory
+        self._live = in_use(directory)  # before it is read: one that is closed meanwhile is found closed
         self._chain = directory.name
         self._entry = entry
         self._verify_signature = verify_signature
+        self._unreadable = ""
         self.checker = ChainChecker(directory.name, entry.opened if entry else GENESIS, verify_signature)
 
     def __iter__(self) -> Iterator[Place]:
         held: tuple[bytes, Place] | None = None
         first = True
-        for line, place in self._lines:
+        for line, place in self._lines():
             if first:
                 self._start(line)
                 first = False
@@ -148,6 +153,12 @@ class Walk:
                 yield self._feed(*held)
             else:
                 self.torn = len(held[0])
+
+    def _lines(self) -> Iterator[tuple[bytes, Place]]:
+        try:
+            yield from read_lines(self._directory)
+        except OSError as error:
+            self._unreadable = f"{visible(Path(str(error.filename)).name, 100)} cannot be read: {error.strerror}"
 
     def _start(self, line: bytes) -> None:
         """Begin after what was removed, or within it where files are left that should be gone."""
@@ -176,8 +187,12 @@ class Walk:
         """After the last line: compare with what the index says of the end."""
         entry = self._entry
         found = self.checker.finish(*(entry.end if entry and entry.end else (0, "")))
+        if self._unreadable:
+            self.checker.problem("unreadable", found.last_seq, self._unreadable)
         if entry is None:
             return found
+        if not (self._live or found.closed or entry.gone or found.problems):
+            self._end()
         if entry.removed and not entry.gone and found.last_seq <= entry.through:
             what = f"the records after {entry.through}, which retention kept, are missing"
             self.checker.problem("truncated", entry.through + 1, what)
@@ -185,6 +200,21 @@ class Walk:
             found.signed_through = max(found.signed_through, entry.seal["covers"])
             found.keys.add(entry.seal["key"])
         return found
+
+    def _end(self) -> None:
+        """A log that nobody closed has its `tail`, which says how far the segments go."""
+        seq = self.checker.found.last_seq
+        try:
+            tail = read(self._directory / TAIL_NAME, TAIL_BYTES + 1)
+        except OSError:
+            tail = b""
+        segment, position = place_of(tail)
+        if not segment:
+            what = f"the records after {seq} are missing: the log was not closed, and its file tail is gone or damaged"
+            self.checker.problem("truncated", seq + 1, what)
+        elif size_of(self._directory / segment_name(segment)) < position:
+            what = f"the records after {seq} are missing: {segment_name(segment)} is shorter than its file tail says"
+            self.checker.problem("truncated", seq + 1, what)
 
 
 def signature_verifier(state_dir: Path, public_key: Path | None = None) -> VerifySignature:
