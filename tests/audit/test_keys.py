@@ -2,15 +2,24 @@
 
 from __future__ import annotations
 
+import os
 import stat
 from pathlib import Path
 
 import pytest
 from cryptography.hazmat.primitives.asymmetric.ec import SECP256R1, generate_private_key
-from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
+from cryptography.hazmat.primitives.serialization import (
+    BestAvailableEncryption,
+    Encoding,
+    NoEncryption,
+    PrivateFormat,
+)
 
 from callgate.audit.keys import PRIVATE_NAME, PUBLIC_NAME, key_id, public_keys, signing_key
+from callgate.audit.verify import verify
 from callgate.errors import AuditError
+from tests.audit.evidence import closed_log, codes, report_of
 
 
 def test_the_first_use_makes_a_private_key_and_its_public_half(tmp_path: Path) -> None:
@@ -59,3 +68,42 @@ def test_a_public_key_that_is_none_is_refused(tmp_path: Path) -> None:
     with pytest.raises(AuditError, match="not a public key"):
         public_keys(tmp_path, tmp_path / "k.pem")
     assert public_keys(tmp_path) == {}
+
+
+def test_a_key_that_is_made_anew_is_published_and_the_old_one_stays_known(tmp_path: Path) -> None:
+    first = closed_log(tmp_path)
+    old = set(public_keys(tmp_path))
+    (tmp_path / "keys" / PRIVATE_NAME).unlink()
+    second = closed_log(tmp_path)
+    report = verify(tmp_path)
+    assert report.verified, codes(report)
+    assert {log.chain: log.found.keys == old for log in report.logs} == {first.name: True, second.name: False}
+    closed_log(tmp_path)
+    assert len(public_keys(tmp_path)) == 2
+
+
+@pytest.mark.parametrize("what", ["a file for the directory", "an encrypted key", "a pipe"])
+def test_a_gate_ends_in_good_order_whatever_stands_in_the_place_of_its_key(tmp_path: Path, what: str) -> None:
+    keys = tmp_path / "keys"
+    if what == "a file for the directory":
+        keys.write_text("x")
+    else:
+        keys.mkdir()
+        if what == "a pipe":
+            os.mkfifo(keys / PRIVATE_NAME, 0o600)
+        else:
+            key = Ed25519PrivateKey.generate()
+            pem = key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, BestAvailableEncryption(b"word"))
+            (keys / PRIVATE_NAME).write_bytes(pem)
+            (keys / PRIVATE_NAME).chmod(0o600)
+    closed_log(tmp_path)
+    log = report_of(tmp_path)
+    assert log.verified and log.found.closed and not log.found.signed_through
+
+
+def test_a_pipe_for_the_public_key_is_refused_at_once(tmp_path: Path) -> None:
+    signing_key(tmp_path)
+    (tmp_path / "keys" / PUBLIC_NAME).unlink()
+    os.mkfifo(tmp_path / "keys" / PUBLIC_NAME)
+    with pytest.raises(AuditError, match="not a public key"):
+        public_keys(tmp_path)

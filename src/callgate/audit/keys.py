@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import hashlib
 import os
+from contextlib import suppress
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
+from callgate.audit.files import read
 from callgate.errors import AuditError
 
 if TYPE_CHECKING:
@@ -19,6 +21,8 @@ if TYPE_CHECKING:
 
 PRIVATE_NAME = "audit-ed25519.pem"
 PUBLIC_NAME = "audit-ed25519.pub.pem"
+_PEM_BYTES: Final = 64 * 1024
+"""No key is longer."""
 
 
 def key_directory(state_dir: Path) -> Path:
@@ -30,13 +34,13 @@ def key_directory(state_dir: Path) -> Path:
 
 def signing_key(state_dir: Path) -> Ed25519PrivateKey:
     """The key of this installation, made when there is none. Raises AuditError."""
-    path = key_directory(state_dir) / PRIVATE_NAME
+    path = state_dir / "keys" / PRIVATE_NAME
     try:
+        key_directory(state_dir)
         if not path.exists():
             _make(path)
         key = _load(path)
-        if not path.with_name(PUBLIC_NAME).exists():
-            _publish(path, key)
+        _publish(path, key)
         return key
     except OSError as error:
         raise AuditError(
@@ -46,6 +50,7 @@ def signing_key(state_dir: Path) -> Ed25519PrivateKey:
 
 
 def _load(path: Path) -> Ed25519PrivateKey:
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PrivateKey
     from cryptography.hazmat.primitives.serialization import load_pem_private_key
 
@@ -55,8 +60,8 @@ def _load(path: Path) -> Ed25519PrivateKey:
             next_step=f"chmod 600 {path}, and make a new key if it leaked",
         )
     try:
-        key = load_pem_private_key(path.read_bytes(), None)
-    except ValueError as error:
+        key = load_pem_private_key(read(path, _PEM_BYTES), None)
+    except (ValueError, TypeError, UnsupportedAlgorithm) as error:  # TypeError: it is encrypted
         raise AuditError(f"{path} is not a private key", next_step="move it away for a new one") from error
     if not isinstance(key, Ed25519PrivateKey):
         raise AuditError(f"{path} is not an Ed25519 key", next_step="move it away for a new one")
@@ -72,10 +77,19 @@ def _make(path: Path) -> None:
 
 
 def _publish(path: Path, key: Ed25519PrivateKey) -> None:
+    """The public half beside it. One that is there already stays: older logs are signed by it, and need it."""
     from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 
     public = key.public_key().public_bytes(Encoding.PEM, PublicFormat.SubjectPublicKeyInfo)
-    _place(path.with_name(PUBLIC_NAME), public, 0o644)
+    first = path.with_name(PUBLIC_NAME)
+    if not first.exists():
+        _place(first, public, 0o644)
+    with suppress(OSError):  # something else stands there: verification says so
+        if read(first, _PEM_BYTES) == public:
+            return
+    later = path.with_name(f"{path.stem}-{key_id(key.public_key()).partition(':')[2]}.pub.pem")
+    if not later.exists():
+        _place(later, public, 0o644)
 
 
 def _place(path: Path, content: bytes, mode: int) -> None:
@@ -100,14 +114,15 @@ def key_id(key: Ed25519PublicKey) -> str:
 
 def public_keys(state_dir: Path, extra: Path | None = None) -> dict[str, Ed25519PublicKey]:
     """Public keys by id: of this installation, and of `extra` (a PEM file) alone when given."""
+    from cryptography.exceptions import UnsupportedAlgorithm
     from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
     from cryptography.hazmat.primitives.serialization import load_pem_public_key
 
     keys: dict[str, Ed25519PublicKey] = {}
     for path in [extra] if extra else sorted((state_dir / "keys").glob("audit-ed25519*.pub.pem")):
         try:
-            key = load_pem_public_key(path.read_bytes())
-        except (OSError, ValueError) as error:
+            key = load_pem_public_key(read(path, _PEM_BYTES))
+        except (OSError, ValueError, UnsupportedAlgorithm) as error:
             raise AuditError(f"{path} is not a public key", next_step="name a PEM file with an Ed25519 key") from error
         if isinstance(key, Ed25519PublicKey):
             keys[key_id(key)] = key
