@@ -34,7 +34,19 @@ META = "io.modelcontextprotocol/protocolVersion"
 Respond: TypeAlias = Callable[[Request, Peer], Any]
 
 
-class Counted(HttpRoute):
+class Outspoken(HttpRoute):
+    """A route that puts every failure of its server on record: how many come in a second, the machine decides."""
+
+    def trouble(self, what: str) -> None:
+        self._troubles = 0
+        super().trouble(what)
+
+
+class Plain(Outspoken, Unhurried):
+    """A route without the quick way."""
+
+
+class Counted(Outspoken):
     """A route that counts the calls that take the quick way."""
 
     taken = 0
@@ -171,7 +183,7 @@ class Site:
         return gate
 
     async def _start(self, upstream_tls: ListenConfig | None) -> None:
-        self.route = (Counted if self.way == "quick" else Unhurried)(self.entry, self.gate)
+        self.route = (Counted if self.way == "quick" else Plain)(self.entry, self.gate)
         if upstream_tls is not None:
             origin = self.route.pool.origin
             origin.tls = ssl.create_default_context(cafile=upstream_tls.tls_certificate)
