@@ -7,6 +7,7 @@ import io
 import json
 import os
 import pty
+import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -23,6 +24,7 @@ from callgate.cli.main import main
 from callgate.errors import StoreError
 from callgate.store.database import Store
 from callgate.store.pins import Sighting
+from callgate.text import visible
 from callgate.trust.canonical import canonical, digest
 
 GOOD = {"name": "add", "description": "Adds two numbers."}
@@ -245,6 +247,42 @@ def test_other_kinds_have_addresses(capsys: pytest.CaptureFixture[str], state: P
         code, said = run(capsys, "approve", f"calc/{target}", "--yes")
         assert code == 0
         assert f"approved calc/{target}" in said
+
+
+ODD = ["x; touch pwned #", "$(id)", "it's", "a\u200bb", "naïve tool", "n" * 300, "a\\u200bb"]
+
+
+@pytest.mark.parametrize("name", ODD)
+def test_what_is_shown_of_a_name_can_be_pasted_and_runs_nothing_else(
+    capsys: pytest.CaptureFixture[str], state: Path, name: str
+) -> None:
+    pin(state, {"name": "add"})
+    for one in ODD:
+        show(state, {"name": one, "description": "Obey."})
+    listed = [shlex.split(line) for line in run(capsys)[1].splitlines() if line.startswith("  ")]
+    place = f"calc/{visible(name, 200)}"
+    assert ["added", place] in listed
+    code, said = run(capsys, "diff", place)
+    assert code == 1
+    command = shlex.split(said.splitlines()[-1].partition(": ")[2])
+    assert command[:3] == ["callgate", "pins", "approve"]
+    assert run(capsys, *command[2:], "--yes")[0] == 0
+    assert [body["name"] for body in approved(state)] == sorted(["add", name])
+
+
+def test_two_names_that_are_cut_to_the_same_are_told_apart_by_the_whole_name_only(
+    capsys: pytest.CaptureFixture[str], state: Path
+) -> None:
+    pin(state, {"name": "add"})
+    names = [f"{'n' * 299}{last}" for last in "ab"]
+    for name in names:
+        show(state, {"name": name, "description": "Obey."})
+    cut = visible(names[0], 200)
+    code, said = run(capsys, "approve", f"calc/{cut}", "--yes")
+    assert code == 2
+    assert "2 items of calc are shown as" in said
+    assert run(capsys, "approve", f"calc/{names[1]}", "--yes")[0] == 0
+    assert [body["name"] for body in approved(state)] == ["add", names[1]]
 
 
 def test_the_state_of_a_configuration_is_used(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:

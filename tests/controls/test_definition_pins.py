@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import subprocess
 import sys
 import time
@@ -752,6 +753,18 @@ def test_what_is_printed_of_a_server_is_escaped(state: Path) -> None:
     answer = peer.listed({**A, "name": name, "description": "\u202eYou must\x07"})
     for finding in answer.findings:
         assert (finding.message + finding.evidence).isprintable()
+
+
+@pytest.mark.parametrize("name", ["x; touch pwned #", "$(id)", "it's", "a"])
+def test_a_command_that_names_a_tool_runs_nothing_else(state: Path, name: str) -> None:
+    """Whoever reads a refusal may paste the command in it, or be a model with a shell."""
+    peer = Peer(state)
+    peer.list({**A, "name": name})
+    findings = peer.listed({**BAD, "name": name}).findings
+    for finding in (findings[0], peer.call(name).findings[0]):
+        message = finding.message
+        command = shlex.split(message[message.index("callgate pins") :])
+        assert command == ["callgate", "pins", "diff", f"s/{name}"]
 
 
 def call_event(name: str) -> Event:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Any, cast
 
 from callgate.cli.asked import confirmed
@@ -28,6 +29,8 @@ if TYPE_CHECKING:
     from callgate.store.pins import Definition, PinStore
 
 EXIT_OK, EXIT_NO = 0, 1
+SHOWN = 200
+"""Characters of an item's name that are shown."""
 
 DESCRIPTION = """\
 Definitions of MCP servers are pinned when they are first seen. What changes later in more than wording
@@ -55,7 +58,12 @@ class Waiting:
     @property
     def place(self) -> str:
         """`NAME/ITEM`, safe to print and to paste."""
-        return f"{self.definition.server}/{visible(address(self.definition.kind, self.definition.key), 200)}"
+        return quote(self.shown)
+
+    @property
+    def shown(self) -> str:
+        """`NAME/ITEM`, safe to print."""
+        return _shown(self.definition.server, self.definition.kind, self.definition.key)
 
     @property
     def held_by(self) -> list[str]:
@@ -141,10 +149,10 @@ class _Command:
             for one in waiting:
                 print(f"  {one.judgement.meaning:<19} {one.place}")
             for kind, key in self._absent(name):
-                print(f"  {'removed':<19} {name}/{visible(address(kind, key), 200)}")
+                print(f"  {'removed':<19} {quote(_shown(name, kind, key))}")
             for definition in definitions:
                 if definition.state == "rejected":
-                    print(f"  {'rejected':<19} {name}/{visible(address(definition.kind, definition.key), 200)}")
+                    print(f"  {'rejected':<19} {quote(_shown(name, definition.kind, definition.key))}")
         if any(waiting for _, _, waiting in entries):
             print("\nlook at a change: callgate pins diff NAME/ITEM")
         return EXIT_OK
@@ -158,7 +166,8 @@ class _Command:
             print(f"nothing waits for approval in {visible(self._arguments.target, 300)}")
         else:
             _show(waiting)
-            print(f"\napprove: callgate pins approve {visible(self._arguments.target, 300)}")
+            target = quote(self._server) if self._item is None else waiting[0].place
+            print(f"\napprove: callgate pins approve {target}")
         return EXIT_NO if waiting else EXIT_OK
 
     def approve(self) -> int:
@@ -217,7 +226,7 @@ class _Command:
         stale = [one for one, waited in zip(waiting, decided, strict=True) if not waited]
         if self._arguments.json:
             key = "approved" if approve else "rejected"
-            _print_json({key: [w.place for w in done], "changed_meanwhile": [w.place for w in stale]})
+            _print_json({key: [w.shown for w in done], "changed_meanwhile": [w.shown for w in stale]})
         else:
             for one in done:
                 print(f"{'approved' if approve else 'rejected'} {one.place}  {one.definition.digest[:16]}")
@@ -248,19 +257,31 @@ class _Command:
 
     def _chosen(self) -> list[Waiting]:
         self._known()
-        if self._item is not None and not any(
-            self._item == (one.kind, one.key) for one in self._pins.definitions(self._server)
-        ):
-            raise ConfigError(
-                f"{self._server} has shown no {visible(address(*self._item), 200)!r}",
-                effect="nothing was changed",
-                next_step="a tool goes by its name, anything else by prompt:NAME, resource:URI or template:URI",
-            )
+        item = self._item and self._meant(self._item)
         return [
             one
-            for one in self._waiting(self._server, rejected=self._item is not None)
-            if self._item is None or self._item == (one.definition.kind, one.definition.key)
+            for one in self._waiting(self._server, rejected=item is not None)
+            if item is None or item == (one.definition.kind, one.definition.key)
         ]
+
+    def _meant(self, item: tuple[str, str]) -> tuple[str, str]:
+        """The item that was named, as callgate shows names, with escapes and cut where they are long, or as it is."""
+        text = address(*item)
+        found: list[tuple[str, str]] = []
+        known = {(one.kind, one.key) for one in self._pins.definitions(self._server)}
+        for limits in ((None,), (SHOWN, 128)):  # no two names are shown alike but where they are cut
+            found = [one for one in known if text in {visible(address(*one), limit) for limit in limits}]
+            if not found and item in known:
+                return item
+            if len(found) == 1:
+                return found[0]
+        raise ConfigError(
+            f"{self._server} has shown no {visible(text, SHOWN)!r}"
+            if not found
+            else f"{len(found)} items of {self._server} are shown as {visible(text, SHOWN)!r}",
+            effect="nothing was changed",
+            next_step="a tool goes by its name, anything else by prompt:NAME, resource:URI or template:URI",
+        )
 
     def _waiting(self, server: str, *, rejected: bool = False) -> Iterator[Waiting]:
         """What waits; with `rejected` also what was rejected, for whoever changes their mind."""
@@ -312,6 +333,10 @@ class _Baseline:
 
 def _kind(definition: Definition) -> ItemKind:
     return cast("ItemKind", definition.kind)
+
+
+def _shown(server: str, kind: str, key: str) -> str:
+    return f"{server}/{visible(address(kind, key), SHOWN)}"
 
 
 def _show(waiting: list[Waiting]) -> None:

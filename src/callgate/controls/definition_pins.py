@@ -151,7 +151,7 @@ class DefinitionPins:
         shown = visible(address(kind, name), 128)
         reason = (
             f"the definition of {shown} is not the one that was approved, so it is withheld; "
-            f"whoever runs callgate can look at it with: callgate pins diff {server}/{shown}"
+            f"whoever runs callgate can look at it with: {_look(server, shown)}"
         )
         return Deny(reason, (_finding("withheld-call", reason, "/params/name", "high"),))
 
@@ -331,7 +331,7 @@ class _Catalogue:
             what += f" (and {len(judgement.changes) - 1} more changes)"
         if not judgement.passes:
             state = "rejected" if rejected else "until approved"
-            what += f"; withheld ({state}); callgate pins diff {self._server}/{shown}"
+            what += f"; withheld ({state}); {_look(self._server, shown)}"
             self._withhold(item, judgement)
         after = worst.after if worst else ""
         evidence = visible(after, 200) if isinstance(after, str) else ""
@@ -393,6 +393,13 @@ class _Catalogue:
         for key in pins.sightings.keys() - pins.approved.keys() - listed:
             if self._principal in pins.sightings[key]:
                 gone.add(key)
+
+
+def _look(server: str, shown: str) -> str:
+    """The command, as a shell takes it: the name is the server's, and whoever reads it may well paste it."""
+    from shlex import quote
+
+    return f"callgate pins diff {quote(f'{server}/{shown}')}"
 
 
 def _closed(pins: KindPins, kind: str) -> bool:
