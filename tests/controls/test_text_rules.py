@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import tracemalloc
 from pathlib import Path
 from typing import Any
 
@@ -97,6 +98,28 @@ def test_a_member_is_renamed_and_a_clash_is_denied(tmp_path: Path) -> None:
     assert answer.forwarded["result"]["structuredContent"] == {"ab": {"c": "d"}}
     answer = result_of(full, {"content": [], "structuredContent": {"a\x1b[1mb": 1, "ab": 2}})
     assert answer.outcome == "deny"
+
+
+@pytest.mark.parametrize("control", ["hidden-characters", "terminal-escapes"])
+@pytest.mark.parametrize("method", ["tools/call", "tools/list"])
+def test_a_long_name_above_many_places_does_not_fill_the_memory(control: str, method: str, tmp_path: Path) -> None:
+    channel, journal = open_channel(control, {}, tmp_path)
+    send(channel, journal, "client", encoded({"jsonrpc": "2.0", "id": 1, "method": method, "params": {}}))
+    many = {"n" * 100_000: ["\u202e\x07"] * 4_000}
+    tracemalloc.start()
+    got = send(channel, journal, "server", encoded({"jsonrpc": "2.0", "id": 1, "result": many}))
+    _, most = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert (got.outcome, got.rules) == ("deny", [f"control-failed/{control}"])
+    assert most < 64_000_000
+
+
+def test_a_long_name_above_few_places_is_no_trouble(tmp_path: Path) -> None:
+    channel, journal = open_channel("hidden-characters", {}, tmp_path)
+    send(channel, journal, "client", encoded({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {}}))
+    few = {"n" * 100_000: ["\u202e"] * 40}
+    got = send(channel, journal, "server", encoded({"jsonrpc": "2.0", "id": 1, "result": few}))
+    assert got.forwarded["result"] == {"n" * 100_000: ["\\u202e"] * 40}
 
 
 def test_findings_are_bounded(tmp_path: Path) -> None:

@@ -129,9 +129,10 @@ class HiddenCharacters:
                 continue
             imitates = impostor(surface.text)
             if imitates:
-                item = item_pointer(event, surface.pointer)
+                pointer = event.pointer(surface)
+                item = item_pointer(event, pointer)
                 what = f'the name "{visible(surface.text, 80)}" is drawn to look like "{visible(imitates, 80)}"'
-                self._name(event, item, surface.pointer, "confusable-name", what, edits, findings)
+                self._name(event, item, pointer, "confusable-name", what, edits, findings)
 
     def _collisions(self, event: Event, edits: list[Edit], findings: list[Finding]) -> None:
         result = event.message.body.get("result")

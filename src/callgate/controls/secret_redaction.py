@@ -74,7 +74,7 @@ def _taken_out(event: Event, redactor: Redactor, needles: tuple[Needle, ...]) ->
         spans = redactor.places_in(surface.text)
         if not spans:
             continue
-        pointer, text = surface.pointer, surface.text
+        pointer, text = event.pointer(surface), surface.text
         shown = redactor.redact_text(pointer) or pointer  # a member's name may be a secret too
         pieces: list[tuple[int, int, str]] = []
         for start, end, needle in spans:

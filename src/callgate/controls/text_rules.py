@@ -111,7 +111,7 @@ def judge(event: Event, rule: TextRule, action: Action) -> Verdict:
         spans = rule.find(surface.text, strict, min(MOST_SPANS, MOST_EDITS - len(collected.edits)))
         if not spans:
             continue
-        pointer = surface.pointer
+        pointer = event.pointer(surface)
         item = item_pointer(event, pointer) if definitions else ""
         collected.finding(surface, spans, item, changes=mutable)
         if not mutable or (role is Role.MACHINE and not item and pointer.rpartition("/")[2] in _OPAQUE):

@@ -8,7 +8,7 @@ hostile message makes controls edit.
 
 from __future__ import annotations
 
-from collections.abc import Container, Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 from callgate.gate.verdicts import Edit, Remove, RenameKey, ReplaceSpan, ReplaceValue
@@ -80,9 +80,9 @@ def _parent(pointer: str) -> str:
     return pointer.rpartition("/")[0]
 
 
-def _inside(pointer: str, places: Container[str]) -> bool:
+def _inside(pointer: str, places: Collection[str]) -> bool:
     """Whether `pointer` or one of its ancestors is among `places`."""
-    while pointer:
+    while pointer and places:
         if pointer in places:
             return True
         pointer = _parent(pointer)

@@ -20,6 +20,15 @@ Hook: TypeAlias = Literal["launch", "connect", "catalog", "call", "content", "se
 HOOKS: tuple[Hook, ...] = ("launch", "connect", "catalog", "call", "content", "server_request")
 
 
+MOST_PLACES = 32_000_000
+"""Characters of all pointers of one message. An ordinary one has a hundred for each of the places it is hit in; one
+with a very long member name above very many of them would fill the memory."""
+
+
+class TooManyPlaces(Exception):
+    """The places of a message take more room than MOST_PLACES: the control fails, and so the message is denied."""
+
+
 @dataclass(frozen=True, slots=True)
 class LaunchEvent:
     """A server process is about to start (hook `launch`). Environment by name only."""
@@ -46,7 +55,7 @@ class Event:
     On error the engine denies: a control that raises, hangs or returns rubbish refuses the message.
     """
 
-    __slots__ = ("_surfaces", "conversation", "direction", "hook", "message", "method", "name", "request")
+    __slots__ = ("_room", "_surfaces", "conversation", "direction", "hook", "message", "method", "name", "request")
 
     def __init__(
         self,
@@ -66,6 +75,7 @@ class Event:
         self.name = name
         self.request = request
         self._surfaces: list[Surface] | None = None
+        self._room = MOST_PLACES
 
     def surfaces(self) -> list[Surface]:
         """All strings of the message with pointer and role, located once and kept."""
@@ -74,3 +84,11 @@ class Event:
 
             self._surfaces = surfaces(self.message.body, self.direction, self.method)
         return self._surfaces
+
+    def pointer(self, surface: Surface) -> str:
+        """Where one of them stands; each time it is asked for counts. Raises TooManyPlaces."""
+        found = surface.pointer
+        self._room -= len(found)
+        if self._room < 0:
+            raise TooManyPlaces
+        return found
