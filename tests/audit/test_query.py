@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import signal
 from pathlib import Path
@@ -13,8 +14,9 @@ import pytest
 from callgate.audit import spool
 from callgate.audit.query import Filter, Follower, all_records, find, newest_records
 from callgate.audit.reader import chains, in_use, read_lines
+from callgate.audit.records import canonical
 from callgate.errors import AuditError
-from tests.audit.evidence import closed_log, fill, lines_of, new_journal
+from tests.audit.evidence import closed_log, fill, lines_of, new_journal, rewrite
 
 
 def seqs(entries: object) -> list[int]:
@@ -72,7 +74,7 @@ def test_a_record_is_found_with_its_partner(tmp_path: Path) -> None:
     assert request[1]["seq"] == 4
     assert find(directory, "2")[0][1]["chain"] == second.name
     assert find(directory, "1")[1] is None
-    for reference in ("99", "x", "", f"{first.name}:99", "nowhere:1"):
+    for reference in ("99", "x", "", "\u00b2", "9" * 5000, f"{first.name}:99", "nowhere:1"):
         with pytest.raises(AuditError):
             find(directory, reference)
 
@@ -107,6 +109,46 @@ def test_following_waits_for_a_record_to_be_whole(tmp_path: Path) -> None:
     journal.tail[start : journal.offset] = line
     assert seqs(follower.poll()) == [2]
     journal.close()
+
+
+def test_following_goes_on_after_a_damaged_record(tmp_path: Path) -> None:
+    journal = new_journal(tmp_path)
+    follower = Follower(tmp_path / "audit", Filter())
+    start = journal.offset
+    journal.note("x", {})
+    journal.tail[start : start + 1] = b"?"
+    assert follower.poll() == []
+    journal.note("y", {})
+    assert seqs(follower.poll()) == [3]
+    assert follower.poll() == []
+    journal.close()
+
+
+@pytest.mark.parametrize("made", [(), ("tail.new",), ("tail.new", "000001.jsonl")], ids=len)
+def test_a_log_that_is_just_being_opened_is_followed(tmp_path: Path, made: tuple[str, ...]) -> None:
+    journal = new_journal(tmp_path)
+    hidden = tmp_path / "hidden"
+    journal.path.rename(hidden)
+    journal.path.mkdir()
+    for name in made:
+        (journal.path / name).touch()
+    follower = Follower(tmp_path / "audit", Filter())
+    for name in made:
+        (journal.path / name).unlink()
+    journal.path.rmdir()
+    hidden.rename(journal.path)
+    assert seqs(follower.poll()) == [1]
+    journal.close()
+
+
+@pytest.mark.parametrize("about", ["1", {}, [2], 1.5, True, None])
+def test_a_record_about_something_odd_is_shown(tmp_path: Path, about: object) -> None:
+    directory = closed_log(tmp_path)
+    lines = lines_of(directory)
+    lines[2] = canonical({**json.loads(lines[2]), "about": about})
+    rewrite(directory, lines)
+    for number in range(1, len(lines) + 1):
+        assert find(tmp_path / "audit", f"{directory.name}:{number}")[0][1]["seq"] == number
 
 
 def test_a_log_is_in_use_as_long_as_its_process_lives(tmp_path: Path) -> None:

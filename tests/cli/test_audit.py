@@ -12,10 +12,11 @@ from pathlib import Path
 import pytest
 
 from callgate.audit import records, scope, writer
+from callgate.audit.records import canonical
 from callgate.audit.verify import verify
 from callgate.cli import audit
 from callgate.cli.main import main
-from tests.audit.evidence import finding, new_journal
+from tests.audit.evidence import finding, lines_of, new_journal
 
 CHAIN = "20261122T120000-7-0123abcd"
 NOON = 1_795_348_800_000_000
@@ -155,6 +156,46 @@ def test_show_of_hostile_text_is_printable(log: Path, capsys: pytest.CaptureFixt
         assert out.replace("\n", "").isprintable()
 
 
+def test_show_of_hostile_member_names_is_printable(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    line = lines_of(log)[0]
+    (log / "000001.jsonl").write_bytes(canonical({**json.loads(line), "\x1b]0;x\x07\u202e": 1}))
+    assert main(["audit", "show", "1"]) == 0
+    out = capsys.readouterr().out
+    assert "\\x1b]0;x\\x07\\u202e" in out and out.replace("\n", "").isprintable()
+
+
+@pytest.mark.parametrize("action", ["verify", "tail", "show", "export"])
+def test_a_record_nested_too_deep_ends_nothing(log: Path, capfd: pytest.CaptureFixture[str], action: str) -> None:
+    lines = lines_of(log)
+    lines[1] = lines[1].replace(b'"fields":{', b'"fields":{"a":' + b"[" * 400 + b"]" * 400 + b",")
+    (log / "000001.jsonl").write_bytes(b"".join(lines))
+    for options in [["--format", "ocsf"], ["--format", "otlp"]] if action == "export" else [["2"] * (action == "show")]:
+        assert main(["audit", action, *options]) == (1 if action == "verify" else 0)
+    assert "internal error" not in capfd.readouterr().err
+
+
+@pytest.mark.parametrize("action", [["tail"], ["show", "--last"], ["export"]], ids=" ".join)
+def test_what_is_no_file_is_said(log: Path, capsys: pytest.CaptureFixture[str], action: list[str]) -> None:
+    (log / "000001.jsonl").unlink()
+    (log / "000001.jsonl").mkdir()
+    assert main(["audit", *action]) == 1
+    assert "no regular file" in capsys.readouterr().err
+
+
+def test_a_state_directory_without_a_directory_for_logs(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    log.parent.rename(log.parent.parent / "elsewhere")
+    log.parent.write_text("x")
+    assert main(["audit", "verify"]) == 1
+    assert "Not a directory" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("chain", ["nosuch", "../keys", "."])
+def test_a_log_that_never_was_is_not_missing(log: Path, capsys: pytest.CaptureFixture[str], chain: str) -> None:
+    assert main(["audit", "verify", "--chain", chain]) == 1
+    said = capsys.readouterr()
+    assert "there is no log" in said.err and not said.out
+
+
 def test_show_last(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "show", "--last"]) == 0
     assert capsys.readouterr().out.startswith(f"record 6 of log {CHAIN}\n")
@@ -288,6 +329,22 @@ def test_prune_before_a_time(
     assert statement["reason"] == "by hand by user 0, before 2026-11-22T13:00:00.000000Z".replace(
         "user 0", f"user {os.getuid()}"
     )
+
+
+def test_prune_before_the_first_moment_is_not_what_the_configuration_says(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    settings = tmp_path / "c.toml"
+    settings.write_text("[audit]\nkeep_days = 1\n")
+    os.utime(log / "000001.jsonl")
+    later = (NOON // 1_000_000 + 3 * 86_400) * 1_000_000_000
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(time, "time_ns", lambda: later)
+        shared = ["audit", "prune", "--dry-run", "--config", str(settings)]
+        assert main([*shared, "--before", "1970-01-01T00:00:00Z"]) == 0
+        assert capsys.readouterr().out.startswith("0 records")
+        assert main(shared) == 0
+        assert capsys.readouterr().out.startswith(CHAIN)
 
 
 def test_prune_says_what_stays(log: Path, capsys: pytest.CaptureFixture[str]) -> None:

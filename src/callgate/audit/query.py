@@ -17,6 +17,7 @@ from callgate.errors import AuditError
 from callgate.text import visible
 
 Line: TypeAlias = bytes
+_DIGITS: Final = 20
 _SLACK_US: Final = 60_000_000
 """A mapped file's time of change may be older than what was assigned to it, until the next sync."""
 Entry: TypeAlias = tuple[Line, Record]
@@ -85,7 +86,7 @@ def find(audit_dir: Path, reference: str) -> tuple[Entry, Entry | None]:
     """
     chain, _, number = reference.rpartition(":")
     names = _named(audit_dir, chain)
-    if not number.isdigit() or not names:
+    if not (number.isascii() and number.isdigit() and len(number) < _DIGITS) or not names:
         raise AuditError(
             f"there is no record {visible(reference, 100)!r}", next_step="see callgate audit tail for what there is"
         )
@@ -93,12 +94,12 @@ def find(audit_dir: Path, reference: str) -> tuple[Entry, Entry | None]:
     newest = max(names, key=lambda name: (_changed(audit_dir / name), name))
     record: Entry | None = None
     partner: Entry | None = None
-    about = -1
+    about = 0
     for entry in records_of(audit_dir / newest):
         if entry[1]["seq"] == seq:
             record = entry
-            about = entry[1].get("about") or -1
-        elif record is not None and entry[1].get("about") == seq:
+            about = _about(entry[1])
+        elif record is not None and _about(entry[1]) == seq:
             partner = entry
             break
     if record is None:
@@ -111,6 +112,12 @@ def find(audit_dir: Path, reference: str) -> tuple[Entry, Entry | None]:
     return record, partner
 
 
+def _about(record: Record) -> int:
+    """The record that this one is about; 0: none."""
+    about = record.get("about")
+    return about if type(about) is int else 0
+
+
 class Follower:
     """New records of all logs, also of those that are opened later. Each `poll` gives what came since the last."""
 
@@ -120,9 +127,10 @@ class Follower:
         self._places: dict[str, tuple[int, int]] = {}
         self._done: set[str] = set()
         for name in _named(audit_dir, wanted.chain):
+            begun = _begun(audit_dir / name)
             if in_use(audit_dir / name):
                 self._read(name, lambda _: None)
-            else:
+            elif begun:
                 self._done.add(name)
 
     def poll(self) -> list[Entry]:
@@ -141,10 +149,15 @@ class Follower:
         for line, place in read_lines(self._audit_dir / name, self._places.get(name, (1, 0))):
             record = _whole(line)
             if record is None:
-                return  # half written: the next poll reads it whole
+                continue  # half written, then it is the last, and the next poll reads it whole; or damaged
             self._places[name] = place
             if self._wanted.wants(record):
                 take((line, record))
+
+
+def _begun(directory: Path) -> bool:
+    """Whether the log is open by now: its files are made before `tail` has its name."""
+    return bool(segment_paths(directory)) and not (directory / f"{TAIL_NAME}.new").exists()
 
 
 def _wanted(directory: Path, wanted: Filter) -> Iterator[Entry]:

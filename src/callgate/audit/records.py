@@ -64,6 +64,8 @@ COVER_WINDOW: Final = 65_536
 """How many records a checkpoint may come after the one it covers."""
 CONTENT_BYTES: Final = 32 * 1024
 """Largest value kept with `content = "full"`; a larger one is kept as a shape."""
+DEPTH: Final = 220
+"""Levels of a value that the serialiser writes: more than any message that passes has, and what is made of it."""
 TEXT_CHARACTERS: Final = 512
 """Longest text of a finding's message or evidence."""
 NAME_CHARACTERS: Final = 256
@@ -111,14 +113,16 @@ def canonical_value(value: Any) -> bytes:
         return dumps(_printable(value), str, OPT_SORT_KEYS)
 
 
-def _printable(value: Any) -> Any:
-    """The value with every string valid Unicode, every integer within 64 bits and every key a string."""
+def _printable(value: Any, depth: int = DEPTH) -> Any:
+    """The value with every string valid Unicode, every integer within 64 bits, every key a string, and no deeper."""
+    if not depth and isinstance(value, dict | list | tuple):
+        return "…"
     if isinstance(value, str):
         return value.encode("utf-8", "backslashreplace").decode()
     if isinstance(value, dict):
-        return {_printable(str(key)): _printable(item) for key, item in value.items()}
+        return {_printable(str(key)): _printable(item, depth - 1) for key, item in value.items()}
     if isinstance(value, list | tuple):
-        return [_printable(item) for item in value]
+        return [_printable(item, depth - 1) for item in value]
     if isinstance(value, int) and not -(2**63) <= value < 2**64:
         return str(value)
     return value

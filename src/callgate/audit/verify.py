@@ -20,6 +20,7 @@ from callgate.audit.reader import Place, chains, in_use, read_lines, segment_pat
 from callgate.audit.records import GENESIS, Record, parse
 from callgate.audit.retention_lock import reading
 from callgate.audit.spool import TAIL_BYTES, TAIL_NAME, place_of, segment_name
+from callgate.errors import AuditError
 from callgate.text import visible
 
 
@@ -92,6 +93,10 @@ def _report(audit_dir: Path, chain: str, verify_signature: VerifySignature) -> R
             listing = check(index.lines(audit_dir), verify_signature)
             log = check_log(audit_dir / name, listing.entries.get(name), verify_signature)
         logs.append(log)
+    if chain and chain not in here and chain not in listing.entries:
+        raise AuditError(
+            f"there is no log {visible(chain, 100)!r}", next_step="callgate audit verify lists the logs that are here"
+        )
     listed = wanted if chain else listing.entries
     away = [name for name in listed if name not in here and not (audit_dir / name).is_dir()]
     gone = _gone(listing, away)

@@ -61,6 +61,12 @@ def main(argv: list[str]) -> int:
     except AuditError as error:
         sys.stderr.write(f"callgate: {error.diagnostics()}\n")
         return EXIT_NO
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        what = f"cannot read {visible(str(error.filename), 300)}" if error.filename else "cannot write the output"
+        sys.stderr.write(f"callgate: {AuditError(f'{what}: {error.strerror}').diagnostics()}\n")
+        return EXIT_NO
 
 
 def _take_over_hooks(state: Path) -> None:
@@ -111,7 +117,7 @@ def _parser() -> argparse.ArgumentParser:
     export.add_argument("-o", "--output", metavar="FILE", type=Path, help="a new file (default: standard output)")
 
     prune = actions.add_parser("prune", help="remove old evidence", parents=[settings])
-    prune.add_argument("--before", type=_moment, default=0, metavar="TIME", help="all that is older (default: [audit])")
+    prune.add_argument("--before", type=_moment, metavar="TIME", help="all that is older (default: [audit])")
     prune.add_argument("--dry-run", action="store_true", help="only say what would go")
     return parser
 
@@ -119,9 +125,9 @@ def _parser() -> argparse.ArgumentParser:
 def _moment(text: str) -> int:
     """Microseconds since 1970 for an ISO 8601 time (local without offset) or an age such as 90s, 10m, 2h, 7d."""
     number, unit = text[:-1], text[-1:]
-    if number.isdecimal() and unit in _UNITS:
-        return int((time.time() - int(number) * _UNITS[unit]) * 1_000_000)
     try:
+        if number.isdecimal() and unit in _UNITS:
+            return int((time.time() - int(number) * _UNITS[unit]) * 1_000_000)
         return int(datetime.fromisoformat(text).timestamp() * 1_000_000)
     except (ValueError, OverflowError) as error:
         raise argparse.ArgumentTypeError(f"{text!a} is no time: write 2026-11-22T10:00:00Z, or 2h") from error

@@ -13,15 +13,16 @@ from callgate.config import AuditConfig
 from callgate.text import visible
 
 
-def prune_evidence(state: Path, config: AuditConfig, *, before: int, dry_run: bool) -> int:
-    """Remove what is older than `before` (microseconds since 1970), or without it what `config` wants.
+def prune_evidence(state: Path, config: AuditConfig, *, before: int | None, dry_run: bool) -> int:
+    """Remove what is older than `before` (microseconds since 1970), or with None what `config` wants.
 
     0 when all of that is gone, 1 when something had to stay. Raises AuditError.
     """
     now = time.time_ns() // 1000
     by_hand = f"by hand by user {os.getuid()}"
-    wanted = Wanted(before, reason=f"{by_hand}, before {utc(before)}") if before else configured(config, now)
-    if not before and wanted.reason:
+    if before is not None:
+        wanted = Wanted(before, reason=f"{by_hand}, before {utc(before)}")
+    elif (wanted := configured(config, now)).reason:
         wanted = Wanted(wanted.before, wanted.keep_bytes, wanted.spare, f"{by_hand}, {wanted.reason}")
     result = prune(state, wanted, dry_run=True)
     if result.removals and not dry_run:

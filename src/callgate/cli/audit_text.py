@@ -39,7 +39,8 @@ def record_lines(line: bytes, record: Record) -> list[str]:
     elif kind == "note":
         rows += [("note", _text(record.get("what"))), ("fields", _json(record.get("fields")))]
     else:
-        rows += [(name, _text(value)) for name, value in record.items() if name not in ("chain", "prev", "seq", "time")]
+        others = (item for item in record.items() if item[0] not in ("chain", "prev", "seq", "time"))
+        rows += [(visible(name, 40), _text(value)) for name, value in others]
     rows += [("chained to", _text(record.get("prev"))), ("this record", digest_of(line))]
     head = f"record {_text(record.get('seq'))} of log {_text(record.get('chain'))}"
     return [head, *(f"  {name:<12}{value}" for name, value in rows)]
