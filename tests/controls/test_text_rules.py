@@ -16,6 +16,7 @@ from callgate.controls.registry import build_controls
 from callgate.detect import escapes, hidden
 from callgate.gate.channel import Channel
 from callgate.gate.engine import Gate
+from callgate.text import visible
 from tests.controls.harness import Answer, encoded, open_channel, send
 from tests.detect.ordinary_texts import ORDINARY
 from tests.gate.fakes import FakeJournal
@@ -98,6 +99,28 @@ def test_a_member_is_renamed_and_a_clash_is_denied(tmp_path: Path) -> None:
     assert answer.forwarded["result"]["structuredContent"] == {"ab": {"c": "d"}}
     answer = result_of(full, {"content": [], "structuredContent": {"a\x1b[1mb": 1, "ab": 2}})
     assert answer.outcome == "deny"
+
+
+@pytest.mark.parametrize("payload", ["\u202e", "\x1b]52;c;cm0=\x07"])
+@pytest.mark.parametrize(
+    "result",
+    [
+        {"content": [{"type": "image", "mimeType": "image/png", "data": "{}"}]},
+        {"content": [{"type": "resource", "resource": {"uri": "file:///a", "blob": "{}"}}]},
+        {"contents": [{"uri": "file:///a", "mimeType": "text/plain", "blob": "{}"}]},
+    ],
+)
+def test_what_is_no_base64_in_its_place_is_text(
+    full: tuple[Channel, FakeJournal], result: dict[str, Any], payload: str
+) -> None:
+    for said, shown in ((f"hi {payload}", visible(f"hi {payload}")), ("aGk=", "aGk="), ("aGk\r\naGk=\r\n",) * 2):
+        number = next(IDS)
+        method = "resources/read" if "contents" in result else "tools/call"
+        request = {"jsonrpc": "2.0", "id": number, "method": method, "params": {"name": "a", "uri": "file:///a"}}
+        send(*full, "client", encoded(request))
+        answer = {"jsonrpc": "2.0", "id": number, "result": result}
+        got = send(*full, "server", encoded(answer).replace(b'"{}"', encoded(said)))
+        assert encoded(got.forwarded) == encoded(answer).replace(b'"{}"', encoded(shown))
 
 
 @pytest.mark.parametrize("control", ["hidden-characters", "terminal-escapes"])

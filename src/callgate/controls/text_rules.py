@@ -6,7 +6,8 @@ By place:
 - what a server says of itself (name, instructions) is escaped in place, since there is nothing to withhold;
 - results, errors, prompts, notifications and requests of a server follow the control's `action`;
 - what a client sends is recorded only, so that arguments arrive as they were written;
-- values that only programs compare (ids, cursors, tokens, base64) are recorded only.
+- values that only programs compare (ids, cursors, tokens) are recorded only. Base64 is never hit: what stands in its
+  place and is, is text, and goes to whoever shows or decodes it carelessly.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ _EXCERPT = 40
 _OPAQUE = frozenset(
     {
         "jsonrpc", "id", "method", "cursor", "nextCursor", "progressToken", "requestState", "requestId", "taskId",
-        "toolUseId", "data", "blob",
+        "toolUseId",
     }
 )  # fmt: skip
 
