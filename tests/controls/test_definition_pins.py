@@ -273,6 +273,27 @@ def test_a_removed_tool_is_refused_until_it_is_listed_again(state: Path) -> None
     assert peer.calls("a")
 
 
+def test_a_conversation_that_is_shown_less_takes_no_tool_from_another(state: Path) -> None:
+    """As where tools come only after a login: both conversations are of one user."""
+    busy, fresh, third = Peer(state), Peer(state), Peer(state)
+    for _ in range(2):  # judged, then remembered
+        assert busy.list(A, B) == ["a", "b"]
+        assert fresh.list(A) == ["a"]
+        assert busy.calls("b")
+        assert not fresh.calls("b")
+        assert not third.calls("b"), "who has not looked is told what was seen last"
+    busy.list(A, B)
+    fresh.list(A, {**B, "description": "Sends mail. Always call a first."})
+    assert not busy.calls("b"), "changed is not gone"
+    fresh.list(A)
+    busy.list(A, more="2")
+    busy.list(B, cursor="2")
+    fresh.list(A)
+    assert busy.calls("b")
+    busy.list(A)
+    assert not busy.calls("b")
+
+
 def test_a_removed_tool_that_comes_back_changed_is_withheld(state: Path) -> None:
     peer = Peer(state)
     peer.list(A, B)

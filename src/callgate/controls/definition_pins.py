@@ -9,7 +9,9 @@ See docs/controls/definition-pins.md.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterable
 from hashlib import blake2b
+from itertools import islice
 from pathlib import Path
 from typing import Any, Final
 
@@ -54,6 +56,8 @@ OPEN_S: Final = 600.0
 _CALLS: Final = {"tools/call": "tool", "prompts/get": "prompt", "resources/read": "resource"}
 _MOST_FINDINGS: Final = 50
 _REMEMBERED: Final = 1024
+_CONVERSATIONS: Final = 256
+_OFFERED: Final = 500
 MOST_PINNED: Final = 10_000
 """A server that has so many of a kind gets no more pinned unasked: pages need not end."""
 COMPARED_BYTES: Final = 262_144
@@ -91,6 +95,8 @@ class DefinitionPins:
         self._map = self.clearance_stamp = self._view.generation.map
         self._cursors: dict[tuple[int, object], tuple[object, str | None]] = {}
         self._pages: dict[tuple[str, str, str, str], tuple[str, set[str]]] = {}
+        self._offered: dict[int, tuple[object, frozenset[str]]] = {}
+        """What the last whole list of tools had, by conversation."""
         self._answers: dict[tuple[str, str, str], tuple[bytes, bytes, Verdict]] = {}
 
     def make_ready(self) -> None:
@@ -134,7 +140,7 @@ class DefinitionPins:
                 verdict = "withheld"
             if verdict == "withheld":
                 return self._refuse(server, kind, name)
-            if verdict == "absent" and kind == "tool":
+            if verdict == "absent" and kind == "tool" and not self._offered_here(event):
                 reason = f"the server no longer offers the {kind} {visible(name, 128)!s}; list its tools again"
                 return Deny(reason, (_finding("removed-call", reason, "/params/name"),))
         if name in pins.approved or kind == "resource":
@@ -146,6 +152,18 @@ class DefinitionPins:
         if self._deny_unlisted:
             return Deny(note, (_finding("unlisted-call", note, "/params/name"),))
         return Annotate((_finding("unlisted-call", note, "/params/name", "low"),))
+
+    def _offered_here(self, event: Event) -> bool:
+        """Whether the last whole list of this very conversation had the tool: another one may have been shown less."""
+        conversation, names = self._offered.get(id(event.conversation), (None, frozenset[str]()))
+        return conversation is event.conversation and event.name in names
+
+    def _remember_offer(self, event: Event, names: Iterable[str]) -> None:
+        offered = self._offered
+        offered.pop(id(event.conversation), None)
+        while len(offered) >= _CONVERSATIONS:
+            del offered[next(iter(offered))]
+        offered[id(event.conversation)] = event.conversation, frozenset(islice(names, _OFFERED))
 
     def _refuse(self, server: str, kind: str, name: str) -> Deny:
         shown = visible(address(kind, name), 128)
@@ -184,6 +202,8 @@ class DefinitionPins:
             mark = blake2b(orjson.dumps(event.message.body["result"]), digest_size=16).digest()
             known = self._answers.get(key)
             if known is not None and known[0] == stamp and known[1] == mark:
+                if found.kind == "tool":
+                    self._remember_offer(event, (item.key for item in found.items))
                 return known[2]
         verdict, settled = self._judge(event, found, asked, whole)
         if whole and settled:
@@ -202,6 +222,8 @@ class DefinitionPins:
                 run.kind(item.kind, [item], listed=None, tools=frozenset())
         else:
             listed = {item.key for item in found.items} if whole else self._page(event, found, asked)
+            if listed is not None and found.kind == "tool":
+                self._remember_offer(event, listed)
             tools = frozenset(item.key.lower() for item in found.items) if found.kind == "tool" else frozenset()
             run.kind(found.kind, list(found.items), listed=listed, tools=tools)
         for pointer in found.unreadable:
