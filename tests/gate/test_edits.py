@@ -38,6 +38,20 @@ def test_an_edit_inside_what_is_taken_out_is_moot() -> None:
     assert value["result"]["tools"][0]["d"] == "o"
 
 
+def test_an_edit_that_is_made_again_gives_way() -> None:
+    def spliced(*spans: tuple[int, int, str, bool]) -> str:
+        body = {"text": "0123456789"}
+        apply(body, [ReplaceSpan("/text", *span) for span in spans])
+        return body["text"]
+
+    assert spliced((2, 8, "wide", True), (3, 4, "x", False)) == "012x456789"
+    assert spliced((2, 8, "wide", False), (3, 4, "x", True)) == "01wide89"
+    assert spliced((2, 8, "wide", True), (3, 4, "x", True)) == "01wide89"
+    assert spliced((0, 1, "a", True), (2, 5, "b", True), (4, 8, "c", False), (9, 10, "d", True)) == "a123c8d"
+    with pytest.raises(EditConflict):
+        spliced((2, 5, "b", True), (2, 6, "c", False), (4, 8, "d", False))
+
+
 def test_insertions_at_one_place_do_not_overlap() -> None:
     assert edited(ReplaceSpan("/result/tools/0/d", 0, 0, "> "))["result"]["tools"][0]["d"] == "> hello"
 

@@ -137,10 +137,10 @@ def _edits(pointer: str, text: str, span: Span, form: Form) -> list[Edit]:
     middle = text[first:last]
     where = replacement.find(middle) if middle else -1
     if where < 0:
-        return [ReplaceSpan(pointer, start, end, replacement)]
+        return [ReplaceSpan(pointer, start, end, replacement, again=True)]
     return [
-        ReplaceSpan(pointer, start, first, replacement[:where]),
-        ReplaceSpan(pointer, last, end, replacement[where + len(middle) :]),
+        ReplaceSpan(pointer, start, first, replacement[:where], again=True),
+        ReplaceSpan(pointer, last, end, replacement[where + len(middle) :], again=True),
     ]
 
 

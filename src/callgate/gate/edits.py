@@ -1,9 +1,9 @@
 """Apply the edits of several controls to one message body.
 
 Edits compose by pointer: spans of one string may come from different controls as long as they do not
-overlap; whatever is inside a removed value is moot; anything else that touches one place twice is a
-conflict, and a conflict denies. Work is linear in the edits and the containers they touch, whatever a
-hostile message makes controls edit.
+overlap, or one of them will be made again; whatever is inside a removed value is moot; anything else that touches
+one place twice is a conflict, and a conflict denies. Work is linear in the edits and the containers they touch,
+whatever a hostile message makes controls edit.
 """
 
 from __future__ import annotations
@@ -101,15 +101,20 @@ def _splice(text: Any, pieces: list[ReplaceSpan]) -> str:
     if not isinstance(text, str):
         raise EditConflict("a span edit needs a string")
     parts: list[str] = []
-    at = 0
+    at = before = 0
     last: ReplaceSpan | None = None
     for piece in sorted(pieces, key=lambda p: (p.start, -p.end)):
         if piece == last or (last is not None and not last.text and piece.end <= last.end):
             continue  # said twice, or moot: it lies in what is taken out
+        if piece.start < at and piece.again:
+            continue
+        if piece.start < at and last is not None and last.again:
+            del parts[-2:]
+            at = before
         if piece.start < at or piece.end < piece.start or piece.end > len(text):
             raise EditConflict("two edits overlap in one string")
         parts += (text[at : piece.start], piece.text)
-        at = piece.end
+        before, at = at, piece.end
         last = piece
     parts.append(text[at:])
     return "".join(parts)

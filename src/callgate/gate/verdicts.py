@@ -32,12 +32,17 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class ReplaceSpan:
-    """Replace characters [start, end) of the string at `pointer` by `text`."""
+    """Replace characters [start, end) of the string at `pointer` by `text`.
+
+    `again`: where another edit touches the same characters this one gives way, since its control has a pattern for
+    what is there and so makes it again when the changed message is looked at.
+    """
 
     pointer: str
     start: int
     end: int
     text: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
