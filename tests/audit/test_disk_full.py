@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from callgate.audit.records import GENESIS, canonical
 from tests.audit.evidence import report_of, run_python
 
 WRITE_UNTIL_FULL = """
@@ -114,3 +115,32 @@ except AuditError as error:
     said, complaint = run_python(program, str(tmp_path)).communicate(timeout=60)
     assert b"cannot be written: File too large" in said, complaint
     assert b"effect: nothing was started" in said
+
+
+@pytest.mark.parametrize("limit", [1000, 150_000], ids=["before its first file", "before it is announced"])
+def test_a_log_that_was_not_announced_leaves_nothing(tmp_path: Path, limit: int) -> None:
+    """Who starts a gate again and again, as a client does, would fill the disk with what none of them could use."""
+    program = """
+import resource, sys
+from pathlib import Path
+from callgate.audit import open_journal
+from callgate.config import AuditConfig
+from callgate.errors import AuditError
+limit = int(sys.argv[2])
+resource.setrlimit(resource.RLIMIT_FSIZE, (limit, limit))
+for _ in range(3):
+    try:
+        open_journal(Path(sys.argv[1]), AuditConfig(), process="full")
+    except AuditError:
+        continue
+    sys.exit(1)
+"""
+    audit = tmp_path / "audit"
+    audit.mkdir()
+    listed = canonical({"chain": "", "kind": "torn", "prev": GENESIS, "sha256": ""}) + b" " * 149_900
+    (audit / "chains.jsonl").write_bytes(listed)
+    process = run_python(program, str(tmp_path), str(limit))
+    _, complaint = process.communicate(timeout=60)
+    assert process.returncode == 0, complaint
+    assert [path.name for path in audit.iterdir()] == ["chains.jsonl"]
+    assert (audit / "chains.jsonl").read_bytes() == listed

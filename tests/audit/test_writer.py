@@ -13,8 +13,10 @@ import pytest
 
 from callgate.audit import writer
 from callgate.audit.records import COVER_WINDOW
+from callgate.audit.retention import Wanted, prune
 from callgate.audit.signer import Signer
 from callgate.audit.spool import HEADER_BYTES, TAIL_BYTES
+from callgate.audit.verify import verify
 from callgate.errors import AuditError
 from tests.audit.evidence import closed_log, fill, new_journal, records_in, report_of
 
@@ -282,3 +284,23 @@ def test_an_unwritable_place_is_an_error_with_a_next_step(tmp_path: Path) -> Non
     with pytest.raises(AuditError) as caught:
         new_journal(tmp_path)
     assert "state_dir" in caught.value.diagnostics()
+
+
+def test_a_log_that_retention_takes_at_its_last_step_is_closed_all_the_same(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between the end of its lock and the removal of `tail` it is nobody's."""
+    journal = new_journal(tmp_path)
+    fill(journal, 2)
+    close, tail_file = os.close, journal._spool.tail_file
+
+    def closing(descriptor: int) -> None:
+        close(descriptor)
+        if descriptor == tail_file:
+            monkeypatch.undo()
+            assert len(prune(tmp_path, Wanted(before=1 << 60)).removals) == 1
+
+    monkeypatch.setattr(os, "close", closing)
+    journal.close()
+    report = verify(tmp_path)
+    assert report.verified and len(report.removed) == 1 and not report.logs

@@ -140,7 +140,10 @@ def _end(descriptor: int) -> tuple[bytes, bytes]:
 def _put(descriptor: int, line: bytes) -> None:
     """Append and put on disk, or leave the file as it was. Raises OSError."""
     size = os.fstat(descriptor).st_size
-    if os.write(descriptor, line) != len(line):
+    try:
+        if os.write(descriptor, line) != len(line):
+            raise OSError(errno.ENOSPC, "No space left on device")
+        os.fdatasync(descriptor)
+    except OSError:
         os.ftruncate(descriptor, size)
-        raise OSError(errno.ENOSPC, "No space left on device")
-    os.fdatasync(descriptor)
+        raise

@@ -19,6 +19,7 @@ import errno
 import fcntl
 import mmap
 import os
+from contextlib import suppress
 from pathlib import Path
 from typing import Final, Protocol
 
@@ -113,7 +114,15 @@ class Spool:
         writer.let_go()
         self.tail.close()
         os.close(self.tail_file)
-        (self._directory / TAIL_NAME).unlink()
+        (self._directory / TAIL_NAME).unlink(missing_ok=True)  # unlocked, it may be removed by retention
+
+
+def discard(directory: Path) -> None:
+    """Remove a log that was never announced: who starts again and again in vain would leave one each time."""
+    with suppress(OSError):
+        for name in (f"{TAIL_NAME}.new", segment_name(1), TAIL_NAME):
+            (directory / name).unlink(missing_ok=True)
+        directory.rmdir()
 
 
 def _mark(segment_number: int, position: int) -> bytes:

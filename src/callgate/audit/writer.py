@@ -24,7 +24,7 @@ from callgate.audit.records import COVER_WINDOW, FORMAT, RECORD_BYTES, Record, c
 from callgate.audit.retention_timer import RetentionTimer
 from callgate.audit.scope import Scope
 from callgate.audit.signer import Signer, sign
-from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES, Spool
+from callgate.audit.spool import FLUSH_BYTES, HEADER_BYTES, Spool, discard
 from callgate.audit.syncer import EARLY, Syncer
 from callgate.audit.texts import Texts
 from callgate.config import AuditConfig
@@ -121,6 +121,7 @@ class Journal(Place):
             self._spool = Spool(self.path)
             self.prev = index.append(self.path.parent, opened)
         except OSError as error:
+            discard(self.path)
             raise _write_error(self.path, error, _NOT_BEGUN) from error
         self.tail = self._spool.tail
         self.segment = self._spool.segment
