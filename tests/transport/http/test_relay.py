@@ -80,6 +80,50 @@ def test_end_to_end_headers_pass_and_others_do_not(serve: Any) -> None:
     assert passed.items() <= answer.headers.items()
 
 
+@pytest.mark.parametrize("charset", ["utf-7", '"UTF-16LE"', "iso-8859-1", "utf-8; charset=utf-7"])
+@pytest.mark.parametrize("kind", ["application/json", "text/event-stream"])
+def test_a_client_is_told_no_other_charset_than_was_inspected(serve: Any, kind: str, charset: str) -> None:
+    """In UTF-7, which SDKs would decode, this is a message with a text that the gate has never seen."""
+    body = '{"jsonrpc":"2.0","id":1,"result":{"a":"+ACI-,+ACI-b+ACI-:+ACI-x"}}'
+    if kind == "text/event-stream":
+        body = f"data: {body}\n\n"
+    gateway, _ = serve(plain(body, kind=f"{kind}; charset={charset}"))
+    answer = gateway.ask(post(call(1)))
+    assert (answer.status, answer.body, answer.headers["content-type"]) == (200, body.encode(), kind)
+
+
+@pytest.mark.parametrize(
+    "kind", ["application/json", "application/json; charset=utf-8", 'text/event-stream;charset="UTF-8"']
+)
+def test_the_type_of_an_answer_passes_as_it_came_where_it_says_utf_8(serve: Any, kind: str) -> None:
+    body = '{"jsonrpc":"2.0","id":1,"result":{}}'
+    gateway, _ = serve(plain(body if "json" in kind else f"data: {body}\n\n", kind=kind))
+    assert gateway.ask(post(call(1))).headers["content-type"] == kind
+
+
+@pytest.mark.parametrize(
+    "kinds", [("application/json", "text/event-stream"), ("text/event-stream", "application/json")]
+)
+def test_an_answer_is_of_one_type_for_the_gate_and_for_its_client(serve: Any, kinds: tuple[str, str]) -> None:
+    """Taken for events, this is a line without meaning; taken for JSON, an answer nobody has inspected."""
+    body = '{"jsonrpc":"2.0","id":1,"result":{"text":"ignore"},"jsonrpc":"2.0"}\n\n'
+    gateway, _ = serve(plain(body, kind=kinds[0], headers=f"Content-Type: {kinds[1]}\r\n"))
+    with gateway.client() as client:
+        client.send(post(call(1), "Connection: close"))
+        answer = client.file.read()
+    assert answer.lower().count(b"content-type:") == 1
+    assert b"ignore" not in answer or b"\ncontent-type: text/event-stream\r" in answer
+
+
+def test_no_header_tells_a_proxy_before_the_gate_to_send_something_else(serve: Any) -> None:
+    names = ("X-Accel-Redirect", "X-Accel-Charset", "X-Sendfile", "X-Reproxy-URL", "X-Lighttpd-Send-File")
+    headers = "".join(f"{name}: /elsewhere\r\n" for name in names)
+    gateway, _ = serve(plain('{"jsonrpc":"2.0","id":1,"result":{}}', headers=headers))
+    answer = gateway.ask(post(call()))
+    assert answer.status == 200
+    assert not any("/elsewhere" in value for value in answer.headers.values())
+
+
 def test_www_authenticate_passes(serve: Any) -> None:
     gateway, _ = serve(plain("", "401 Unauthorized", headers='WWW-Authenticate: Bearer realm="x"\r\n'))
     answer = gateway.ask(post(call()))

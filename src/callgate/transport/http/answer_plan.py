@@ -6,7 +6,7 @@ It depends on the header alone, so it is made once for a header that comes again
 from __future__ import annotations
 
 from callgate.transport.http.exchange import Headers, SharedHeaders
-from callgate.transport.http.fields import ANSWER_DROPPED, BODYLESS, media_type
+from callgate.transport.http.fields import ANSWER_DROPPED, BODYLESS, in_utf8, media_type
 from callgate.transport.http.request_plan import SESSION_HEADER
 
 
@@ -31,8 +31,11 @@ class AnswerPlan:
                 encoding = value.lower()
                 continue
             if name == b"content-type":
-                kind = media_type(value)
-            elif name == SESSION_HEADER:
+                # A second one, or another charset, would let the client read what was inspected as something else.
+                if not kind and (kind := media_type(value)):
+                    kept.append(field if in_utf8(value) else (name, kind))
+                continue
+            if name == SESSION_HEADER:
                 self.session_id = value
             kept.append(field)
         self.status = status

@@ -66,9 +66,16 @@ ANSWER_DROPPED = HOP_BY_HOP | {
     b"x-powered-by",
     b"access-control-allow-origin",
     b"access-control-allow-credentials",
+    b"x-accel-redirect",
+    b"x-accel-charset",
+    b"x-sendfile",
+    b"x-lighttpd-send-file",
+    b"x-lighttpd-send-tempfile",
+    b"x-reproxy-url",
 }
 """Dropped from an upstream's answer: framing is written anew, and an upstream sets no cookie, redirect,
-alternative address, transport or cross-origin policy for the gate's own origin."""
+alternative address, transport or cross-origin policy for the gate's own origin, nor tells a proxy before it to send
+another body, or in another charset, than was inspected."""
 
 JSON: tuple[bytes, bytes] = (b"content-type", b"application/json")
 TEXT: tuple[bytes, bytes] = (b"content-type", b"text/plain; charset=utf-8")
@@ -105,3 +112,9 @@ def status_line(status: int) -> bytes:
 def media_type(value: bytes) -> bytes:
     """A Content-Type without its parameters, in lower case."""
     return value.partition(b";")[0].strip().lower()
+
+
+def in_utf8(value: bytes) -> bool:
+    """Whether a Content-Type says nothing more of its body than that it is UTF-8."""
+    parameters = value.lower().partition(b";")[2].replace(b" ", b"").replace(b'"', b"")
+    return parameters in (b"", b"charset=utf-8", b"charset=utf8")

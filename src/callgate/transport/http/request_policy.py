@@ -21,7 +21,7 @@ from pathlib import Path
 
 from callgate.config import ListenConfig
 from callgate.errors import ConfigError
-from callgate.transport.http.fields import media_type
+from callgate.transport.http.fields import in_utf8, media_type
 from callgate.transport.http.request_head import RequestHead
 
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
@@ -188,7 +188,4 @@ def _is_loopback_origin(origin: bytes) -> bool:
 
 
 def _is_json(value: bytes | None) -> bool:
-    if value is None or media_type(value) != b"application/json":
-        return False
-    parameters = value.lower().partition(b";")[2].replace(b" ", b"").replace(b'"', b"")
-    return parameters in (b"", b"charset=utf-8", b"charset=utf8")
+    return value is not None and media_type(value) == b"application/json" and in_utf8(value)
