@@ -313,3 +313,25 @@ def test_someone_with_the_key_can_rewrite_everything(tmp_path: Path) -> None:
     shutil.rmtree(directory.parent)
     closed_log(tmp_path)
     assert verify(tmp_path).verified
+
+
+@pytest.mark.parametrize("later", [False, True])
+def test_the_end_of_a_closed_log_can_be_cut_only_with_its_line_and_while_nothing_came_later(
+    tmp_path: Path, later: bool
+) -> None:
+    directory = closed_log(tmp_path)
+    if later:
+        closed_log(tmp_path)
+    rewrite(directory, lines_of(directory)[:3])
+    assert not verify(tmp_path, chain=directory.name).verified
+    (directory / "tail").write_bytes((1 << 32).to_bytes(8, "little") + bytes(TAIL_BYTES - 8))
+    index = tmp_path / "audit" / "chains.jsonl"
+    prev, kept = "0" * 64, []
+    for number, line in enumerate(index.read_bytes().splitlines(keepends=True), 1):
+        if number != 2:
+            kept.append(canonical({**json.loads(line), "prev": prev}))
+            prev = digest_of(kept[-1])
+    index.write_bytes(b"".join(kept))
+    report = verify(tmp_path)
+    assert report.verified is not later
+    assert codes(report) == ({"not-announced"} if later else set())

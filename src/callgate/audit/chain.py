@@ -12,8 +12,8 @@
 A log whose oldest segments retention removed starts later: where a signed statement says so, and so that the
 record after the last removed one is chained to it (`audit/statements.py`).
 
-What no rule can see: records after the last signed checkpoint of a log that is not closed, cut off or
-rewritten with new digests by someone who can write the files. See docs/evidence.md.
+What no rule can see: records after the last signed checkpoint of a log that is not closed, rewritten with new
+digests by someone who can write the files, and all records from one of it on, cut off. See docs/evidence.md.
 """
 
 from __future__ import annotations
