@@ -78,6 +78,12 @@ def test_one_control_waits_for_the_other_where_both_change_a_place(
     assert (answer.outcome, answer.forwarded["result"]) == ("rewrite", text_result(shown))
 
 
+def test_a_member_name_is_changed_by_one_control_after_the_other(full: tuple[Channel, FakeJournal]) -> None:
+    answer = result_of(full, {"content": [], "data": {"a\u200b\x1b[1mb": {"c\x07\u202e": "d\u200b\x07"}}})
+    shown = {"a\\u200b\\x1b[1mb": {"c\\x07\\u202e": "d\\u200b\\x07"}}
+    assert (answer.outcome, answer.forwarded["result"]) == ("rewrite", {"content": [], "data": shown})
+
+
 @settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(st.text(st.sampled_from("\x1b\x1b[]0;m\x07\x9d\x9c\u200b\u202e\U000e0041ab\\\r\n\b ❤\ufe0f\u200d")))
 def test_nothing_harmful_passes_and_nothing_fails(full: tuple[Channel, FakeJournal], text: str) -> None:

@@ -48,6 +48,9 @@ def test_an_edit_that_is_made_again_gives_way() -> None:
     assert spliced((2, 8, "wide", False), (3, 4, "x", True)) == "01wide89"
     assert spliced((2, 8, "wide", True), (3, 4, "x", True)) == "01wide89"
     assert spliced((0, 1, "a", True), (2, 5, "b", True), (4, 8, "c", False), (9, 10, "d", True)) == "a123c8d"
+    assert edited(RenameKey("/result/x~1y", "a", again=True), RenameKey("/result/x~1y", "b")) == edited(
+        RenameKey("/result/x~1y", "b"), RenameKey("/result/x~1y", "c", again=True)
+    )
     with pytest.raises(EditConflict):
         spliced((2, 5, "b", True), (2, 6, "c", False), (4, 8, "d", False))
 

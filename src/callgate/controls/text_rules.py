@@ -122,7 +122,7 @@ def judge(event: Event, rule: TextRule, action: Action) -> Verdict:
         elif action == "deny" and not definitions:
             denied = True
         elif surface.key:
-            collected.edits.append(RenameKey(pointer, replace(surface.text, spans, form)))
+            collected.edits.append(RenameKey(pointer, replace(surface.text, spans, form), again=True))
         else:
             for span in spans:
                 collected.edits += _edits(pointer, surface.text, span, form)

@@ -23,7 +23,8 @@ def apply(body: dict[str, Any], edits: Iterable[Edit]) -> None:
     """Change `body` in place. Raises EditConflict; `body` is then in an undefined state."""
     removed: set[str] = set()
     values: dict[str, Any] = {}
-    renames: dict[str, str] = {}
+    names: dict[str, str] = {}
+    later: dict[str, str] = {}
     spans: dict[str, list[ReplaceSpan]] = {}
     for edit in edits:
         if not edit.pointer:
@@ -33,11 +34,15 @@ def apply(body: dict[str, Any], edits: Iterable[Edit]) -> None:
         elif isinstance(edit, ReplaceValue):
             _agree(values, edit.pointer, edit.value)
         elif isinstance(edit, RenameKey):
-            _agree(renames, edit.pointer, edit.key)
+            if edit.again:
+                later.setdefault(edit.pointer, edit.key)
+            else:
+                _agree(names, edit.pointer, edit.key)
         else:
             spans.setdefault(edit.pointer, []).append(edit)
     try:
         _replace(body, spans, values, removed)
+        renames = later | names
         # Deepest names first, so that a renamed parent does not hide the pointer of its child.
         here = [pointer for pointer in renames if not _inside(pointer, removed) and not _inside(pointer, values)]
         for parent, pointers in _deepest_first(here):

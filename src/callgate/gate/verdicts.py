@@ -1,7 +1,8 @@
 """What a control can say of an event, and how one finding is described.
 
 Composition (engine): Deny over Ask over Rewrite over Annotate over Allow. Rewrites of several
-controls compose by pointer and span; where two touch the same characters, the event is denied.
+controls compose by pointer and span; where two touch the same characters or name and neither of these edits is made
+again, the event is denied.
 """
 
 from __future__ import annotations
@@ -55,10 +56,11 @@ class ReplaceValue:
 
 @dataclass(frozen=True, slots=True)
 class RenameKey:
-    """Rename the last member of `pointer` to `key`. Denied when `key` is already there."""
+    """Rename the last member of `pointer` to `key`. Denied when `key` is already there. `again`: as in ReplaceSpan."""
 
     pointer: str
     key: str
+    again: bool = False
 
 
 @dataclass(frozen=True, slots=True)
