@@ -339,6 +339,33 @@ def test_input_from_a_file(state: Path, tmp_path: Path) -> None:
     assert len(done.stdout.splitlines()) == 50
 
 
+def test_a_file_is_read_no_faster_than_the_server_takes_it(state: Path, tmp_path: Path) -> None:
+    source = tmp_path / "in.jsonl"
+    source.write_text("".join(json.dumps(call(n, "x" * 100_000)) + "\n" for n in range(200)))
+    late = f"""
+    import os, sys, time
+    print('{{"jsonrpc":"2.0","method":"notifications/message","params":{{"level":"info","data":"here"}}}}', flush=True)
+    while not os.path.exists({str(tmp_path / "go")!r}):
+        time.sleep(0.01)
+    {"".join(ECHO.splitlines(keepends=True)).replace(chr(10), chr(10) + "    ")}
+    """
+    with (
+        source.open() as stdin,
+        subprocess.Popen(
+            [sys.executable, "-m", "callgate.cli.main", "run", "--", sys.executable, "-c", textwrap.dedent(late)],
+            stdin=stdin,
+            stdout=subprocess.PIPE,
+            env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+        ) as process,
+    ):
+        assert process.stdout is not None
+        assert b"here" in process.stdout.readline()
+        assert os.lseek(stdin.fileno(), 0, os.SEEK_CUR) < 4 << 20  # the place in the file is the gate's, too
+        (tmp_path / "go").touch()
+        assert [json.loads(line)["id"] for line in process.stdout] == list(range(200))
+        assert process.wait(60) == 0
+
+
 # -- the command line ----------------------------------------------------------------------------------
 
 

@@ -306,15 +306,16 @@ class Relay:
                 return  # a closed descriptor has left the poller by itself
 
     def _pump_file(self, fd: int) -> None:
-        """A regular file cannot be polled and is always ready: read our input from it at once, blocking."""
+        """A regular file cannot be polled and is always ready: read our input from it until a sink is full.
+
+        `_writable` watches our input again, which leads back here.
+        """
         if fd != 0:
             return
-        os.set_blocking(self._to_server.fd, True)
         while self._up.read():
-            continue
+            if self._to_server.waiting or self._to_client.waiting or self._signal:
+                return
         self._client_gone()
-        if not self._to_server.closed:
-            os.set_blocking(self._to_server.fd, False)
 
     # -- ending ----------------------------------------------------------------------------------
 
