@@ -605,6 +605,36 @@ def test_an_approval_while_an_answer_is_judged_is_found_by_the_next(
     assert peer.ask("initialize", {}, changed).forwarded["result"]["serverInfo"]["name"] == "other"
 
 
+def test_a_reset_while_an_answer_is_judged_refuses_nothing(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    peer = Peer(state)
+    peer.list(A, B)
+    read = PinView.body
+
+    def body(view: PinView, *place: str) -> Any:
+        monkeypatch.undo()
+        store = Store.open(state)
+        store.pins.reset("s", record=str)
+        store.close()
+        return read(view, *place)
+
+    monkeypatch.setattr(PinView, "body", body)
+    assert peer.list(BAD, B) == ["a", "b"]
+    assert peer.list(WORSE, B) == ["b"]
+
+
+def test_the_evidence_says_what_is_wrong_with_the_store(state: Path) -> None:
+    peer = Peer(state)
+    peer.list(A)
+    other = Store.open(state)
+    with other.transaction():
+        refused = peer.listed(BAD)
+    other.close()
+    assert refused.outcome == "deny"
+    (finding,) = refused.findings
+    assert "callgate.db: database is locked; another callgate holds the database; try again" in finding.evidence
+    assert "callgate.db" not in refused.data.decode(), "where the state is, and what is wrong with it, is not for the peer"
+
+
 def test_hundreds_of_new_tools_are_judged_in_time(state: Path) -> None:
     """Each was compared with each that is pinned: the watchdog stopped it, and the list was lost."""
     tools = [{**A, "name": f"t{number}", "description": f"Does {number}. " * 9} for number in range(1200)]

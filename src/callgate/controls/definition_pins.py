@@ -216,20 +216,30 @@ class DefinitionPins:
         self, event: Event, found: Extract, asked: tuple[object, str | None] | None, whole: bool
     ) -> tuple[Verdict, bool]:
         """The verdict, and whether the next equal answer will get the same."""
+        listed: set[str] | None = None
+        if found.kind != "":
+            listed = {item.key for item in found.items} if whole else self._page(event, found, asked)
+            if listed is not None and found.kind == "tool":
+                self._remember_offer(event, listed)
+        try:
+            run = self._judged(event, found, listed)
+        except KeyError:  # somebody decided meanwhile, and what this was compared with is gone
+            self._view.refresh()
+            run = self._judged(event, found, listed)
+        for pointer in found.unreadable:
+            run.edits.append(Remove(pointer))
+            run.findings.append(_finding("unreadable", "what has no name, or is no list, cannot be pinned", pointer))
+        return run.verdict(), not run.wrote
+
+    def _judged(self, event: Event, found: Extract, listed: set[str] | None) -> _Catalogue:
         run = _Catalogue(self._view, event.conversation.server, event.conversation.principal)
         if found.kind == "":
             for item in found.items:
                 run.kind(item.kind, [item], listed=None, tools=frozenset())
         else:
-            listed = {item.key for item in found.items} if whole else self._page(event, found, asked)
-            if listed is not None and found.kind == "tool":
-                self._remember_offer(event, listed)
             tools = frozenset(item.key.lower() for item in found.items) if found.kind == "tool" else frozenset()
             run.kind(found.kind, list(found.items), listed=listed, tools=tools)
-        for pointer in found.unreadable:
-            run.edits.append(Remove(pointer))
-            run.findings.append(_finding("unreadable", "what has no name, or is no list, cannot be pinned", pointer))
-        return run.verdict(), not run.wrote
+        return run
 
     def _page(self, event: Event, found: Extract, asked: tuple[object, str | None] | None) -> set[str] | None:
         """All names of a list that came in pages, when this was its last page; None otherwise."""

@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeAlias, cast
 
-from callgate.errors import ProtocolError
+from callgate.errors import CallgateError, ProtocolError
 from callgate.gate import native
 from callgate.gate.control import Control
 from callgate.gate.conversation import Conversation
@@ -207,12 +207,14 @@ class Gate:
                 watchdog.busy = False
                 if type(verdict) is Allow:
                     continue
+                why = ""
                 kind = type(verdict)
                 failure = "" if kind in _VERDICTS else f"returned {kind.__name__}, which is no verdict"
             except ControlTimeout:
-                failure = "did not answer in time"
+                failure, why = "did not answer in time", ""
             except Exception as error:  # noqa: BLE001 - any failure of a control must deny, whatever it is
                 failure = f"failed ({type(error).__name__})"
+                why = "; ".join(filter(None, (error.what, error.next_step))) if isinstance(error, CallgateError) else ""
             watchdog.busy = False
             if decision is CLEAR:
                 decision = Decision()
@@ -222,7 +224,7 @@ class Gate:
                 except (TypeError, AttributeError):
                     failure = "returned a verdict that holds something else than findings and edits"
             if failure:
-                _failed(decision, bound, mode, failure)
+                _failed(decision, bound, mode, failure, why)
         return decision
 
     def close(self) -> None:
@@ -241,10 +243,11 @@ def _plain_finding(error: ProtocolError) -> Finding:
     return Finding(error.rule, "parser-differential", error.what)
 
 
-def _failed(decision: Decision, bound: Bound, mode: str, what: str) -> None:
-    """Fail closed: what a broken control would have said is not known."""
+def _failed(decision: Decision, bound: Bound, mode: str, what: str, why: str) -> None:
+    """Fail closed: what a broken control would have said is not known. `why` is for the evidence, not for the peer."""
     rule = f"control-failed/{bound.control}"
-    decision.findings.append(Finding(rule, "fail-open", f"the control {bound.control} {what}", severity="high"))
+    said = f"the control {bound.control} {what}"
+    decision.findings.append(Finding(rule, "fail-open", said, severity="high", evidence=why))
     if (bound.mode or mode) == "observe":
         if decision.outcome in ("allow", "annotate"):
             decision.outcome = "error"
