@@ -112,6 +112,35 @@ def test_tail_follows(
     journal.close()
 
 
+def test_tail_shows_no_decision_twice(
+    log: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that comes between the first look of the follower and that for the last ones."""
+    monkeypatch.setattr(writer, "chain_id", lambda: CHAIN.replace("T12", "T13"))
+    journal = new_journal(tmp_path)
+    files = journal.scope(server="git", principal="local", transport="stdio")
+    before = audit.newest_records
+
+    def newest(*arguments: object) -> object:
+        files.decision("call", 0, "ping", "", 1, b"", {}, "allow", (), 0, 0)
+        return before(*arguments)  # type: ignore[arg-type]
+
+    def sleep(_: float) -> None:
+        if journal.last_seq == 3:
+            raise KeyboardInterrupt
+        files.decision("call", 0, "ping", "", 2, b"", {}, "allow", (), 0, 0)
+        monkeypatch.setattr(audit.time, "sleep", once)
+
+    def once(_: float) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(audit, "newest_records", newest)
+    monkeypatch.setattr(audit.time, "sleep", sleep)
+    assert main(["audit", "tail", "-f"]) == 130
+    assert capsys.readouterr().out.count("git        → ping") == 2
+    journal.close()
+
+
 def test_show(log: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["audit", "show", "4"]) == 0
     out = capsys.readouterr().out

@@ -157,10 +157,12 @@ def _tail(state: Path, arguments: argparse.Namespace) -> int:
         sys.stdout.flush()
 
     follower = Follower(state / "audit", wanted) if arguments.follow else None
-    show(newest_records(state / "audit", wanted, max(0, arguments.count)) if arguments.count > 0 else [])
+    last = newest_records(state / "audit", wanted, max(0, arguments.count)) if arguments.count > 0 else []
+    show(last)
+    shown = {line for line, _ in last}  # some of them may have come after the follower began
     while follower is not None:
         time.sleep(POLL_S)
-        show(follower.poll())
+        show([entry for entry in follower.poll() if entry[0] not in shown])
     return EXIT_OK
 
 
