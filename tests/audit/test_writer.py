@@ -304,3 +304,17 @@ def test_a_log_that_retention_takes_at_its_last_step_is_closed_all_the_same(
     journal.close()
     report = verify(tmp_path)
     assert report.verified and len(report.removed) == 1 and not report.logs
+
+
+def test_all_is_the_users_alone_whatever_the_umask(tmp_path: Path) -> None:
+    before = os.umask(0)
+    try:
+        closed_log(tmp_path / "state")
+        journal = new_journal(tmp_path / "state")
+    finally:
+        os.umask(before)
+    everything = [tmp_path / "state", *(tmp_path / "state").rglob("*")]
+    open_to_others = {path.name for path in everything if stat.S_IMODE(path.stat().st_mode) & 0o077}
+    assert journal.path / "tail" in everything
+    assert open_to_others == {"audit-ed25519.pub.pem"}
+    journal.close()

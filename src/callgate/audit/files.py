@@ -1,4 +1,4 @@
-"""Opening files that may have been put there by somebody else: a pipe, a device or a directory holds nobody up."""
+"""Directories that are private, and files that may have been put there by somebody else: a pipe holds nobody up."""
 
 from __future__ import annotations
 
@@ -6,6 +6,15 @@ import errno
 import os
 import stat
 from pathlib import Path
+
+
+def private_directory(directory: Path) -> None:
+    """Make it for the user alone, and the one that it is in where that is missing: `parents` would ask the umask."""
+    try:
+        directory.mkdir(mode=0o700, exist_ok=True)
+    except FileNotFoundError:
+        directory.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        directory.mkdir(mode=0o700, exist_ok=True)
 
 
 def opened(path: Path) -> int:

@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from callgate.audit.files import read
+from callgate.audit.files import private_directory, read
 from callgate.errors import AuditError
 
 if TYPE_CHECKING:
@@ -28,7 +28,7 @@ _PEM_BYTES: Final = 64 * 1024
 def key_directory(state_dir: Path) -> Path:
     """`<state>/keys`, made with mode 0700."""
     directory = state_dir / "keys"
-    directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+    private_directory(directory)
     return directory
 
 

@@ -19,6 +19,7 @@ from typing import Any, Final
 
 import callgate
 from callgate.audit import index
+from callgate.audit.files import private_directory
 from callgate.audit.place import Place
 from callgate.audit.records import COVER_WINDOW, FORMAT, RECORD_BYTES, Record, canonical, cut, parse
 from callgate.audit.retention_timer import RetentionTimer
@@ -116,7 +117,7 @@ class Journal(Place):
         self._sign_from = 0.0
         opened = {"chain": self.chain, "kind": "opened", "process": process, "time": time.time_ns() // 1000}
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            private_directory(self.path.parent)
             self.path.mkdir(mode=0o700)
             self._spool = Spool(self.path)
             self.prev = index.append(self.path.parent, opened)
