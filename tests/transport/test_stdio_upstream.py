@@ -366,6 +366,36 @@ async def test_a_flood_without_any_listener_waits_and_is_not_lost() -> None:
         assert [event["params"]["data"] for event in listener.events] == list(range(2000))
 
 
+async def test_what_waited_for_a_listener_goes_on_when_it_reads_on_and_before_what_comes_later() -> None:
+    async with route_to("chatty") as (route, _):
+        client = Client(route)
+        await client.initialize()
+        (session,) = route._sessions.values()
+        for number in range(5):
+            await client.request(number, "change").end()
+            await until(lambda number=number: len(session._queue) > number)
+        listener = client.get(room=10)
+        assert len(listener.events) == 1
+        session.message(b'{"jsonrpc":"2.0","method":"later"}', None)  # on its way when the server was held back
+        assert len(listener.events) == 1
+        listener.room = 1 << 30
+        client.exchanges[-1].on_drain()
+        assert [event["method"] for event in listener.events] == ["notifications/tools/list_changed"] * 5 + ["later"]
+        await client.request(9, "change").end()
+        await listener.until(lambda answer: len(answer.events) == 7)
+
+
+async def test_a_message_that_nobody_waits_on_leaves_nothing_behind() -> None:
+    async with route_to("echo") as (route, _):
+        client = Client(route)
+        await client.initialize()
+        (session,) = route._sessions.values()
+        for _ in range(20):
+            assert client.post({"jsonrpc": "2.0", "method": "notifications/roots/list_changed"}).status == 202
+            assert client.post({"jsonrpc": "2.0", "id": 7, "result": {}}).status >= 400  # nobody asked
+        assert session._streams == {}
+
+
 async def test_ten_thousand_concurrent_requests() -> None:
     async with route_to("echo", limits=Limits(in_flight=6000)) as (route, _):
         client = Client(route)

@@ -99,6 +99,7 @@ class Session:
         waiting = [one for one in fresh if one in self.link.channel.pending]
         self._cancelled_by(messages)
         if not waiting:
+            self._streams.pop(reply.stream.key, None)
             self._acknowledge(exchange, outcome)
             return
         reply.waiting.update(waiting)
@@ -106,7 +107,8 @@ class Session:
         for request_id in waiting:
             self._replies[request_id] = reply
             self._deadlines[request_id] = deadline
-        exchange.on_disconnect = exchange.on_drain = lambda: self._release(reply.stream)
+        exchange.on_disconnect = lambda: self._release(reply.stream)
+        exchange.on_drain = lambda: self._drained(reply.notify, reply.stream)
         if outcome is not None and outcome.reply is not None:  # the refused part of a batch
             reply.answer(None, outcome.reply)
         if _QUEUE in self._blocked:
@@ -153,7 +155,8 @@ class Session:
         if stream.exchange is not None:  # a client comes back before its broken connection is noticed
             stream.exchange.on_disconnect = None
             stream.exchange.finish()
-        exchange.on_disconnect = exchange.on_drain = lambda: self._release(stream)
+        exchange.on_disconnect = lambda: self._release(stream)
+        exchange.on_drain = lambda: self._drained(stream.send, stream)
         stream.attach(exchange, [], missed)
         self._release(stream)
         if stream is self._listener:
@@ -196,7 +199,7 @@ class Session:
             reply = self._only_or_newest(newest=self._listener is None or not self._listener.open)
         if reply is not None:
             self._keep_pace(reply.stream, reply.notify(data))
-        elif self._listener is not None and self._listener.open:
+        elif self._listener is not None and self._listener.open and not self._queue:
             self._keep_pace(self._listener, self._listener.send(data))
         else:
             self._queue.append(data)
@@ -233,6 +236,15 @@ class Session:
         self.last_active = self._now()
         if self._blocked.pop(target, None) is not None and not self._blocked:
             self.link.upstream.resume()
+
+    def _drained(self, send: Callable[[bytes], bool], target: EventStream) -> None:
+        """The client reads on: first what still waits in the queue."""
+        if self._queue and (target is self._listener or _QUEUE in self._blocked):
+            self._block(_QUEUE)
+            self._blocked.pop(target, None)
+            self._flush(send, target)
+        else:
+            self._release(target)
 
     def _flush(self, send: Callable[[bytes], bool], target: object) -> None:
         """Send what was queued."""
