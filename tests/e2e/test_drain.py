@@ -52,7 +52,7 @@ def test_a_call_has_the_whole_time(ask: Callable[[int, float], dict[str, Any]], 
     for attempt in range(5):
         with serve(tmp_path / str(attempt), {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
             answer, code, took = stopped(gateway, ask, 0.8 * DRAIN_S)
-        if "result" in answer or took < DRAIN_S:
+        if code == 0 or took < DRAIN_S:
             break  # else the machine stood still, and the call took longer than the time it was to have
     assert answer["result"]["content"][0]["text"] == "drained"
     assert code == 0
@@ -62,8 +62,11 @@ def test_a_call_has_the_whole_time(ask: Callable[[int, float], dict[str, Any]], 
 def test_a_call_that_is_cut_is_told_and_shows_in_the_exit_code(
     ask: Callable[[int, float], dict[str, Any]], tmp_path: Path
 ) -> None:
-    with serve(tmp_path, {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
-        answer, code, took = stopped(gateway, ask, 30)
+    for attempt in range(5):
+        with serve(tmp_path / str(attempt), {"stdio": {"command": STDIO}}, listen={"drain_s": DRAIN_S}) as gateway:
+            answer, code, took = stopped(gateway, ask, 30)
+        if code or took < DRAIN_S + 1:
+            break  # else the machine stood still between the look at what is in flight and its cut
     assert answer["error"]["data"]["rule"] == "server-gone"
     assert code == 1
     assert DRAIN_S < took < DRAIN_S + 20
