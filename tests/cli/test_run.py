@@ -45,9 +45,8 @@ class Guarded:
             [sys.executable, "-m", "callgate.cli.main", "run", "--name", "test", *options, "--", *server],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
             env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
-            **popen,
+            **{"stderr": subprocess.PIPE, **popen},
         )
         self.buffer = b""
 
@@ -364,6 +363,68 @@ def test_a_file_is_read_no_faster_than_the_server_takes_it(state: Path, tmp_path
         (tmp_path / "go").touch()
         assert [json.loads(line)["id"] for line in process.stdout] == list(range(200))
         assert process.wait(60) == 0
+
+
+def test_a_server_that_closed_its_input_and_stays_leaves_nobody_waiting(state: Path) -> None:
+    guarded = Guarded(
+        state,
+        """
+        import os, time
+        os.close(0)
+        print('{"jsonrpc":"2.0","method":"notifications/message","params":{"level":"info","data":"deaf"}}', flush=True)
+        time.sleep(600)
+        """,
+    )
+    assert guarded.read()["params"]["data"] == "deaf"
+    guarded.send(call())
+    assert guarded.read()["error"]["data"]["rule"] == "server-gone"
+    assert guarded.process.stdin and guarded.process.wait(60) == 128 + signal.SIGTERM
+    assert "closed its input" in guarded.finish()[1]
+
+
+def test_who_floods_stderr_after_the_end_of_its_output_is_ended(state: Path) -> None:
+    guarded = Guarded(
+        state,
+        """
+        import os, sys
+        sys.stdin.readline()
+        os.close(1)
+        while True:
+            os.write(2, b"flood\\n" * 1000)
+        """,
+        stderr=subprocess.DEVNULL,
+    )
+    guarded.send(call())
+    assert guarded.read()["error"]["data"]["rule"] == "server-gone"
+    assert guarded.process.wait(60) == 128 + signal.SIGTERM
+
+
+def test_what_a_server_answered_before_it_ended_is_not_lost_however_long_it_takes(state: Path) -> None:
+    server = """
+    import json, os, sys
+    ids = [json.loads(sys.stdin.readline())["id"] for _ in range(100)]
+    result = {"content": [{"type": "text", "text": "y" * 9000}]}
+    os.write(1, b"".join(json.dumps({"jsonrpc": "2.0", "id": n, "result": result}).encode() + b"\\n" for n in ids))
+    """
+    gate = f"""
+    import sys
+    from callgate.cli.main import main
+    from callgate.transport import stdio
+    stdio._DRAIN_S = 0  # the time is over at once, as on a machine that stands still
+    sys.exit(main(["run", "--name", "test", "--", sys.executable, "-c", {textwrap.dedent(server)!r}]))
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", textwrap.dedent(gate)],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+    ) as process:
+        assert process.stdin and process.stdout
+        process.stdin.write(b"".join(json.dumps(call(n)).encode() + b"\n" for n in range(100)))
+        process.stdin.flush()
+        answers = [json.loads(line) for line in process.stdout]
+        assert process.wait(60) == 0
+    assert [answer["id"] for answer in answers if "result" in answer] == list(range(100))
 
 
 # -- the command line ----------------------------------------------------------------------------------

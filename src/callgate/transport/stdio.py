@@ -24,6 +24,7 @@ from callgate.protocol.message import Direction
 from callgate.text import visible
 from callgate.transport import native
 from callgate.transport.lane import READ_BYTES, Lane
+from callgate.transport.launch import PIPE_BYTES
 from callgate.transport.lines import CutLines
 from callgate.transport.native import READ, READY
 from callgate.transport.sandboxed import WatchedSandbox
@@ -162,6 +163,8 @@ class Relay:
                 timeout = active
             else:
                 timeout = self._idle()
+            if self._to_server.closed and self._ending is None:
+                self._ending = monotonic() + GRACE_S  # it is deaf, or ending: what is asked now has no answer
             if self._ending is not None:
                 if monotonic() >= self._ending:
                     self._escalate()
@@ -199,6 +202,8 @@ class Relay:
                         going = True
                     if going is False:
                         self._ended(fd)
+            if self._to_server.closed and self._ending is None:
+                self._ending = monotonic() + GRACE_S  # it is deaf, or ending: what is asked now has no answer
             if self._ending is not None:
                 if monotonic() >= self._ending:
                     self._escalate()
@@ -345,23 +350,23 @@ class Relay:
             self._ending = monotonic() + GRACE_S
 
     def _on_exit(self, pidfd: int) -> None:
-        """The server process ended; what it wrote before may still be in the pipe."""
+        """The server process ended; what it wrote before may still be in the pipe, however long it takes to decide."""
         self._unwatch(pidfd)
         os.close(pidfd)
         deadline = monotonic() + _DRAIN_S
-        out = self._child.stdout
-        while monotonic() < deadline:
-            ready, _, _ = select.select([out], [], [], 0)
-            if not ready:
-                break
-            if not self._down.read():
-                break
+        held = PIPE_BYTES // self._down.read_bytes + 1
+        while _readable(self._child.stdout) and self._down.read():
+            held -= 1
+            if held <= 0 and monotonic() >= deadline:
+                break  # somebody whom it left behind goes on writing
         self._server_open = False
 
     def _escalate(self) -> None:
         self._escalation += 1
         self._ending = monotonic() + GRACE_S
         if self._escalation == 1:
+            if self._client_open:
+                self.say("the server closed its input, did not end, and is stopped")
             self._kill(signal.SIGTERM)
         elif self._escalation == 2:
             self.say("the server did not end in time and is killed")
@@ -401,7 +406,7 @@ class Relay:
         os.set_blocking(1, False)
         while self._to_client.waiting:
             before = self._to_client.size
-            select.select([], [1], [], GRACE_S)
+            _wait_for(1, _OUT, GRACE_S)
             self._to_client.flush()
             if self._to_client.size == before:
                 break
@@ -415,12 +420,12 @@ class Relay:
             self.say(error.what)
 
     def _read_rest_of_stderr(self) -> None:
-        while self._interest.get(self._child.stderr):
-            ready, _, _ = select.select([self._child.stderr], [], [], 0)
-            if not ready:
-                self._end_of_stderr()
-                return
-            self._read_stderr()
+        """What a pipe may hold, and no more: whoever is left may go on writing for ever."""
+        for _ in range(PIPE_BYTES // READ_BYTES):
+            if self._interest.get(self._child.stderr) and _readable(self._child.stderr):
+                self._read_stderr()
+        if self._interest.get(self._child.stderr):
+            self._end_of_stderr()
 
     def _reap(self) -> int:
         """The wait status of the server; by force when it closed its output and stays."""
@@ -449,6 +454,17 @@ class Relay:
     def say(self, text: str) -> None:
         """One line on stderr, from callgate itself. `text` is safe to print."""
         to_stderr(f"callgate: {self._name}: {text}\n")
+
+
+def _wait_for(fd: int, events: int, seconds: float) -> bool:
+    """Whether `fd` is ready, or broken, before the time is over. Its number may be too high for `select`."""
+    poll = select.poll()
+    poll.register(fd, events)
+    return bool(poll.poll(seconds * 1000))
+
+
+def _readable(fd: int) -> bool:
+    return _wait_for(fd, _IN, 0)
 
 
 def _shown(line: bytes) -> str:
