@@ -80,6 +80,18 @@ def fold(name: str) -> str:
     return name.lower() if name.isascii() else name.casefold()
 
 
+def _fold_each(name: str) -> str:
+    """The same, one character for one: "dass" and "da\u00df" are two words of a person's data, and to all readers."""
+    if name.isascii():
+        return name.lower()
+    folded = name.casefold()
+    return folded if len(folded) == len(name) else "".join(map(_fold_one, name))
+
+
+def _fold_one(char: str) -> str:
+    return next((folded for folded in (char.casefold(), char.lower()) if len(folded) == 1), char)
+
+
 _FOLDED: dict[frozenset[str], dict[str, str]] = {
     known: {fold(name): name for name in known} for known in (ENVELOPE, ERROR, PARAMS, META, RESULT, ITEM, INNER)
 }
@@ -112,7 +124,7 @@ def refuse_collisions(value: Any, where: str) -> None:
         item = stack.pop()
         if type(item) is dict:
             if len(item) > 1:
-                distinct = len({fold(name) for name in item})
+                distinct = len({_fold_each(name) for name in item})
                 if distinct != len(item):
                     raise _collision(next(iter(item)), where)
             stack.extend([child for child in item.values() if type(child) is dict or type(child) is list])
