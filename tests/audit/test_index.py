@@ -17,7 +17,7 @@ from callgate.audit.spool import Spool
 from callgate.audit.verify import verify
 from callgate.cli.audit_text import report_lines
 from callgate.errors import AuditError
-from tests.audit.evidence import closed_log, codes, lines_of, report_of, rewrite
+from tests.audit.evidence import closed_log, codes, lines_of, new_journal, report_of, rewrite
 
 
 def listed(state: Path) -> Path:
@@ -235,3 +235,13 @@ def test_a_line_that_names_no_log_is_an_error_and_nothing_is_looked_for_elsewher
     assert not report.verified and codes(report) == {"index-malformed"} and not report.missing
     with pytest.raises(AuditError, match="does not verify"):
         prune(tmp_path, Wanted(before=1))
+
+
+@pytest.mark.parametrize("seq", [0, -1, "3", None])
+def test_a_log_is_closed_at_a_record(tmp_path: Path, seq: object) -> None:
+    journal = new_journal(tmp_path)
+    append(
+        tmp_path / "audit", {"chain": journal.chain, "digest": journal.prev, "kind": "closed", "seq": seq, "time": 1}
+    )
+    assert codes(verify(tmp_path)) == {"statement"}
+    journal.close()

@@ -172,8 +172,8 @@ def _told(known: Entry, kind: object, line: Record, verify_signature: VerifySign
     """Take a later line about a log into its entry; what is wrong with it."""
     if kind == "closed":
         end = line.get("seq"), line.get("digest")
-        if type(end[0]) is not int or known.end not in (None, end):
-            return "closes a log that had another end"
+        if type(end[0]) is not int or end[0] < 1 or known.end not in (None, end):
+            return "closes a log that had another end, or at no record"
         known.end = end[0], str(end[1])
     elif kind in (SEALED, PRUNED):
         if not is_signed(line, verify_signature):
