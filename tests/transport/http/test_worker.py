@@ -290,6 +290,26 @@ def test_a_reload_that_fails_leaves_no_gate_behind(tmp_path: Path) -> None:
     assert len(active._CLEANED) == known
 
 
+def test_a_reload_in_the_middle_of_a_drain_starts_nothing_that_nobody_would_end(tmp_path: Path) -> None:
+    old, new = (
+        Config(servers={"s": ServerConfig("s", command=("/bin/false", word))}, state_dir=str(tmp_path))
+        for word in ("old", "new")
+    )
+
+    async def drained() -> list[bool]:
+        plan = Plan(lambda: new, lambda config: open_journal(tmp_path, config.audit, process="test"), build_gate)
+        worker = Worker(plan, old)
+        worker.stop()
+        draining = asyncio.create_task(worker._drain())
+        await asyncio.sleep(0)  # by now it has asked its routes to close
+        worker.reload()
+        routes = [route for _, route in worker._routes.values()]
+        await draining
+        return [route._closing for route in routes]
+
+    assert asyncio.run(drained()) == [True]
+
+
 @pytest.mark.parametrize("on", [False, True])
 def test_tls_is_not_switched_by_a_reload_and_that_is_said(
     serving: Any, upstream: Upstream, tmp_path: Path, on: bool

@@ -146,6 +146,8 @@ class Worker:
 
     def reload(self) -> None:
         """Read the configuration again and put it in force, or say why not and leave everything as it is."""
+        if self._stop.is_set():
+            return  # routes and a gate that are made now, nobody would close
         try:
             config = self._plan.load()
             self._replace(config)
