@@ -207,8 +207,12 @@ def test_get_and_delete_of_a_modern_server_are_405(serve: Any) -> None:
 
 
 @pytest.mark.parametrize(
-    "url", ["http://", "http://u:p@h/", "http://h:99999/", "http://h:x/", "http://h/a b", "ftp://h/"]
-)
+    "url",
+    [
+        "http://", "http://u:p@h/", "http://h:99999/", "http://h:x/", "http://h/a b", "ftp://h/", "http://[::1/mcp",
+        "http://a..b/", "http://\u00fc..b/", f"http://{'a' * 64}.example/",
+    ],
+)  # fmt: skip
 def test_urls_that_cannot_be_used(serve: Any, url: str) -> None:
     from callgate.transport.http.client import Origin
 

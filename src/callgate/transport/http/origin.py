@@ -14,24 +14,25 @@ class Origin:
     __slots__ = ("host", "host_header", "port", "target", "tls", "unix")
 
     def __init__(self, url: str, *, unix: str = "") -> None:
-        parts = urlsplit(url)
+        shown = ""
         try:
+            parts = urlsplit(url)
+            shown = f"{parts.scheme}://{parts.hostname or ''}"
             port = parts.port
-        except ValueError:
+            name = (parts.hostname or "").encode("idna").decode()
+        except ValueError:  # brackets without an address, no such port, a name that could be nobody's
             port = 0
-        if parts.scheme not in ("http", "https") or not parts.hostname or port == 0 or parts.username is not None:
+        if port == 0 or parts.scheme not in ("http", "https") or not parts.hostname or parts.username is not None:
             raise ConfigError(
-                f"{parts.scheme}://{parts.hostname or ''}… is not a usable server URL",  # the rest may hold a secret
+                f"{shown}… is not a usable server URL",  # the rest may hold a secret
                 next_step='write "https://HOST[:PORT]/PATH"; credentials go into the headers table, not into the URL',
             )
         self.unix = unix
         self.tls = tls_context() if parts.scheme == "https" else None
         self.host = parts.hostname
         self.port = port or (443 if self.tls else 80)
-        name = f"[{self.host}]" if ":" in self.host else self.host
+        name = f"[{self.host}]" if ":" in self.host else name
         default = 443 if self.tls else 80
-        if not name.isascii():
-            name = name.encode("idna").decode()
         self.host_header = (name if self.port == default else f"{name}:{self.port}").encode()
         target = parts.path or "/"
         if parts.query:
