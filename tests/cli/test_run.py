@@ -39,14 +39,15 @@ UNCONFINED = "callgate: test: not sandboxed: the server has all the rights of th
 class Guarded:
     """A guarded server with pipes; reads with a deadline."""
 
-    def __init__(self, state: Path, script: str, *options: str, **popen: Any) -> None:
+    def __init__(self, state: Path, script: str, *options: str, stderr: int = subprocess.PIPE, **popen: Any) -> None:
         server = [sys.executable, "-c", textwrap.dedent(script)]
-        self.process = subprocess.Popen(
+        self.process: subprocess.Popen[bytes] = subprocess.Popen(
             [sys.executable, "-m", "callgate.cli.main", "run", "--name", "test", *options, "--", *server],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
-            **{"stderr": subprocess.PIPE, **popen},
+            stderr=stderr,
+            **popen,
         )
         self.buffer = b""
 
@@ -396,7 +397,30 @@ def test_who_floods_stderr_after_the_end_of_its_output_is_ended(state: Path) -> 
     )
     guarded.send(call())
     assert guarded.read()["error"]["data"]["rule"] == "server-gone"
-    assert guarded.process.wait(60) == 128 + signal.SIGTERM
+    guarded.process.communicate(timeout=60)
+    assert guarded.process.returncode == 128 + signal.SIGTERM
+
+
+def test_who_does_not_read_stderr_is_answered_and_can_end_it(state: Path) -> None:
+    read, write = os.pipe()
+    server = ECHO.replace(
+        "import json, sys", "import json, os, sys\nfor n in range(400): os.write(2, b'%2000d\\n' % n)"
+    )
+    guarded = Guarded(state, server, stderr=write)
+    os.close(write)
+    try:
+        guarded.send(call(1))
+        assert guarded.read()["id"] == 1
+        shown = os.read(read, 1 << 20)
+        guarded.send(call(2))
+        assert guarded.read()["id"] == 2
+        guarded.process.terminate()
+        guarded.process.communicate(timeout=60)
+        assert guarded.process.returncode == 128 + signal.SIGTERM
+    finally:
+        guarded.process.kill()
+        os.close(read)
+    assert b"sandboxed" in shown
 
 
 def test_what_a_server_answered_before_it_ended_is_not_lost_however_long_it_takes(state: Path) -> None:

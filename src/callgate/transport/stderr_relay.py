@@ -15,14 +15,49 @@ from callgate.transport.lines import CutLines
 LINE_BYTES = 2048
 BURST_LINES = 200
 LINES_PER_S = 50.0
+PIECE = 4096
+"""POLLOUT on a pipe means that so many bytes (PIPE_BUF) fit: such pieces cannot block."""
+PATIENCE_S = 1.0
+"""How long `to_stderr` waits, once, for somebody to read."""
+_CUT = " …\n"
+
+
+_left_out = 0
+"""Lines that nobody read in time, since somebody read last."""
+_cut = False
+"""Whether the last line was written in part."""
 
 
 def to_stderr(text: str) -> None:
-    """Write whole lines there now. A reader who left is no reason to stop relaying."""
+    """Write whole lines there. Who left, or reads nothing for a while, does not stop the relay: what is left out is
+    counted and summed up as soon as somebody reads again.
+    """
+    global _left_out, _cut
+    if not text:
+        return
+    end = time.monotonic() + (0.0 if _left_out else PATIENCE_S)
+    told = f"{_CUT if _cut else ''}callgate: ({_left_out} lines of stderr left out)\n".encode() if _left_out else b""
+    data = told + text.encode("utf-8", "backslashreplace")
+    poll = select.poll()
+    poll.register(2, select.POLLOUT)
+    start = 0
     try:
-        write(2, text.encode("utf-8", "backslashreplace"))
+        while start < len(data):
+            if not poll.poll(max(0.0, end - time.monotonic()) * 1000):
+                break
+            try:
+                start += write(2, data[start : start + PIECE])
+            except BlockingIOError:  # it shares its flags with stdin or stdout, and takes less than a piece
+                if time.monotonic() >= end:
+                    break
+                time.sleep(0.001)
     except OSError:
         return
+    if start:
+        _cut = not data.endswith(b"\n", 0, start)
+    if start >= len(told):
+        _left_out = 0
+    _left_out += data.count(b"\n", max(start, len(told)))
 
 
 class StderrRelay:
@@ -78,11 +113,10 @@ class StderrRelay:
     def _write(self, text: str) -> None:
         data = (self._prefix + text + "\n").encode("utf-8", "backslashreplace")
         try:
-            # POLLOUT on a pipe means PIPE_BUF (4096) bytes fit, so these pieces cannot block.
-            for start in range(0, len(data), 4096):
+            for start in range(0, len(data), PIECE):
                 if not self._poll.poll(0):
                     self._dropped += 1
                     return
-                write(self._sink, data[start : start + 4096])
+                write(self._sink, data[start : start + PIECE])
         except OSError:
             pass
