@@ -26,6 +26,7 @@ from callgate.config import Config, ListenConfig, ServerConfig
 from callgate.transport.http.worker import Plan, Worker
 from callgate.vault import active
 from tests.support.processes import free_port, running
+from tests.transport.exchanges import RAW
 from tests.transport.http.harness import Answer, Client, Upstream, call, echo, modern, post, wait_until
 from tests.transport.http.test_route import INITIALIZE
 from tests.transport.http.test_tls import certificate, trusting
@@ -308,6 +309,21 @@ def test_a_reload_in_the_middle_of_a_drain_starts_nothing_that_nobody_would_end(
         return [route._closing for route in routes]
 
     assert asyncio.run(drained()) == [True]
+
+
+def test_a_session_with_a_process_goes_on_under_new_rules(serving: Any) -> None:
+    table = f"[servers.p]\ncommand = ['{sys.executable}', '-I', '-S', '{RAW}', 'echo']\n"
+    gate = serving({}, more=table)
+    opened = gate.ask(post(INITIALIZE, path="/p/mcp"))
+    session = f"Mcp-Session-Id: {opened.headers['mcp-session-id']}"
+    before = gate.ask(post(call(1), session, path="/p/mcp")).json()
+    gate.write({}, table + "[limits]\nrequest_bytes = 2000")
+    gate.signal(signal.SIGHUP)
+    assert gate.said("was read again")
+    after = gate.ask(post(call(2), session, path="/p/mcp")).json()
+    assert after["result"]["pid"] == before["result"]["pid"]
+    assert gate.ask(post(call(3, x="x" * 3000), session, path="/p/mcp")).status == 413
+    assert gate.stop() == 0
 
 
 @pytest.mark.parametrize("on", [False, True])
