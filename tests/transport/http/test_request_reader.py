@@ -217,6 +217,19 @@ def small(**limits: Any) -> dict[str, Any]:
     return {"listen": ListenConfig(**limits)}
 
 
+@pytest.mark.parametrize("cut", [0, 100])
+def test_header_limit_of_a_request_that_comes_behind_another_one(serve: Any, cut: int) -> None:
+    gateway, upstream = serve(**small(header_bytes=2048))
+    data = post(call(1)) + post(call(2), "X: " + "a" * 1000) + post(call(3), "X: " + "a" * 3000)
+    with gateway.client() as client:
+        client.send(data[: len(data) - cut])
+        assert [client.answer().status for _ in range(2)] == [200, 200]
+        client.send(data[len(data) - cut :])
+        assert client.answer().status == 431
+        assert client.at_end()
+    assert [request.json()["id"] for request in upstream.requests] == [1, 2]
+
+
 def test_header_limit_in_one_piece_and_drop_by_drop(serve: Any) -> None:
     gateway, upstream = serve(**small(header_bytes=2048))
     assert gateway.ask(post(call(), "X: " + "a" * 3000)).status == 431

@@ -61,7 +61,7 @@ class RequestReader:
     """See the module. `fed` counts bytes in a row that are no body; `size` the bytes of the body so far."""
 
     __slots__ = (
-        "_body", "_close", "_endpoint", "_ignored", "_is_http10", "_owner", "_parser", "_principal", "_refusal",
+        "_behind", "_body", "_close", "_endpoint", "_ignored", "_is_http10", "_owner", "_parser", "_principal", "_refusal",
         "_sent", "_server", "_site", "_target", "fed", "head", "plain", "size", "stage",
     )  # fmt: skip
 
@@ -70,6 +70,7 @@ class RequestReader:
         self._owner = owner
         self._parser = httptools.HttpRequestParser(self)
         self._ignored = False
+        self._behind = False
         self._target = b""
         self._body: bytes | bytearray = b""
         self._principal = ""
@@ -81,6 +82,8 @@ class RequestReader:
     def feed(self, data: bytes) -> bool:
         """Read on. Whether there may be more to read."""
         self.fed += len(data)
+        if self.stage == IDLE:
+            self._behind = False
         try:
             self._parse(data)
         except httptools.HttpParserUpgrade:
@@ -182,7 +185,7 @@ class RequestReader:
         self.stage = BODY
         limit = self._server.site.listen.header_bytes
         sent = self._sent
-        if self.fed > limit or len(sent) > MAX_FIELDS:
+        if self.fed > limit or self._behind or len(sent) > MAX_FIELDS:
             size = sum(len(name) + len(value) + 4 for name, value in sent)
             if size > limit or len(sent) > MAX_FIELDS:
                 self._give_up(Refusal(431, "http-header-size", "the header is larger than listen.header_bytes"))
@@ -246,6 +249,7 @@ class RequestReader:
         head = self.head
         self.stage = IDLE
         self.fed = 0
+        self._behind = True  # what comes in the same piece is not counted in `fed`
         body = bytes(self._body)
         self._body = b""
         endpoint = self._endpoint
