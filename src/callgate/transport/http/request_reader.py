@@ -61,8 +61,8 @@ class RequestReader:
     """See the module. `fed` counts bytes in a row that are no body; `size` the bytes of the body so far."""
 
     __slots__ = (
-        "_behind", "_body", "_close", "_endpoint", "_ignored", "_is_http10", "_owner", "_parser", "_principal", "_refusal",
-        "_sent", "_server", "_site", "_target", "fed", "head", "plain", "size", "stage",
+        "_behind", "_body", "_close", "_endpoint", "_ignored", "_is_http10", "_owner", "_parser", "_principal",
+        "_refusal", "_sent", "_server", "_site", "_target", "fed", "head", "plain", "size", "stage",
     )  # fmt: skip
 
     def __init__(self, server: HttpServer, owner: Asked) -> None:
