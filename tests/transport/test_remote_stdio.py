@@ -3,21 +3,25 @@
 import asyncio
 import json
 import os
+import select
+import signal
+import subprocess
 import sys
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from callgate.config import Limits
-from callgate.errors import ConfigError
+from callgate.errors import AuditError, ConfigError
 from callgate.gate.verdicts import Deny, Finding
 from callgate.launching.headers import LiveHeaders
+from callgate.transport.remote_server import SIDE_BY_SIDE
 from callgate.transport.remote_stdio import RemoteStdio
 from tests.gate.fakes import FakeJournal, control, gate_of
-from tests.support.processes import free_port, running
+from tests.support.processes import CALLGATE, free_port, running
 from tests.transport.exchanges import MODERN
 
 SERVERS = Path(__file__).parent / "servers"
@@ -228,6 +232,96 @@ async def test_a_modern_cancellation_closes_the_connection(tmp_path: Path) -> No
                 pair.read.clear()
                 await asyncio.sleep(0.1)
         assert not any(entry.get("method") == "notifications/cancelled" for entry in await log_of(pair))
+
+
+async def test_streams_that_are_left_open_after_their_answers_take_no_room_and_are_closed(tmp_path: Path) -> None:
+    count = 2 * SIDE_BY_SIDE + 10
+    async with odd("lingers", tmp_path) as pair:
+        for number in range(count):
+            pair.modern(number, "x")
+            assert "result" in await pair.answer(number)
+        async with asyncio.timeout(60):
+            while {"closed": count - SIDE_BY_SIDE - 1} not in await log_of(pair):
+                pair.read.clear()
+                await asyncio.sleep(0.1)
+        assert {"closed": count - SIDE_BY_SIDE} not in await log_of(pair)
+
+
+class FullJournal(FakeJournal):
+    """The disk is full, and then it is not."""
+
+    tick_s = 0.0
+    ticks = 0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.often = asyncio.Event()
+
+    def tick(self) -> bool:
+        self.ticks += 1
+        if self.ticks == 6:
+            self.often.set()
+        if self.ticks < 4:
+            raise AuditError("no room for evidence")
+        return False
+
+
+async def test_housekeeping_outlives_a_full_disk_and_says_so_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    said: list[str] = []
+    monkeypatch.setattr(RemoteStdio, "say", staticmethod(said.append))
+    gate, _ = gate_of()
+    journal = FullJournal()
+    relay = RemoteStdio("http://127.0.0.1:1/", gate, journal, "remote", live({}))  # type: ignore[arg-type]
+    task = asyncio.get_running_loop().create_task(relay._tick())
+    async with asyncio.timeout(60):
+        await journal.often.wait()
+    task.cancel()
+    gate.close()
+    assert said == ["no room for evidence"]
+
+
+@contextmanager
+def program(behaviour: str, tmp_path: Path) -> Iterator[subprocess.Popen[bytes]]:
+    """The command itself, for what its own descriptors and signals do."""
+    port = free_port()
+    server = [sys.executable, str(SERVERS / "http_raw.py"), behaviour, str(port), str(tmp_path / "deleted")]
+    command = [CALLGATE, "run", "--url", f"http://127.0.0.1:{port}/mcp"]
+    with (
+        running(server, port),
+        subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as gate,
+    ):
+        try:
+            yield gate
+        finally:
+            gate.kill()
+
+
+def request(id: int, method: str, **params: Any) -> bytes:
+    return json.dumps({"jsonrpc": "2.0", "id": id, "method": method, "params": {**params, "_meta": MODERN}}).encode()
+
+
+def test_the_last_line_needs_no_newline(tmp_path: Path) -> None:
+    with program("plain", tmp_path) as gate:
+        out, _ = gate.communicate(request(1, "x"), timeout=60)
+        assert json.loads(out)["id"] == 1
+        assert gate.returncode == 0
+
+
+def test_who_still_waits_at_the_end_is_told(tmp_path: Path) -> None:
+    with program("slow", tmp_path) as gate:
+        out, _ = gate.communicate(request(1, "hang") + b"\n", timeout=60)
+        assert json.loads(out)["error"]["data"]["rule"] == "server-gone"
+        assert gate.returncode == 0
+
+
+def test_a_client_that_reads_nothing_can_end_it(tmp_path: Path) -> None:
+    with program("big", tmp_path) as gate:
+        assert gate.stdin is not None and gate.stdout is not None
+        gate.stdin.write(request(1, "x", size=3 << 20) + b"\n")
+        gate.stdin.flush()
+        assert select.select([gate.stdout], [], [], 60)[0]
+        gate.terminate()
+        assert gate.wait(60) == 128 + signal.SIGTERM
 
 
 async def test_a_cancellation_of_nothing_breaks_nothing(tmp_path: Path) -> None:

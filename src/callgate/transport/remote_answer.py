@@ -49,6 +49,9 @@ class Owner(Protocol):
     def settled(self, answer: RemoteAnswer) -> None:
         """What came before may be followed by the next message."""
 
+    def answered(self, answer: RemoteAnswer) -> None:
+        """Nobody waits for anything that this one may still bring."""
+
     def over(self, answer: RemoteAnswer) -> None:
         """Nothing more comes of this answer."""
 
@@ -138,6 +141,8 @@ class RemoteAnswer:
                 self._owner.incoming(event.data)
         if not self._waits:
             self._owner.settled(self)
+            if not self.listening:
+                self._owner.answered(self)
 
     def on_end(self) -> None:
         self.request = None

@@ -21,7 +21,7 @@ from callgate.transport.sse_client import SseUpstream
 from callgate.transport.tool_schemas import ToolSchemas
 
 SIDE_BY_SIDE = 64
-"""Requests without an answer above which the server takes no more."""
+"""Requests without an answer above which the server takes no more; streams beside them that are kept after theirs."""
 ACCEPT_S = 10.0
 """How long a notification may hold back what comes after it."""
 FALLBACK = frozenset((400, 404, 405, 406, 415, 501))
@@ -81,6 +81,8 @@ class RemoteServer:
         self._barrier: RemoteAnswer | None = None
         self._barrier_timer: asyncio.TimerHandle | None = None
         self._answers: set[RemoteAnswer] = set()
+        self._answered: dict[RemoteAnswer, None] = {}
+        """Those of them that gave what they were asked for, and that the server leaves open; the oldest is first."""
         self._by_id: dict[RequestId, RemoteAnswer] = {}
         self._opening = b""
         self._session = b""
@@ -103,12 +105,12 @@ class RemoteServer:
     @property
     def room(self) -> bool:
         """Whether another message may be sent now."""
-        return self._barrier is None and len(self._answers) < SIDE_BY_SIDE
+        return self._barrier is None and len(self._answers) - len(self._answered) < SIDE_BY_SIDE
 
     @property
     def idle(self) -> bool:
         """Whether nothing is on its way any more."""
-        under_way = any(not answer.listening for answer in self._answers)
+        under_way = any(not answer.listening for answer in self._answers if answer not in self._answered)
         return self._barrier is None and not under_way and not (self._sse is not None and self._channel.pending)
 
     # -- to the server ---------------------------------------------------------------------------
@@ -147,10 +149,13 @@ class RemoteServer:
         answer = self._by_id.get(request_id) if request_id is not None else None
         if answer is None or not answer.modern:
             return self._channel.modern
+        self._drop(answer)
+        return True
+
+    def _drop(self, answer: RemoteAnswer) -> None:
         if answer.request is not None:
             answer.request.cancel()
         self.over(answer)
-        return True
 
     def _post(self, data: bytes, message: Message | None, messages: list[Message]) -> None:
         ids = self._waiting(messages)
@@ -167,7 +172,7 @@ class RemoteServer:
         if opening or not ids:
             self._barrier = answer
             if not opening:
-                self._barrier_timer = self._loop.call_later(ACCEPT_S, self.settled, answer)
+                self._barrier_timer = self._loop.call_later(ACCEPT_S, self.answered, answer)
         for request_id in ids:
             self._by_id[request_id] = answer
         self._send(answer, b"POST", headers, data)
@@ -271,9 +276,19 @@ class RemoteServer:
                 self._barrier_timer.cancel()
             self._listener.ready()
 
+    def answered(self, answer: RemoteAnswer) -> None:
+        """Most servers end such a stream. What others leave open takes no room, and is not endlessly many."""
+        if answer in self._answers and answer not in self._answered:
+            self._answered[answer] = None
+            if len(self._answered) > SIDE_BY_SIDE:
+                self._drop(next(iter(self._answered)))
+            self.settled(answer)
+            self._listener.ready()
+
     def over(self, answer: RemoteAnswer) -> None:
         """Nothing more comes of this answer."""
         self._answers.discard(answer)
+        self._answered.pop(answer, None)
         for request_id in answer.ids:
             if self._by_id.get(request_id) is answer:
                 del self._by_id[request_id]

@@ -15,7 +15,8 @@ import selectors
 from collections import deque
 from typing import TYPE_CHECKING
 
-from callgate.errors import LimitExceeded, ProtocolError
+from callgate.errors import AuditError, LimitExceeded, ProtocolError
+from callgate.gate import answers
 from callgate.gate.engine import Gate
 from callgate.gate.outcome import Outcome
 from callgate.launching.headers import LiveHeaders
@@ -96,13 +97,23 @@ class RemoteStdio:
             return await self._done
         finally:
             housekeeping.cancel()
+            text = f"callgate: stopped before the server {visible(name)} answered"
+            for request_id in self.channel.pending:
+                self.write(answers.error(request_id, answers.UNAVAILABLE, text, "server-gone"))
             self._flush()
             await self._server.close()
             self.channel.close("the client ended")
 
     async def _tick(self) -> None:
+        told = ""
         while True:
-            self._journal.tick()
+            try:
+                self._journal.tick()
+                told = ""
+            except AuditError as error:  # the next decision fails closed by itself
+                if error.what != told:
+                    told = error.what
+                    self.say(told)
             await asyncio.sleep(self._journal.tick_s)
 
     # -- from the client -------------------------------------------------------------------------
@@ -118,6 +129,8 @@ class RemoteStdio:
             self._lines += self._framer.feed(chunk)
             self._framer.take_edges()  # the refusal goes out with the id null
         else:
+            if rest := self._framer.rest():
+                self._lines.append(rest)
             self._eof = True
             self._loop.call_later(END_GRACE_S, self._finish, 0)
         self.ready()
@@ -238,10 +251,9 @@ class RemoteStdio:
             self._done.set_result(code)
 
     def _flush(self) -> None:
-        """Give the client what still waits; a client that does not read keeps us no longer than its pipe is open."""
+        """Give the client what still waits, as long as it keeps reading."""
         if self._reading:
             self._loop.remove_reader(self._stdin)
         if self._out.waiting:
             self._loop.remove_writer(self._out.fd)
-            os.set_blocking(self._out.fd, True)
-            self._out.flush()
+            self._out.drain(END_GRACE_S)

@@ -85,6 +85,19 @@ class Sink:
             self.close()
         return False
 
+    def drain(self, patience_s: float) -> None:
+        """Write what waits, for as long as the reader takes something before `patience_s` are over."""
+        import select
+
+        poll = select.poll()  # whose descriptors may have any number
+        poll.register(self.fd, select.POLLOUT)
+        while self.waiting:
+            before = self.size
+            poll.poll(patience_s * 1000)
+            self.flush()
+            if self.size == before:
+                return
+
     def close(self) -> None:
         """Close at once; what waits is lost. Standard streams stay open."""
         if not self.closed:

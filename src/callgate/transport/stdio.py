@@ -404,12 +404,7 @@ class Relay:
     def _flush_to_client(self) -> None:
         """Give the client what is left, as long as it keeps reading."""
         os.set_blocking(1, False)
-        while self._to_client.waiting:
-            before = self._to_client.size
-            _wait_for(1, _OUT, GRACE_S)
-            self._to_client.flush()
-            if self._to_client.size == before:
-                break
+        self._to_client.drain(GRACE_S)
         os.set_blocking(1, True)
 
     def _note(self, kind: str, fields: dict[str, object]) -> None:
@@ -456,15 +451,11 @@ class Relay:
         to_stderr(f"callgate: {self._name}: {text}\n")
 
 
-def _wait_for(fd: int, events: int, seconds: float) -> bool:
-    """Whether `fd` is ready, or broken, before the time is over. Its number may be too high for `select`."""
-    poll = select.poll()
-    poll.register(fd, events)
-    return bool(poll.poll(seconds * 1000))
-
-
 def _readable(fd: int) -> bool:
-    return _wait_for(fd, _IN, 0)
+    """Whether a read finds something now. The number may be too high for `select`."""
+    poll = select.poll()
+    poll.register(fd, _IN)
+    return bool(poll.poll(0))
 
 
 def _shown(line: bytes) -> str:

@@ -110,6 +110,21 @@ class Handler(BaseHTTPRequestHandler):
         else:
             self.plain(message)
 
+    def lingers(self, message: dict) -> None:
+        self.send_response(200)
+        self.send_header("Content-Type", "text/event-stream")
+        self.send_header("Connection", "close")
+        self.end_headers()
+        try:
+            self.wfile.write(self.event(self.result(message, {})))
+            while True:
+                self.wfile.flush()
+                time.sleep(0.1)
+                self.wfile.write(b": still here\n\n")
+        except OSError:
+            LOG.append({"closed": message["id"]})
+        self.close_connection = True
+
     def status(self, message: dict) -> None:
         code = message["params"]["status"]
         if message["params"].get("json"):
