@@ -455,7 +455,11 @@ def test_what_a_server_answered_before_it_ended_is_not_lost_however_long_it_take
 
 
 @pytest.mark.parametrize(
-    "args", [[], ["npx"], ["--name"], ["--mode", "lax", "--", "x"], ["--url", "http://x", "--", "y"], ["--"]]
+    "args",
+    [
+        *([], ["npx"], ["--name"], ["--mode", "lax", "--", "x"], ["--url", "http://x", "--", "y"], ["--"]),
+        *(["--", "npx 'one"], ["--", " "], ["--", "server \\"]),
+    ],
 )
 def test_wrong_arguments_are_explained(args: list[str]) -> None:
     with pytest.raises(ConfigError) as caught:

@@ -114,15 +114,21 @@ def parse(args: list[str]) -> Arguments:
             getattr(found, _LISTS[option]).append(value)
         else:
             setattr(found, _OPTIONS[option], value)
-    if bool(found.command) == bool(found.url):
-        raise ConfigError(
-            "callgate run needs a server: a command after --, or --url", next_step="see callgate run --help"
-        )
     if len(found.command) == 1 and " " in found.command[0] and not os.path.exists(found.command[0]):
         # Some clients join command and arguments to one string.
         import shlex
 
-        found.command = shlex.split(found.command[0])
+        try:
+            found.command = shlex.split(found.command[0])
+        except ValueError as error:
+            raise ConfigError(
+                f"callgate run: the command's line cannot be split: {str(error).lower()}",
+                next_step="close its quotes, or write command and arguments as words of their own",
+            ) from error
+    if bool(found.command) == bool(found.url):
+        raise ConfigError(
+            "callgate run needs a server: a command after --, or --url", next_step="see callgate run --help"
+        )
     if found.mode not in ("", "enforce", "observe"):
         raise ConfigError("callgate run: --mode is enforce or observe")
     if found.sandbox and found.sandbox not in SANDBOXES:
