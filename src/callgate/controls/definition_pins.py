@@ -34,7 +34,7 @@ from callgate.gate.verdicts import (
     Verdict,
 )
 from callgate.protocol.message import Direction
-from callgate.store.pins import KindPins, Sighting
+from callgate.store.pins import AFTER_CHANGE, KindPins, Sighting
 from callgate.store.view import PinView
 from callgate.text import visible
 from callgate.trust.canonical import canonical
@@ -96,7 +96,7 @@ class DefinitionPins:
         self._cursors: dict[tuple[int, object], tuple[object, str | None]] = {}
         self._pages: dict[tuple[str, str, str, str], tuple[str, set[str]]] = {}
         self._offered: dict[int, tuple[object, frozenset[str]]] = {}
-        """What the last whole list of tools had, by conversation."""
+        """What the last whole list of tools had and showed, by conversation."""
         self._answers: dict[tuple[str, str, str], tuple[bytes, bytes, Verdict]] = {}
 
     def make_ready(self) -> None:
@@ -140,7 +140,8 @@ class DefinitionPins:
                 verdict = "withheld"
             if verdict == "withheld":
                 return self._refuse(server, kind, name)
-            if verdict == "absent" and kind == "tool" and not self._offered_here(event):
+            changed = mine is not None and mine[1] == AFTER_CHANGE
+            if verdict == "absent" and kind == "tool" and (changed or not self._offered_here(event)):
                 reason = f"the server no longer offers the {kind} {visible(name, 128)!s}; list its tools again"
                 return Deny(reason, (_finding("removed-call", reason, "/params/name"),))
         if name in pins.approved or kind == "resource":
@@ -159,11 +160,14 @@ class DefinitionPins:
         return conversation is event.conversation and event.name in names
 
     def _remember_offer(self, event: Event, names: Iterable[str]) -> None:
+        """Once its tools were judged: what was withheld here is not to be called once another list lacks it."""
+        sightings = self._view.kind(event.conversation.server, "tool").sightings
+        shown = (one for one in names if all(row[0] != "withheld" for row in sightings.get(one, {}).values()))
         offered = self._offered
         offered.pop(id(event.conversation), None)
         while len(offered) >= _CONVERSATIONS:
             del offered[next(iter(offered))]
-        offered[id(event.conversation)] = event.conversation, frozenset(islice(names, _OFFERED))
+        offered[id(event.conversation)] = event.conversation, frozenset(islice(shown, _OFFERED))
 
     def _refuse(self, server: str, kind: str, name: str) -> Deny:
         shown = visible(address(kind, name), 128)
@@ -219,13 +223,13 @@ class DefinitionPins:
         listed: set[str] | None = None
         if found.kind != "":
             listed = {item.key for item in found.items} if whole else self._page(event, found, asked)
-            if listed is not None and found.kind == "tool":
-                self._remember_offer(event, listed)
         try:
             run = self._judged(event, found, listed)
         except KeyError:  # somebody decided meanwhile, and what this was compared with is gone
             self._view.refresh()
             run = self._judged(event, found, listed)
+        if listed is not None and found.kind == "tool":
+            self._remember_offer(event, listed)
         for pointer in found.unreadable:
             run.edits.append(Remove(pointer))
             run.findings.append(_finding("unreadable", "what has no name, or is no list, cannot be pinned", pointer))
@@ -417,7 +421,7 @@ class _Catalogue:
         for key in pins.approved.keys() - listed:
             mine = pins.sightings.get(key, {}).get(self._principal)
             if mine is None or mine[0] != "absent":
-                rows[key] = Sighting(key, "absent", "")
+                rows[key] = Sighting(key, "absent", AFTER_CHANGE if mine and mine[0] == "withheld" else "")
                 what = (
                     f"{visible(address(kind, key), 128)}: the server no longer offers it; its definition stays pinned"
                 )

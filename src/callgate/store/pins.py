@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from callgate.store.database import Store
 
 Verdict: TypeAlias = Literal["ok", "withheld", "absent"]
+AFTER_CHANGE: Final = "changed"
 Place: TypeAlias = tuple[str, str, str, str]
 """Server, kind, key and digest of a stored definition."""
 
@@ -65,7 +66,10 @@ class KindPins:
 
 @dataclass(frozen=True, slots=True)
 class Sighting:
-    """What a principal is shown now; `body` only for a definition that has to wait."""
+    """What a principal is shown now; `body` only for a definition that has to wait.
+
+    The digest of what is absent: AFTER_CHANGE where it was withheld before, else empty.
+    """
 
     key: str
     verdict: Verdict
@@ -235,7 +239,7 @@ class PinStore:
     def seen_by(self, server: str) -> dict[tuple[str, str, str], list[str]]:
         """(kind, key, digest): principals it is shown to instead of the baseline; digest '' for absent items."""
         rows: Any = self._store.query(
-            "SELECT kind, key, digest, principal FROM sightings"
+            "SELECT kind, key, CASE verdict WHEN 'absent' THEN '' ELSE digest END, principal FROM sightings"
             " WHERE server = ? AND verdict != 'ok' ORDER BY principal",
             (server,),
         )
