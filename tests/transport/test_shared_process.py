@@ -130,6 +130,28 @@ async def test_an_answer_after_its_timeout_is_no_finding() -> None:
         assert from_server(journal) == [(41, "allow")]
 
 
+async def test_a_request_that_reports_progress_has_its_time_anew_but_not_for_ever() -> None:
+    async with route_to("slow") as (route, _):
+        client = Client(route)
+        await client.modern(1, "x").end()
+        (shared,) = route._shared.values()
+        began, timeout_s = shared._now(), shared._timeout_s
+        clock = [began]
+        shared._now = lambda: clock[0]
+        answer = client.modern(2, "silent", {"_meta": {"progressToken": "p"}})
+        (gate_id,) = shared._calls.entries
+        params = b'{"progressToken":%d,"progress":1}' % gate_id
+        done = 0
+        for step in range(1, 20):
+            clock[0] = began + 0.9 * step * timeout_s
+            if not answer.done:
+                shared.line(b'{"jsonrpc":"2.0","method":"notifications/progress","params":%b}' % params)
+            shared.tick(clock[0] + 0.05 * timeout_s)
+            done += not answer.done
+        assert done == 13
+        assert answer.events[-1]["error"]["data"]["rule"] == "request-timeout"
+
+
 async def test_a_control_that_objects_to_the_cancellation_makes_no_late_answer_strange() -> None:
     def no(event: Any) -> Any:
         return Deny("no", (Finding("c/r", "tool-poisoning", "no"),)) if "cancelled" in event.method else Allow()

@@ -109,6 +109,25 @@ async def test_a_death_a_timeout_and_a_server_that_cannot_start() -> None:
         assert answer.status == 502
 
 
+async def test_a_request_that_reports_progress_has_its_time_anew_but_not_for_ever() -> None:
+    async with route_to("slow") as (route, _):
+        client = SseClient(route)
+        await client.open()
+        await client.start()
+        (session,) = route._sse.sessions.values()
+        clock = [began := session._now()]
+        session._now = lambda: clock[0]
+        client.say({"id": 1, "method": "silent"})
+        done = 0
+        for step in range(1, 20):
+            clock[0] = began + 0.9 * step * session._timeout_s
+            session.message(b'{"jsonrpc":"2.0","method":"notifications/progress"}', 1)
+            session.tick(clock[0] + 0.05 * session._timeout_s)
+            done += session.busy
+        assert done == 13
+        assert (await client.told(1))["error"]["data"]["rule"] == "request-timeout"
+
+
 async def test_a_flood_that_nobody_reads(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("callgate.transport.sse_legacy.STALL_S", 0.5)
     monkeypatch.setattr("callgate.transport.stdio_upstream.TICK_S", 0.1)

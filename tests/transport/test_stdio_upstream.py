@@ -379,10 +379,47 @@ async def test_what_waited_for_a_listener_goes_on_when_it_reads_on_and_before_wh
         session.message(b'{"jsonrpc":"2.0","method":"later"}', None)  # on its way when the server was held back
         assert len(listener.events) == 1
         listener.room = 1 << 30
-        client.exchanges[-1].on_drain()
+        drained = client.exchanges[-1].on_drain
+        assert drained is not None
+        drained()
         assert [event["method"] for event in listener.events] == ["notifications/tools/list_changed"] * 5 + ["later"]
         await client.request(9, "change").end()
         await listener.until(lambda answer: len(answer.events) == 7)
+
+
+@pytest.mark.parametrize("cancelled", [False, True])
+async def test_a_request_that_reports_progress_has_its_time_anew_but_not_for_ever(cancelled: bool) -> None:
+    async with route_to("slow") as (route, _):
+        client = Client(route)
+        await client.initialize()
+        (session,) = route._sessions.values()
+        began, timeout_s = session._now(), session._timeout_s
+        clock = [began]
+        session._now = lambda: clock[0]
+        answer, other = client.request(1, "silent"), client.request(2, "silent")
+        if cancelled:
+            client.post({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": 1}})
+        done = 0
+        for step in range(1, 20):
+            clock[0] = began + 0.9 * step * timeout_s
+            session.message(b'{"jsonrpc":"2.0","method":"notifications/progress"}', 1)
+            session.tick(clock[0] + 0.05 * timeout_s)
+            done += not answer.done
+            assert other.done == (step > 1)
+        assert done == (0 if cancelled else 13)
+        rule = "request-cancelled" if cancelled else "request-timeout"
+        last = answer.events[-1] if b"event:" in answer.data else answer.json
+        assert last["error"]["data"]["rule"] == rule
+
+
+async def test_the_answer_to_one_request_cannot_be_taken_away_by_a_stream_that_never_was() -> None:
+    async with route_to("slow") as (route, _):
+        client = Client(route)
+        await client.initialize()
+        (session,) = route._sessions.values()
+        answer = client.request(1, "x", {"arguments": {"delay": 0.2}})
+        assert client.get((b"last-event-id", b"%d-0" % max(session._streams))).status == 400
+        assert (await answer.end()).json["id"] == 1
 
 
 async def test_a_message_that_nobody_waits_on_leaves_nothing_behind() -> None:

@@ -17,6 +17,7 @@ from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.protocol.message import Kind, Message, RequestId
 from callgate.transport.bridge import Connect, Link
+from callgate.transport.deadlines import Deadline, Deadlines
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventLog, EventStream, parse_event_id
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
@@ -55,7 +56,7 @@ class Session:
         self._ended = ended
         self._timeout_s = timeout_s
         self._replies: dict[RequestId, Reply] = {}
-        self._deadlines: dict[RequestId, float] = {}
+        self._deadlines = Deadlines()
         self._cancelled: set[RequestId] = set()
         self._streams: dict[int, EventStream] = {}
         self._last_stream = 0
@@ -103,10 +104,9 @@ class Session:
             self._acknowledge(exchange, outcome)
             return
         reply.waiting.update(waiting)
-        deadline = self.last_active + self._timeout_s
         for request_id in waiting:
             self._replies[request_id] = reply
-            self._deadlines[request_id] = deadline
+            self._deadlines[request_id] = Deadline(self.last_active, self._timeout_s)
         exchange.on_disconnect = lambda: self._release(reply.stream)
         exchange.on_drain = lambda: self._drained(reply.notify, reply.stream)
         if outcome is not None and outcome.reply is not None:  # the refused part of a batch
@@ -128,10 +128,9 @@ class Session:
         for message in messages:
             if message.method == "notifications/cancelled":
                 request_id = message.names("requestId")
-                if request_id in self._deadlines:
-                    del self._deadlines[request_id]
+                if request_id is not None and request_id in self._deadlines:
                     self._cancelled.add(request_id)
-                    self._deadlines = {request_id: self.last_active + CANCELLED_S, **self._deadlines}
+                    self._deadlines[request_id].cut(self.last_active + CANCELLED_S)
 
     def listen(self, exchange: Exchange) -> None:
         """GET: the stream for what belongs to no request, or the rest of one that broke off."""
@@ -142,7 +141,7 @@ class Session:
             place = parse_event_id(last)
             found = self._streams.get(place[0]) if place else None
             missed = self._log.after(*place) if place and found else None
-            if found is None or missed is None:
+            if found is None or found.exchange is None or missed is None:
                 gone = answers.error(None, -32600, "callgate: these events are no longer kept", "events-gone")
                 exchange.refuse(400, "events-gone", [JSON], gone)
                 return
@@ -194,6 +193,7 @@ class Session:
         """A request or notification of the server."""
         if self.over:
             return
+        self._deadlines.goes_on(about, self._now(), self._timeout_s)
         reply = self._replies.get(about) if about is not None else None
         if reply is None or not reply.open:
             reply = self._only_or_newest(newest=self._listener is None or not self._listener.open)
@@ -256,11 +256,9 @@ class Session:
 
     def tick(self, now: float) -> None:
         """About once a second: requests without answer, clients that do not read, idleness."""
-        while self._deadlines and not self.over:
-            request_id, deadline = next(iter(self._deadlines.items()))
-            if deadline > now:
-                break
-            self._expire(request_id)
+        for request_id in self._deadlines.late(now):
+            if not self.over:
+                self._expire(request_id)
         if now >= self._keep_alive_at:
             self._keep_alive_at = now + KEEP_ALIVE_S
             for stream in self._streams.values():
@@ -290,8 +288,7 @@ class Session:
             self.answer(request_id, data, Kind.ERROR)
         channel.close(why)
         self._finish()
-        self.link.upstream.resume()
-        self.link.upstream.stop(grace_s)
+        self.link.end(grace_s)
 
     def _finish(self) -> None:
         if self.over:

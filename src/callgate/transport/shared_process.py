@@ -22,6 +22,7 @@ from callgate.protocol.headers import check_request_headers
 from callgate.protocol.message import Direction, Kind, Message, RequestId
 from callgate.protocol.revisions import META_LOG_LEVEL
 from callgate.transport.bridge import Connect, Upstream, encode, ids_at, too_long
+from callgate.transport.deadlines import Deadline
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
@@ -61,7 +62,7 @@ class Call:
 
     __slots__ = ("channel", "deadline", "logs", "reply", "request", "stalled_at")
 
-    def __init__(self, request: Message, channel: Channel, exchange: Exchange, deadline: float) -> None:
+    def __init__(self, request: Message, channel: Channel, exchange: Exchange, deadline: Deadline) -> None:
         self.request = request
         self.channel = channel
         self.reply = Reply(exchange, EventStream(0, None), {request.id})  # type: ignore[arg-type]  # a request has an id
@@ -160,7 +161,7 @@ class SharedProcess:
         if why is not None:
             self._refuse(exchange, channel, why)
             return
-        call = Call(message, channel, exchange, self._last_active + self._timeout_s)
+        call = Call(message, channel, exchange, Deadline(self._last_active, self._timeout_s))
         gate_id, body = self._calls.open(call, message.body)
         exchange.on_disconnect = lambda: self._left(gate_id)
         exchange.on_drain = lambda: self._drained(call)
@@ -216,7 +217,7 @@ class SharedProcess:
                 entry.owner.channel.close()
             return
         for entry in self._calls.entries.values():
-            entry.owner.deadline = self._started + self._timeout_s
+            entry.owner.deadline = Deadline(self._started, self._timeout_s)
         for data in unsent:
             self._upstream.send(data)
 
@@ -320,6 +321,7 @@ class SharedProcess:
             return
         self._refused = 0
         call = entry.owner
+        call.deadline.goes_on(self._now(), self._timeout_s)
         decided = call.channel.server_message(self._mapped(message, found[1], call.channel, entry.id))
         if isinstance(decided, Outcome):
             if decided.forward is None:
@@ -439,7 +441,7 @@ class SharedProcess:
             call = entry.owner
             if call.stalled_at and now - call.stalled_at > patience:
                 self._abort(gate_id)
-            elif call.deadline < now and call.request.method != "subscriptions/listen":
+            elif call.deadline.at < now and call.request.method != "subscriptions/listen":
                 self._cancel(gate_id, "timed out")
                 text = f"callgate: no answer from the server within {self._timeout_s:g} s"
                 data = answers.error(call.request.id, answers.UNAVAILABLE, text, "request-timeout")

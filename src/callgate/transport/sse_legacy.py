@@ -15,6 +15,7 @@ from callgate.gate.channel import Channel
 from callgate.gate.outcome import Outcome
 from callgate.protocol.message import Kind, RequestId
 from callgate.transport.bridge import Connect, Link
+from callgate.transport.deadlines import Deadline, Deadlines
 from callgate.transport.event_stream import KEEP_ALIVE_S, EventStream
 from callgate.transport.http.exchange import Exchange
 from callgate.transport.http.fields import JSON
@@ -35,7 +36,7 @@ class SseSession:
         self._keep_alive_at = now() + KEEP_ALIVE_S
         self._now = now
         self._timeout_s = timeout_s
-        self._deadlines: dict[RequestId, float] = {}
+        self._deadlines = Deadlines()
         self._stalled_at = 0.0
         self.link = Link(channel, self, connect)
 
@@ -65,10 +66,9 @@ class SseSession:
             return
         outcome = self.link.client(message)
         exchange.respond(202, [], b"")
-        deadline = self._now() + self._timeout_s
         for one in message if isinstance(message, list) else [message]:
             if one.kind is Kind.REQUEST and one.id is not None and one.id in channel.pending:
-                self._deadlines.setdefault(one.id, deadline)
+                self._deadlines.setdefault(one.id, Deadline(self._now(), self._timeout_s))
         if outcome is not None and outcome.reply is not None:
             self._send(outcome.reply)
 
@@ -81,6 +81,7 @@ class SseSession:
 
     def message(self, data: bytes, about: RequestId | None) -> None:
         """A request or notification of the server."""
+        self._deadlines.goes_on(about, self._now(), self._timeout_s)
         self._send(data)
 
     def drained(self) -> None:
@@ -104,9 +105,8 @@ class SseSession:
 
     def tick(self, now: float) -> None:
         """About once a second: requests without answer, a client that does not read."""
-        while self._deadlines and not self.over:
-            request_id, deadline = next(iter(self._deadlines.items()))
-            if deadline > now:
+        for request_id in self._deadlines.late(now):
+            if self.over:
                 break
             self.link.cancel(request_id, "timed out")
             text = f"callgate: no answer from the server within {self._timeout_s:g} s"
@@ -125,8 +125,7 @@ class SseSession:
             self._send(data)
         self.link.channel.close(why)
         self._finish()
-        self.link.upstream.resume()
-        self.link.upstream.stop(grace_s)
+        self.link.end(grace_s)
 
     def _finish(self) -> None:
         self.over = True
