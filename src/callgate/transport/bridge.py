@@ -61,11 +61,12 @@ class Face(Protocol):
 class Link:
     """See the module. `connect` is called at once; its error goes to the caller."""
 
-    __slots__ = ("_face", "_refused", "_token_of", "_tokens", "channel", "upstream")
+    __slots__ = ("_face", "_over", "_refused", "_token_of", "_tokens", "channel", "upstream")
 
     def __init__(self, channel: Channel, face: Face, connect: Connect) -> None:
         self.channel = channel
         self._face = face
+        self._over = False
         self._tokens: dict[Any, RequestId] = {}
         self._token_of: dict[RequestId, Any] = {}
         self._refused = 0
@@ -119,10 +120,18 @@ class Link:
         if token is not None:
             self._tokens.pop(token, None)
 
+    def end(self, grace_s: float) -> None:
+        """The face is gone: stop the server. What it says is for nobody, and read only so that it can end."""
+        self._over = True
+        self.upstream.resume()
+        self.upstream.stop(grace_s)
+
     # -- from the server -------------------------------------------------------------------------
 
     def line(self, data: bytes) -> None:
         """One line of the server."""
+        if self._over:
+            return
         try:
             message = self.channel.codec.decode(data, Direction.SERVER)
         except ProtocolError as error:
@@ -183,6 +192,8 @@ class Link:
 
     def too_long(self, edges: list[bytes], *, endless: bool) -> None:
         """Lines over the limit were dropped. Where their ids can be read, who waits is told."""
+        if self._over:
+            return
         error = too_long(self.channel.limits.response_bytes)
         found = [one for one in ids_at(edges) if one in self.channel.pending]
         for request_id in found:
