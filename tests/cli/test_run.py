@@ -451,6 +451,36 @@ def test_what_a_server_answered_before_it_ended_is_not_lost_however_long_it_take
     assert [answer["id"] for answer in answers if "result" in answer] == list(range(100))
 
 
+@pytest.mark.parametrize("kind", ["command", "url"])
+def test_too_few_descriptors_are_said_and_nothing_is_left(state: Path, kind: str) -> None:
+    server = ["--", sys.executable, "-c", ECHO + f"# {state}"]
+    arguments = ["run", "--name", "test", *(server if kind == "command" else ["--url", "http://127.0.0.1:1/"])]
+    limited = (
+        "import os, resource, sys; resource.setrlimit(resource.RLIMIT_NOFILE, (int(sys.argv[1]),) * 2);"
+        "os.execv(sys.executable, [sys.executable, '-m', 'callgate.cli.main', *sys.argv[2:]])"
+    )
+    explained = 0
+    for limit in range(5, 40):
+        done = subprocess.run(
+            [sys.executable, "-c", limited, str(limit), *arguments],
+            input=json.dumps(call()).encode() + b"\n",
+            capture_output=True,
+            check=False,
+            timeout=60,
+            env={**os.environ, "CALLGATE_STATE_DIR": str(state)},
+        )
+        said = done.stderr.decode()
+        assert "internal error" not in said, (limit, said)
+        if done.returncode == 0:
+            assert json.loads(done.stdout)["id"] == 1
+        else:
+            assert done.returncode == 3
+            assert "open no more files" in said or "Too many open files" in said, (limit, said)
+            explained += 1
+    assert explained
+    assert gone(str(state))
+
+
 # -- the command line ----------------------------------------------------------------------------------
 
 

@@ -107,16 +107,34 @@ def _learn_of_ends() -> None:
 def _defect(error: Exception) -> int:
     """Report an error nobody foresaw: its kind and place, not its text, which may hold a secret."""
     import os
-    import traceback
 
-    place = traceback.extract_tb(error.__traceback__)[-1]
+    if _no_descriptor(error):
+        sys.stderr.write("callgate: it may open no more files\n  next:   raise the limit of open files (ulimit -n)\n")
+        return EXIT_INTERNAL
+    place = error.__traceback__  # the module of that name may be one more file than can be opened
+    while place is not None and place.tb_next is not None:
+        place = place.tb_next
+    where = f"{os.path.basename(place.tb_frame.f_code.co_filename)}:{place.tb_lineno}" if place is not None else "?"
     sys.stderr.write(
-        f"callgate: internal error: {type(error).__name__} at {os.path.basename(place.filename)}:{place.lineno}\n"
+        f"callgate: internal error: {type(error).__name__} at {where}\n"
         "  next:   please report it; CALLGATE_DEBUG=1 shows the whole traceback\n"
     )
     if os.environ.get("CALLGATE_DEBUG"):
+        import traceback
+
         traceback.print_exception(error)
     return EXIT_INTERNAL
+
+
+def _no_descriptor(error: BaseException) -> bool:
+    """Whether the system gave no descriptor: at an import in native code, no number says so."""
+    import errno
+    import os
+
+    limits = (errno.EMFILE, errno.ENFILE)
+    if isinstance(error, ImportError):
+        return any(os.strerror(number) in str(error) for number in limits)
+    return isinstance(error, OSError) and error.errno in limits
 
 
 def _run(name: str, args: list[str]) -> int:

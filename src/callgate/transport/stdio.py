@@ -105,8 +105,23 @@ class Relay:
 
     def run(self) -> int:
         """Relay until one side ends; the exit code is the server's (128 + N when a signal N ended it)."""
-        child = self._child
         was_blocking = [fd for fd in (0, 1) if os.get_blocking(fd)]
+        try:
+            self._prepare()
+            pump = native.pump(self._channel, self._poll, self._up, self._down, self._active_s)
+            if pump is not None:
+                self._turn_native(pump)
+            else:
+                self._turn()
+        finally:
+            signal.set_wakeup_fd(-1)
+            for fd in was_blocking:
+                os.set_blocking(fd, True)  # the flag belongs to the file, which a terminal shares with its shell
+            self._end()
+        return self._exit_code()
+
+    def _prepare(self) -> None:
+        child = self._child
         for fd in (0, 1, child.stdin, child.stdout, child.stderr):
             os.set_blocking(fd, False)
         wake, alarm = os.pipe()
@@ -132,18 +147,6 @@ class Relay:
             exited = os.pidfd_open(child.pid)
             self._handlers[exited] = lambda: self._on_exit(exited)
             self._watch(exited, _IN)
-        try:
-            pump = native.pump(self._channel, self._poll, self._up, self._down, self._active_s)
-            if pump is not None:
-                self._turn_native(pump)
-            else:
-                self._turn()
-        finally:
-            signal.set_wakeup_fd(-1)
-            for fd in was_blocking:
-                os.set_blocking(fd, True)  # the flag belongs to the file, which a terminal shares with its shell
-            self._end()
-        return self._exit_code()
 
     def _turn(self) -> None:
         poll = self._poll.poll
