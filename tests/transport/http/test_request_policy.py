@@ -168,6 +168,24 @@ def test_loopback(host: str, loopback: bool) -> None:
     assert is_loopback(host) is loopback
 
 
+def test_no_name_stands_for_another_one_at_the_server(serve: Any) -> None:
+    """Servers that make CGI variables of names know no difference between `-` and `_`."""
+    gateway, upstream = serve(server={"headers": {"X-Api-Key": "ours"}})
+    dropped = (
+        "Mcp_Session_Id", "mcp-session_id", "MCP_Method", "Mcp_Param_City", "X_Forwarded_For", "Content_Length",
+        "Content_Type", "X_Api_Key", "x-api_key", "X-HTTP-Method-Override", "X_Http_Method_Override", "X-Original-URL",
+        "_",
+    )  # fmt: skip
+    kept = ("Api_Key", "X-Other_Name", "McpThing")
+    sent = [f"{name}: {number}" for number, name in enumerate((*dropped, *kept))]
+    for wish in ([], ["Connection: upgrade", "Upgrade: websocket"]):
+        assert gateway.ask(post(call(), *wish, *sent)).status == 200
+        seen = dict(upstream.requests[-1].headers)
+        assert {name for name in seen if "_" in name or name.startswith("mcp")} == {name.lower() for name in kept}
+        assert seen["x-api-key"] == "ours"
+        assert not seen.keys() & {"x-http-method-override", "x-original-url"}
+
+
 def test_what_a_route_sees(serve: Any) -> None:
     gateway, upstream = serve()
     private = [

@@ -25,9 +25,15 @@ PRIVATE = frozenset(
         b"x-forwarded-proto",
         b"x-forwarded-server",
         b"x-real-ip",
+        b"x-http-method",
+        b"x-http-method-override",
+        b"x-method-override",
+        b"x-original-url",
+        b"x-rewrite-url",
     )
 )
-"""What a client says to the gate, or of itself, that no upstream may see or believe."""
+"""What a client says to the gate, or of itself, that no upstream may see or believe; and what lets some servers take a
+request for one of another method or to another path."""
 
 PROXY = frozenset(
     (
@@ -41,10 +47,13 @@ PROXY = frozenset(
 )
 """Between a client and its proxy (the registered names)."""
 
+SHADOW = b"_"
+"""In place of a name that some servers, which make CGI variables of names, take for one with a meaning here."""
+
 NOT_FORWARDED = (
     HOP_BY_HOP
     | PRIVATE
-    | {b"host", b"content-length", b"expect", b"origin", b"accept-encoding", b"upgrade-insecure-requests"}
+    | {SHADOW, b"host", b"content-length", b"expect", b"origin", b"accept-encoding", b"upgrade-insecure-requests"}
 )
 """Dropped from a request before a route sees it. `accept-encoding` goes because a compressed answer could
 not be inspected; PROXY and what `connection` names go as well."""
@@ -102,6 +111,20 @@ for _name in _KNOWN:
 
 lowered: Callable[[bytes], bytes | None] = _LOWER.get
 """The lower case of a name that everybody sends, None for others: one object each, whose hash is known."""
+
+
+def unknown(name: bytes) -> bytes:
+    """A lower-case name that not everybody sends, or SHADOW."""
+    if b"_" in name:
+        meant = dashed(name)
+        if meant in _LOWER or meant.startswith(b"mcp-"):
+            return SHADOW
+    return name
+
+
+def dashed(name: bytes) -> bytes:
+    """A name as servers know it that make CGI variables of names."""
+    return name.replace(b"_", b"-")
 
 
 def status_line(status: int) -> bytes:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from callgate.config import ServerConfig
 from callgate.errors import ConfigError
 from callgate.transport.http.exchange import Headers
-from callgate.transport.http.fields import HOP_BY_HOP
+from callgate.transport.http.fields import HOP_BY_HOP, dashed
 from callgate.transport.http.origin import Origin
 from callgate.transport.http.request_plan import RequestPlan
 
@@ -16,7 +16,7 @@ class OwnHead:
     __slots__ = ("_names", "start")
 
     def __init__(self, origin: Origin, headers: Headers) -> None:
-        self._names = frozenset(name for name, _ in headers)
+        self._names = frozenset(dashed(name) for name, _ in headers)
         tail = b" " + origin.target + b" HTTP/1.1\r\nhost: " + origin.host_header
         tail += b"".join(b"\r\n" + name + b": " + value for name, value in headers)
         tail += b"\r\naccept-encoding: identity"

@@ -12,6 +12,7 @@ from callgate.protocol.message import Kind, Message
 from callgate.protocol.methods import MIRRORED_NAMES
 from callgate.protocol.revisions import HANDSHAKE_VERSIONS
 from callgate.transport.http.exchange import Headers
+from callgate.transport.http.fields import dashed
 
 SESSION_HEADER = b"mcp-session-id"
 HANDSHAKE: Mapping[bytes, str] = {version.encode(): version for version in HANDSHAKE_VERSIONS}
@@ -44,7 +45,9 @@ class RequestPlan:
     def __init__(self, start: bytes, headers: Headers, own: frozenset[bytes]) -> None:
         found = dict(headers)
         self.start = start
-        self.lines = b"\r\n".join([start, *(name + b": " + value for name, value in headers if name not in own)])
+        self.lines = b"\r\n".join(
+            [start, *(name + b": " + value for name, value in headers if dashed(name) not in own)]
+        )
         """The head for the server, without its Content-Length and its end."""
         self.session_id = found.get(SESSION_HEADER)
         version = found.get(VERSION_HEADER)

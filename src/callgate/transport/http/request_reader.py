@@ -15,7 +15,7 @@ import httptools
 from callgate.protocol.headers import HEADER_MISMATCH
 from callgate.transport.http.body import joined
 from callgate.transport.http.exchange import Exchange, Headers, Route, Sink
-from callgate.transport.http.fields import lowered
+from callgate.transport.http.fields import lowered, unknown
 from callgate.transport.http.known_request import KnownRequest
 from callgate.transport.http.refusals import TOLD
 from callgate.transport.http.request_head import RequestHead, without_upgrade
@@ -175,7 +175,7 @@ class RequestReader:
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self.stage == HEAD:  # not so for a trailer, which is never merged into the header
-            self._sent.append((lowered(name) or name.lower(), value))
+            self._sent.append((lowered(name) or unknown(name.lower()), value))
 
     def on_headers_complete(self) -> None:
         parser = self._parser
