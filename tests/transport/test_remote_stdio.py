@@ -170,6 +170,18 @@ async def test_the_get_stream_comes_out_as_lines(tmp_path: Path) -> None:
         await pair.until(lambda message: message.get("method") == "notifications/message")
 
 
+async def test_a_new_session_has_a_stream_of_its_own(tmp_path: Path) -> None:
+    async with odd("plain", tmp_path) as pair:
+        for session in ("s-1", "s-2"):
+            pair.read.clear()
+            pair.initialize()
+            async with asyncio.timeout(60):
+                while {"get": "", "session": session} not in await log_of(pair):
+                    pair.read.clear()
+                    await asyncio.sleep(0.02)
+    assert (tmp_path / "deleted").read_text() == "s-2"
+
+
 async def test_modern_requests_carry_their_headers_side_by_side(tmp_path: Path) -> None:
     async with odd("plain", tmp_path) as pair:
         for number in range(20):

@@ -224,7 +224,11 @@ class RemoteServer:
         return request_id in self._channel.pending
 
     def opened(self, session_id: bytes) -> None:
-        """The answer to `initialize` named a session."""
+        """The answer to `initialize` named a session. It has a stream of its own, and that of the one before ends."""
+        if session_id != self._session:
+            for answer in [one for one in self._answers if one.listening]:
+                self._drop(answer)
+            self._listening = False
         self._session = session_id
 
     def refused(self, answer: RemoteAnswer, status: int, body: bytes) -> None:

@@ -48,8 +48,9 @@ class Handler(BaseHTTPRequestHandler):
             self.reply(200, self.result(message, {"log": LOG}))
         elif message.get("method") == "initialize":
             version = message["params"]["protocolVersion"]
+            openings = sum(entry.get("method") == "initialize" for entry in LOG)
             info = {"protocolVersion": version, "capabilities": {}, "serverInfo": {"name": "h", "version": "1"}}
-            self.reply(200, self.result(message, info), Mcp_Session_Id="s-1")
+            self.reply(200, self.result(message, info), Mcp_Session_Id=f"s-{openings}")
         else:
             getattr(self, BEHAVIOUR)(message)
 
