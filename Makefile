@@ -10,7 +10,8 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --no-input --quiet
 LOCKED := $(PIP) install --require-hashes --only-binary :all:
-WORKERS ?= 2
+# One more than the two processors the tests are meant for: some of them wait.
+WORKERS ?= 3
 ARGS ?=
 
 ## Use
