@@ -166,12 +166,9 @@ class Relay:
                 timeout = active
             else:
                 timeout = self._idle()
-            if self._to_server.closed and self._ending is None:
-                self._ending = monotonic() + GRACE_S  # it is deaf, or ending: what is asked now has no answer
-            if self._ending is not None:
-                if monotonic() >= self._ending:
-                    self._escalate()
-                timeout = max(0.0, self._ending - monotonic()) * self._unit
+            left = self._left()
+            if left is not None:
+                timeout = left * self._unit
 
     def _turn_native(self, pump: Pump) -> None:
         """The same, with plain lines passing below."""
@@ -205,12 +202,19 @@ class Relay:
                         going = True
                     if going is False:
                         self._ended(fd)
-            if self._to_server.closed and self._ending is None:
-                self._ending = monotonic() + GRACE_S  # it is deaf, or ending: what is asked now has no answer
-            if self._ending is not None:
-                if monotonic() >= self._ending:
-                    self._escalate()
-                timeout = max(0, int((self._ending - monotonic()) * 1000) + 1)
+            left = self._left()
+            if left is not None:
+                timeout = int(left * 1000) + 1
+
+    def _left(self) -> float | None:
+        """Seconds until the next step towards the server's end, taken here once it is due; None where no end is near."""
+        if self._ending is None:
+            if not self._to_server.closed:
+                return None
+            self._ending = monotonic() + GRACE_S  # it is deaf, or ending: what is asked now has no answer
+        if monotonic() >= self._ending:
+            self._escalate()
+        return max(0.0, self._ending - monotonic())
 
     def _idle(self) -> float | None:
         """Nothing happened for a while: sync evidence, look for hangs. How long to sleep now; None: until woken."""
