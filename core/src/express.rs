@@ -272,7 +272,6 @@ pub struct Express {
     in_flight: usize,
     /// Whether no pattern can be found in text without unusual bytes.
     ascii_is_clear: bool,
-    /// Whether large messages are digested with BLAKE3.
     line: Py<Line>,
 }
 

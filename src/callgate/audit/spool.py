@@ -141,10 +141,8 @@ def segment_of(tail: bytes) -> int:
 
 def pending(tail: bytes, segment_number: int, segment_size: int) -> bytes:
     """Of a `tail` file, the bytes that follow the first `segment_size` bytes of that segment, zeros included."""
-    mark = int.from_bytes(tail[:8], "little")
-    if segment_of(tail) != segment_number:
-        return b""
-    return tail[HEADER_BYTES + max(0, segment_size - (mark & 0xFFFFFFFF)) :]
+    segment, position = place_of(tail)
+    return tail[HEADER_BYTES + max(0, segment_size - position) :] if segment == segment_number else b""
 
 
 def _create(path: Path) -> int:
