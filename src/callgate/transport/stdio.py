@@ -207,7 +207,7 @@ class Relay:
                 timeout = int(left * 1000) + 1
 
     def _left(self) -> float | None:
-        """Seconds until the next step towards the server's end, taken here once it is due; None where no end is near."""
+        """Seconds until the next step towards the server's end, taken here when it is due; None: no end is near."""
         if self._ending is None:
             if not self._to_server.closed:
                 return None
